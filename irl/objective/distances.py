@@ -1,0 +1,254 @@
+"""Distances between the activations of two views of a sample: L2, cosine and KL, which add and scale.
+
+    0.1 * L2() + Cosine()
+
+A distance maps two tensors (N, M, D), M vectors of D units for each of N samples, to (N, M). All arithmetic is in
+float32 at least. L2 and cosine need only four sums over the units of each pair,
+
+    d2 = sum (a - b)^2,   aa = sum a^2,   bb = sum b^2,   s = sum (a - b)(a + b) = aa - bb,
+
+taken in one pass that keeps no difference tensor. None of them cancels when a ~ b, and with delta = |a| - |b| =
+s / (|a| + |b|) the law of cosines gives 1 - cos(a, b) = (d2 - delta^2) / (2 |a| |b|), accurate where 1 - a.b/|a||b|
+has lost every digit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# A vector whose norm is at or below this counts as zero: it has no direction.
+ZERO_NORM = 1e-8
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _pair_sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    a, b = _wide(a), _wide(b)
+    d = a - b
+    return (d * d).sum(-1), (a * a).sum(-1), (b * b).sum(-1), (d * (a + b)).sum(-1)
+
+
+class PairSums(torch.autograd.Function):
+    """(d2, aa, bb, s) of two tensors (..., D), each (...). Saves the pair itself, which autograd holds anyway.
+
+    Backward: grad_a = 2 g_d2 (a - b) + 2 (g_aa + g_s) a and grad_b = -2 g_d2 (a - b) + 2 (g_bb - g_s) b.
+    """
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
+        return _pair_sums(a, b)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors
+        g_d2, g_aa, g_bb, g_s = (2 * g.unsqueeze(-1) for g in grads)
+        wa, wb = _wide(a), _wide(b)
+        pull = g_d2 * (wa - wb)
+        grad_a = (pull + (g_aa + g_s) * wa).to(a.dtype) if ctx.needs_input_grad[0] else None
+        grad_b = ((g_bb - g_s) * wb - pull).to(b.dtype) if ctx.needs_input_grad[1] else None
+        return grad_a, grad_b
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        a, b = (_wide(x) for x in ctx.saved_tensors)
+        ta, tb = (torch.zeros_like(x) if t is None else _wide(t) for x, t in zip((a, b), tangents))
+        d_aa, d_bb = 2 * (a * ta).sum(-1), 2 * (b * tb).sum(-1)
+        return 2 * ((a - b) * (ta - tb)).sum(-1), d_aa, d_bb, d_aa - d_bb
+
+
+def pair_sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    # A compiler fuses the plain expression by itself, and does not trace functions with a jvp of their own.
+    return _pair_sums(a, b) if torch.compiler.is_compiling() else PairSums.apply(a, b)
+
+
+def _sqrt(x: Tensor) -> Tensor:
+    """Square root with gradient 0 at 0, a subgradient of the norm there."""
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
+
+
+class Distance:
+    """A weighted sum of elementary distances. `weighted` lists them with their weights."""
+
+    @property
+    def weighted(self) -> tuple[tuple[float, Elementary], ...]:
+        raise NotImplementedError
+
+    def __add__(self, other: Distance) -> Distance:
+        if not isinstance(other, Distance):
+            return NotImplemented
+        return _Sum(self.weighted + other.weighted)
+
+    def __mul__(self, weight: float) -> Distance:
+        if not isinstance(weight, (int, float)):
+            return NotImplemented
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(f"the weight of a distance must be finite and not negative, got {weight}")
+        return _Sum(tuple((weight * w, part) for w, part in self.weighted))
+
+    __rmul__ = __mul__
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """The weighted distance of a and b, (N, M, D) each -> (N, M)."""
+        return self.combine(self.parts(a, b))
+
+    def parts(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        """Each elementary distance by name, unweighted, (N, M) each; the pair sums are computed once for all."""
+        needs_sums = any(isinstance(part, FromSums) for _, part in self.weighted)
+        sums = pair_sums(a, b) if needs_sums else ()
+        return {
+            part.name: part.from_sums(*sums, a.shape[-1]) if isinstance(part, FromSums) else part.of(a, b)
+            for _, part in self.weighted
+        }
+
+    def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum of what `parts` returned, or of means of it."""
+        return sum((w * parts[part.name] for w, part in self.weighted[1:]), self._first(parts))
+
+    def _first(self, parts: Mapping[str, Tensor]) -> Tensor:
+        weight, part = self.weighted[0]
+        return weight * parts[part.name]
+
+    @classmethod
+    def from_dict(cls, weights: Mapping[str, float]) -> Distance:
+        """A distance from its form in YAML, such as {"l2": 0.1, "cosine": 1.0}."""
+        if not weights:
+            raise ValueError(f"a distance needs at least one of {', '.join(BY_NAME)}")
+        for name in weights:
+            if name not in BY_NAME:
+                raise ValueError(f"unknown distance {name!r}, known are {', '.join(BY_NAME)}")
+        return _Sum(tuple(pair for name, w in weights.items() for pair in (w * BY_NAME[name]).weighted))
+
+
+@dataclass(frozen=True)
+class _Sum(Distance):
+    terms: tuple[tuple[float, Elementary], ...]
+
+    def __post_init__(self) -> None:
+        names = [part.name for _, part in self.terms]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a distance appears twice in a sum: {', '.join(names)}; give it one weight")
+
+    @property
+    def weighted(self) -> tuple[tuple[float, Elementary], ...]:
+        return self.terms
+
+
+class Elementary(Distance):
+    """One distance with a name."""
+
+    name: str
+
+    @property
+    def weighted(self) -> tuple[tuple[float, Elementary], ...]:
+        return ((1.0, self),)
+
+    def of(self, a: Tensor, b: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class FromSums(Elementary):
+    """A distance that is a function of the four pair sums and the number of units."""
+
+    def from_sums(self, d2: Tensor, aa: Tensor, bb: Tensor, s: Tensor, units: int) -> Tensor:
+        raise NotImplementedError
+
+
+_L2_NAMES = {"norm": "l2", "squared": "l2_squared", "mean": "l2_mean", "relative": "l2_relative"}
+
+
+@dataclass(frozen=True)
+class L2(FromSums):
+    """kind "norm": |a - b|; "squared": |a - b|^2; "mean": |a - b|^2 / D; "relative": |a - b| / |a|, a being clean.
+
+    Relative to a zero vector the distance is 0 and carries no gradient.
+    """
+
+    kind: str = "norm"
+
+    def __post_init__(self) -> None:
+        if self.kind not in _L2_NAMES:
+            raise ValueError(f"unknown kind of L2 distance {self.kind!r}, known are {', '.join(_L2_NAMES)}")
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return _L2_NAMES[self.kind]
+
+    def from_sums(self, d2: Tensor, aa: Tensor, bb: Tensor, s: Tensor, units: int) -> Tensor:
+        if self.kind == "squared":
+            return d2
+        if self.kind == "mean":
+            return d2 / units
+        norm = _sqrt(d2)
+        if self.kind == "norm":
+            return norm
+        valid = aa > ZERO_NORM**2
+        return torch.where(valid, norm / torch.where(valid, aa, 1.0).sqrt(), 0.0)
+
+
+@dataclass(frozen=True)
+class Cosine(FromSums):
+    """1 - cos(a, b), in [0, 2]. A zero vector has no direction: 0 if both are zero, else 1, without gradient."""
+
+    name: str = "cosine"
+
+    def from_sums(self, d2: Tensor, aa: Tensor, bb: Tensor, s: Tensor, units: int) -> Tensor:
+        zero_a, zero_b = aa <= ZERO_NORM**2, bb <= ZERO_NORM**2
+        valid = ~(zero_a | zero_b)
+        norm_a, norm_b = (torch.where(valid, x, 1.0).sqrt() for x in (aa, bb))
+        delta = s / (norm_a + norm_b)
+        cosine = (d2 - delta * delta).clamp(min=0) / (2 * norm_a * norm_b)
+        return torch.where(valid, cosine, (zero_a ^ zero_b).to(cosine.dtype))
+
+
+@dataclass(frozen=True)
+class KL(Elementary):
+    """KL(softmax(a / t) || softmax(b / t)) of logits, in nats; a is the clean view.
+
+    symmetric: the mean of both directions. detach_target: the distribution on the left of the bars is a constant,
+    as in knowledge distillation and CR-CTC. With r = log q - log p it is computed as sum p (exp(r) - 1 - r), whose
+    summands are all positive, because sum p (-r) cancels when a ~ b.
+    """
+
+    temperature: float = 1.0
+    symmetric: bool = False
+    detach_target: bool = False
+    name: str = "kl"
+
+    def of(self, a: Tensor, b: Tensor) -> Tensor:
+        a, b = _wide(a) / self.temperature, _wide(b) / self.temperature
+        forward = self._one_way(a, b)
+        return (forward + self._one_way(b, a)) / 2 if self.symmetric else forward
+
+    def _one_way(self, a: Tensor, b: Tensor) -> Tensor:
+        if self.detach_target:
+            a = a.detach()
+        log_p = F.log_softmax(a, dim=-1)
+        # log q - log p = (b - a) - (lse(b) - lse(a)), and lse(b) - lse(a) = lse(log p + b - a): no large terms.
+        r = (b - a) - torch.logsumexp(log_p + (b - a), dim=-1, keepdim=True)
+        small = r.abs() < 0.02
+        t = torch.where(small, r, 0.0)
+        series = t * t * (0.5 + t * (1 / 6 + t * (1 / 24 + t / 120)))
+        p = log_p.exp()
+        # p exp(r) is written exp(log p + r): where p underflows, exp(r) may overflow.
+        return torch.where(small, p * series, (log_p + r).exp() - p * (1 + r)).sum(-1)
+
+
+BY_NAME: dict[str, Elementary] = {
+    **{name: L2(kind) for kind, name in _L2_NAMES.items()},
+    "cosine": Cosine(),
+    "kl": KL(),
+}

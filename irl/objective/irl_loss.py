@@ -1,0 +1,239 @@
+"""The IRL loss (Salazar, Liang, Huang, Lipton 2018):
+
+    L_IRL = alpha * L(x, y) + beta * (1/K) sum_k L(x~k, y) + gamma * sum_l gamma_l d_l(a_l(x), {a_l(x~k)}_k)
+
+Distances are taken per sample (for sequences, per valid frame, then averaged over the sample's frames), averaged
+over the pairs of views and over the batch. Gradients flow to both sides of a pair unless stop_grad names one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
+
+import torch
+from torch import Tensor
+
+from irl.objective.distances import L2, Cosine, Distance
+from irl.types import Output, call, lens_to_mask, stack_views
+
+# (alpha, beta, gamma) of the paper's rows.
+ROWS = {
+    "baseline": (1.0, 0.0, 0.0),
+    "data_aug": (0.0, 1.0, 0.0),
+    "irl_batching": (0.5, 0.5, 0.0),
+    "irl_loss": (0.5, 0.5, 1.0),
+    "adversarial": (0.5, 0.5, 0.0),
+    "weighted_adversarial": (0.8, 0.2, 0.0),
+    "weighted_adversarial_irl_loss": (0.8, 0.2, 1.0),
+}
+PAIRS = ("clean", "noisy", "all")
+STOP_GRAD = ("none", "clean", "noisy")
+OVER = ("frame", "sample")
+
+
+class Terms(NamedTuple):
+    """The terms of one step, each a scalar tensor (mean over the batch).
+
+    total = alpha * clean + beta * noisy + gamma * dist, with the gamma of this step. clean and noisy are 0 where
+    their view was not forwarded. per_layer: d_l of each layer, before its weight gamma_l. parts: each elementary
+    distance of each layer by names, before its weight in the sum, as parts["cosine"]["encoder.3"].
+    """
+
+    total: Tensor
+    clean: Tensor
+    noisy: Tensor
+    dist: Tensor
+    per_layer: dict[str, Tensor]
+    parts: dict[str, dict[str, Tensor]]
+    gamma: float
+
+
+@dataclass(frozen=True)
+class IRLLoss:
+    """Settings of the objective; calling it runs the model once over all stacked views and returns `Terms`.
+
+    alpha, beta, gamma: weights of the clean loss, the mean noisy loss and the distance. gamma = 0 is IRL batching.
+    distance: such as 0.1 * L2() + Cosine().
+    layers: weights gamma_l by layer name, or a sequence of names (weight 1), or None for every hidden state. Names are
+        those of the model's hidden states and extra outputs, or "logits".
+    from_layer: with layers None, only this hidden state and those above it.
+    pairs: "clean": clean with each noisy copy; "noisy": among the noisy copies; "all": both.
+    stop_grad: "none", or the side of a clean-noisy pair that is held constant, "clean" or "noisy".
+    over: "frame": a layer with lengths is compared frame by frame; "sample": each sample as one long vector, padding
+        left out. A layer without lengths is always one vector per sample.
+    warmup: gamma rises linearly from 0 over this many steps; then calls need step=.
+
+    Raises ValueError for settings that make no sense and, at the first call, for unknown layer names.
+    """
+
+    alpha: float = 0.5
+    beta: float = 0.5
+    gamma: float = 1.0
+    distance: Distance = field(default_factory=lambda: 0.1 * L2() + Cosine())
+    layers: Mapping[str, float] | Sequence[str] | None = None
+    from_layer: str | None = None
+    pairs: str = "clean"
+    stop_grad: str = "none"
+    over: str = "frame"
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta", "gamma"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be finite and not negative, got {value}")
+        if self.alpha == self.beta == self.gamma == 0:
+            raise ValueError("alpha, beta and gamma are all 0: nothing to train on")
+        if self.warmup < 0:
+            raise ValueError(f"warmup must not be negative, got {self.warmup}")
+        for name, allowed in (("pairs", PAIRS), ("stop_grad", STOP_GRAD), ("over", OVER)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if isinstance(self.layers, str):
+            raise ValueError(f"layers must be a sequence of names or a mapping to weights, got {self.layers!r}")
+        if self.over == "sample" and any(part.name == "kl" for _, part in self.distance.weighted):
+            raise ValueError("KL compares distributions, one a frame: it needs over='frame'")
+        if self.layers is not None and self.from_layer is not None:
+            raise ValueError("give layers or from_layer, not both")
+        for name, weight in self.layers.items() if isinstance(self.layers, Mapping) else ():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ValueError(f"the weight of layer {name} must be finite and not negative, got {weight}")
+
+    @classmethod
+    def row(cls, name: str, **settings: Any) -> IRLLoss:
+        """The weights of one of the paper's rows (see ROWS), with any other settings."""
+        if name not in ROWS:
+            raise ValueError(f"unknown row {name!r}, known are {', '.join(ROWS)}")
+        alpha, beta, gamma = ROWS[name]
+        return cls(**{"alpha": alpha, "beta": beta, "gamma": gamma, **settings})
+
+    @property
+    def needs_clean(self) -> bool:
+        """Whether any term looks at the clean view (law 2: a view of weight zero is not forwarded)."""
+        return self.alpha > 0 or (self.gamma > 0 and self.pairs != "noisy")
+
+    @property
+    def needs_noisy(self) -> bool:
+        return self.beta > 0 or self.gamma > 0
+
+    def clean_only(self) -> IRLLoss:
+        """The objective of a clean phase: the task loss on clean samples alone."""
+        return replace(self, alpha=1.0, beta=0.0, gamma=0.0, warmup=0)
+
+    def gamma_at(self, step: int | None) -> float:
+        if not self.warmup:
+            return self.gamma
+        if step is None:
+            raise ValueError(f"gamma warms up over {self.warmup} steps: give the step of the call")
+        return self.gamma * min(1.0, step / self.warmup)
+
+    def layer_weights(self, known: Sequence[str], hidden: Sequence[str]) -> dict[str, float]:
+        """gamma_l of the chosen layers in forward order. known: all names there are; hidden: those taken by default."""
+        if self.layers is not None:
+            mapping = self.layers if isinstance(self.layers, Mapping) else dict.fromkeys(self.layers, 1.0)
+            chosen = [name for name in known if name in mapping]
+            wanted = mapping.keys()
+        else:
+            mapping = dict.fromkeys(hidden, 1.0)
+            wanted = [self.from_layer] if self.from_layer is not None else []
+            chosen = list(hidden)[list(hidden).index(self.from_layer) :] if self.from_layer in hidden else list(hidden)
+        for name in wanted:
+            if name not in known or (self.layers is None and name not in hidden):
+                raise ValueError(f"unknown layer {name!r}, known are {', '.join(known)}")
+        weights = {name: float(mapping[name]) for name in chosen if mapping[name] > 0}
+        if not weights:
+            raise ValueError("no layer to compare: no hidden state was returned, or every layer has weight 0")
+        return weights
+
+    def __call__(
+        self,
+        model: Callable[..., Output],
+        clean: Any,
+        noisy: Sequence[Any],
+        task_loss: Callable[[Output], Tensor] | None,
+        step: int | None = None,
+    ) -> Terms:
+        """One forward pass over the views that carry weight, then the terms.
+
+        model: returns Output. clean and each of the K >= 1 noisy copies: a tensor, tuple or dict, given to the model
+        as model(x), model(*x) or model(**x). task_loss(view: Output) -> scalar mean over the view's samples; None for
+        samples without labels, on which the distance alone is taken.
+        """
+        noisy = list(noisy)
+        if self.needs_noisy and not noisy:
+            raise ValueError("beta or gamma is positive, but no noisy copy was given")
+        views = ([clean] if self.needs_clean else []) + (noisy if self.needs_noisy else [])
+        output = call(model, stack_views(views))
+        if not isinstance(output, Output):
+            raise ValueError(
+                f"the model returned {type(output).__name__}, not irl.Output; wrap it: tap(model, ['layer', ...])"
+            )
+        return self.terms([output.view(i, len(views)) for i in range(len(views))], task_loss, step)
+
+    def terms(
+        self, views: Sequence[Output], task_loss: Callable[[Output], Tensor] | None, step: int | None = None
+    ) -> Terms:
+        """The terms from outputs that exist already: the clean view first if `needs_clean`, then the noisy ones."""
+        clean, noisy = (views[0], views[1:]) if self.needs_clean else (None, views)
+        zero = views[0].logits.new_zeros(()) if isinstance(views[0].logits, Tensor) else torch.zeros(())
+        clean_loss = task_loss(clean) if task_loss and clean is not None and self.alpha else zero
+        noisy_loss = torch.stack([task_loss(v) for v in noisy]).mean() if task_loss and noisy and self.beta else zero
+        total = self.alpha * clean_loss + self.beta * noisy_loss
+        gamma = self.gamma_at(step)
+        dist, per_layer, parts = zero, {}, {}
+        if gamma > 0:
+            dist, per_layer, parts = self.compare(clean, noisy)
+            total = total + gamma * dist
+        return Terms(total, clean_loss, noisy_loss, dist, per_layer, parts, gamma)
+
+    def compare(
+        self, clean: Output | None, noisy: Sequence[Output]
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+        """(dist, per_layer, parts) of `Terms`; usable alone to measure distances under torch.no_grad()."""
+        reference = noisy[0] if clean is None else clean
+        weights = self.layer_weights(list(reference.named()), list(reference.hidden))
+        pairs: list[tuple[Output, Output]] = []
+        if self.pairs != "noisy":
+            assert clean is not None
+            pairs += [(clean, copy) for copy in noisy]
+        if self.pairs != "clean":
+            if len(noisy) < 2:
+                raise ValueError(f"pairs={self.pairs!r} needs at least 2 noisy copies, got {len(noisy)}")
+            pairs += itertools.combinations(noisy, 2)
+        per_layer: dict[str, Tensor] = {}
+        parts: dict[str, dict[str, Tensor]] = {}
+        for layer in weights:
+            values = [self._pair(a, b, layer, detach=self.stop_grad if a is clean else "none") for a, b in pairs]
+            means = {name: torch.stack([value[name] for value in values]).mean() for name in values[0]}
+            per_layer[layer] = self.distance.combine(means)
+            for name, mean in means.items():
+                parts.setdefault(name, {})[layer] = mean
+        # One stacked sum instead of a chain of additions: fewer kernels, and the order of summation is fixed.
+        dist = torch.stack([weight * per_layer[layer] for layer, weight in weights.items()]).sum()
+        return dist, per_layer, parts
+
+    def _pair(self, a_out: Output, b_out: Output, layer: str, detach: str) -> dict[str, Tensor]:
+        """Each elementary distance of one layer of one pair of views, averaged over frames and samples."""
+        a, b = a_out.named()[layer], b_out.named()[layer]
+        if not isinstance(a, Tensor):
+            raise ValueError(f"layer {layer!r} is a {type(a).__name__}, not a tensor: choose what to compare by tap's select")
+        if detach == "clean":
+            a = a.detach()
+        elif detach == "noisy":
+            b = b.detach()
+        lens = a_out.lens.get(layer)
+        if lens is None:
+            return {name: d.mean() for name, d in self.distance.parts(a.flatten(1)[:, None], b.flatten(1)[:, None]).items()}
+        a, b = a.flatten(2), b.flatten(2)
+        mask = lens_to_mask(lens.to(a.device), a.shape[1])
+        if self.over == "sample":
+            a, b = (x.masked_fill(~mask[..., None], 0).flatten(1)[:, None] for x in (a, b))
+            scale = mask.sum(1, keepdim=True) * (a.shape[-1] // mask.shape[1]) / a.shape[-1]
+            parts = self.distance.parts(a, b)
+            # A mean over units counts the padding that was zeroed: undo that.
+            return {n: (d / scale.clamp(min=1e-30) if n == "l2_mean" else d).mean() for n, d in parts.items()}
+        weight = mask / (mask.sum(1, keepdim=True).clamp(min=1) * len(mask))
+        return {n: (d * weight).sum() for n, d in self.distance.parts(a, b).items()}

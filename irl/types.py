@@ -1,0 +1,86 @@
+"""Types and small tensor helpers shared by all rooms of the house."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
+
+import torch
+from torch import Tensor
+
+
+class UserError(Exception):
+    """Something the person at the keyboard can mend: entry points print it in one line and exit with status 1."""
+
+
+class Output(NamedTuple):
+    """What every model returns (law 3).
+
+    logits: the model's output, batch first; for a tapped foreign model whatever it returned.
+    hidden: hidden states by name in forward order, batch first, never detached.
+    lens: int64 (N,) valid lengths by layer name, for layers of shape (N, T, ...); a layer without an entry has no padding.
+    extra: further outputs by name, such as "ctc" logits.
+    """
+
+    logits: Any
+    hidden: Mapping[str, Tensor]
+    lens: Mapping[str, Tensor] = {}
+    extra: Mapping[str, Tensor] = {}
+
+    def named(self) -> dict[str, Any]:
+        """Everything a distance can be taken of, by name: hidden states, extra outputs and "logits"."""
+        return {**self.hidden, **self.extra, "logits": self.logits}
+
+    def view(self, index: int, views: int) -> Output:
+        """The rows of one view out of an output over stacked views, (views * N, ...) -> (N, ...)."""
+        return tree_map(lambda x: x.unflatten(0, (views, -1))[index], self)
+
+
+def tree_map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Apply function to corresponding tensors of trees of tuples, lists and dicts; other leaves must be equal."""
+    if isinstance(tree, Tensor):
+        return function(tree, *rest)
+    if isinstance(tree, Mapping):
+        for other in rest:
+            if not isinstance(other, Mapping) or tree.keys() != other.keys():
+                raise ValueError(f"views differ in structure: {sorted(tree)} against {_brief(other)}")
+        return {key: tree_map(function, value, *(other[key] for other in rest)) for key, value in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        for other in rest:
+            if not isinstance(other, (tuple, list)) or len(tree) != len(other):
+                raise ValueError(f"views differ in structure: {_brief(tree)} against {_brief(other)}")
+        values = [tree_map(function, *leaves) for leaves in zip(tree, *rest)]
+        return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
+    for other in rest:
+        if tree != other:
+            raise ValueError(f"views differ in a value that is not a tensor: {tree!r} against {other!r}")
+    return tree
+
+
+def _brief(tree: Any) -> str:
+    return f"{type(tree).__name__} of {len(tree)}" if isinstance(tree, (tuple, list)) else repr(tree)[:80]
+
+
+def stack_views(views: Sequence[Any]) -> Any:
+    """Concatenate views leaf by leaf along the batch dimension, in their order: (N, ...) each -> (len(views) * N, ...)."""
+
+    def concatenate(*leaves: Tensor) -> Tensor:
+        shapes = {tuple(leaf.shape) for leaf in leaves}
+        if len(shapes) > 1:
+            raise ValueError(f"the views of a batch must have one shape, found {sorted(shapes)}")
+        return torch.cat(leaves)
+
+    return views[0] if len(views) == 1 else tree_map(concatenate, *views)
+
+
+def call(model: Callable[..., Any], inputs: Any) -> Any:
+    """model(x) for a tensor, model(*x) for a tuple or list, model(**x) for a dict."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, (tuple, list)):
+        return model(*inputs)
+    return model(inputs)
+
+
+def lens_to_mask(lens: Tensor, max_len: int) -> Tensor:
+    """Lengths (N,) -> bool (N, max_len), True on valid positions."""
+    return torch.arange(max_len, device=lens.device) < lens[:, None]
