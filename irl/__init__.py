@@ -1,8 +1,30 @@
-"""Invariant representation learning: the loss, noise, models and recipes. Importing it needs torch alone."""
+"""Invariant representation learning: the loss, noise, models and recipes.
 
-from irl.models.tap import tap
-from irl.objective import KL, L2, ROWS, Cosine, IRLLoss, Terms
-from irl.types import Output
+The public names are imported on first use: commands that need no torch do not wait for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from irl.version import __version__
 
+if TYPE_CHECKING:
+    from irl.models.tap import tap
+    from irl.objective import KL, L2, ROWS, Cosine, IRLLoss, Terms
+    from irl.types import Output
+
+_HOMES = {
+    "irl.models.tap": ("tap",),
+    "irl.objective": ("Cosine", "IRLLoss", "KL", "L2", "ROWS", "Terms"),
+    "irl.types": ("Output",),
+}
 __all__ = ["Cosine", "IRLLoss", "KL", "L2", "Output", "ROWS", "Terms", "__version__", "tap"]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'irl' has no attribute {name!r}")

@@ -8,10 +8,6 @@ import torch
 from torch import Tensor
 
 
-class UserError(Exception):
-    """Something the person at the keyboard can mend: entry points print it in one line and exit with status 1."""
-
-
 class Output(NamedTuple):
     """What every model returns (law 3).
 

@@ -28,7 +28,8 @@ class TappedModel(nn.Module):
         self.model = model
         self.layers = list(layers)
         self.lens_fn = lens_fn
-        self._seen: dict[str, tuple[Tensor, int | None]] = {}
+        # What the hooks keep during a forward pass of this wrapper; None outside, when the model is called by itself.
+        self._seen: dict[str, tuple[Tensor, int | None]] | None = None
         modules = dict(model.named_modules())
         if isinstance(layers, str) or not self.layers:
             raise ValueError(f"layers must be a sequence of at least one module name, got {layers!r}")
@@ -41,6 +42,8 @@ class TappedModel(nn.Module):
             modules[name].register_forward_hook(functools.partial(self._keep, name, pick, dim))
 
     def _keep(self, name: str, pick: Select | None, dim: int, module: nn.Module, inputs: Any, output: Any) -> None:
+        if self._seen is None:
+            return
         if name in self._seen:
             raise ValueError(
                 f"layer {name!r} was called twice in one forward pass, so its output is ambiguous; "
@@ -59,12 +62,11 @@ class TappedModel(nn.Module):
         self._seen[name] = (value.movedim(dim, 0) if dim else value, version)
 
     def forward(self, *args: Any, **kwargs: Any) -> Output:
-        self._seen = {}
+        seen = self._seen = {}
         try:
             logits = self.model(*args, **kwargs)
-            seen = self._seen
         finally:
-            self._seen = {}
+            self._seen = None
         for name in self.layers:
             if name not in seen:
                 raise ValueError(f"layer {name!r} was not called in this forward pass; tap a module that is")

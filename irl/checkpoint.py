@@ -1,0 +1,67 @@
+"""Checkpoints: plain tensors and values, written whole or not at all, read without running anything from the file."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from irl.errors import UserError
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write to a temporary file, sync and rename, so that at any moment `path` is one complete checkpoint.
+
+    Raises UserError where it cannot be written, say on a full disk; the checkpoint that was there stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        stays = "; the previous checkpoint stays" if path.exists() else ""
+        raise UserError(f"{path}: cannot be written: {error.strerror}{stays}") from None
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU. Raises UserError if it is missing, truncated or not one of ours."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch raises many kinds for damaged files
+        reason = str(error).split("\n")[0][:120]
+        raise UserError(f"{path}: truncated or damaged, not a checkpoint that can be read: {reason}") from None
+    if not isinstance(state, dict) or "model" not in state or "config" not in state:
+        raise UserError(f"{path}: not a checkpoint of this package: it has no model and config")
+    return state
+
+
+def load_weights(module: torch.nn.Module, weights: dict[str, Any], path: Path) -> None:
+    """Strictly. Raises UserError naming the first tensor that does not fit."""
+    own = module.state_dict()
+    for name in own.keys() | weights.keys():
+        if name not in weights or name not in own:
+            holder = "the checkpoint" if name not in weights else "the model"
+            raise UserError(f"{path}: a checkpoint of another model: {name} is not in {holder}")
+        if own[name].shape != weights[name].shape:
+            raise UserError(
+                f"{path}: a checkpoint of another model: {name} has shape {list(weights[name].shape)}, "
+                f"expected {list(own[name].shape)}"
+            )
+    module.load_state_dict(weights)

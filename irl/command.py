@@ -1,0 +1,83 @@
+"""What every command shares: logging to a file beside the screen, and errors of one line."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Callable, Iterable
+
+from irl.errors import UserError
+from irl.version import __version__
+
+logger = logging.getLogger("irl")
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run an entry point. UserError and full disks give one line and status 1, Ctrl-C one line and status 130."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.filename is None and error.strerror is None:
+            raise
+        sys.exit(f"error: {error.filename or ''}: {error.strerror}")
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+class _Screen(logging.Handler):
+    """Writes above progress bars instead of through them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def log_to(path: Path | None = None) -> None:
+    """Log to the screen and, if given, append to a file."""
+    logger.setLevel(logging.INFO)
+    logger.handlers.clear()
+    screen = _Screen()
+    screen.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(screen)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path)
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger.addHandler(file)
+
+
+def progress(items: Iterable[Any] | None, what: str, **settings: Any) -> Any:
+    """A progress bar with rate and time left; in a log file one line every 10 s."""
+    from tqdm import tqdm
+
+    terminal = sys.stderr.isatty()
+    return tqdm(items, desc=what, mininterval=0.5 if terminal else 10, dynamic_ncols=terminal, **settings)
+
+
+def versions() -> dict[str, str]:
+    """What a result was made with, as far as installed."""
+    found = {"irl": __version__, "python": platform.python_version()}
+    for name in ("torch", "numpy", "espnet", "lightning"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            pass
+    return found
+
+
+def commit() -> str:
+    """The commit of the working tree, with -dirty if files differ from it, or "unknown" outside a checkout."""
+    try:
+        root = Path(__file__).parent
+        git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

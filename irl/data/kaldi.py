@@ -1,0 +1,185 @@
+"""Kaldi data directories: wav.scp, text, utt2spk and, where recordings are cut, segments.
+
+Files are sorted by id as by `LC_ALL=C sort`, one entry a line. Everything wrong is one UserError that names the file and the key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, Mapping
+
+import numpy as np
+
+from irl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance. wav: an entry of wav.scp: a path, `archive.ark:offset`, or a command ending in a pipe.
+
+    start, end: seconds within the recording, None for the whole of it. text: None where none was asked for.
+    """
+
+    id: str
+    wav: str
+    speaker: str
+    text: str | None = None
+    start: float | None = None
+    end: float | None = None
+
+
+def read_table(path: Path, sort_check: bool = True) -> dict[str, str]:
+    """A Kaldi table `key value...`; refuses missing files, duplicate and unsorted keys, and undecodable text."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: {error}") from None
+    table: dict[str, str] = {}
+    last = b""
+    for number, line in enumerate(lines, 1):
+        key, _, value = line.strip().partition(" ")
+        if not key:
+            raise UserError(f"{path}:{number}: empty line, expected `<id> <value>`")
+        if key in table:
+            raise UserError(f"{path}:{number}: duplicate id {key}")
+        if sort_check and key.encode() < last:
+            raise UserError(f"{path}:{number}: id {key} is out of order; sort the file with LC_ALL=C sort")
+        last = key.encode()
+        table[key] = value.strip()
+    if not table:
+        raise UserError(f"{path}: empty file, expected one `<id> <value>` a line")
+    return table
+
+
+def write_table(path: Path, table: Mapping[str, str]) -> None:
+    """Write a table sorted as Kaldi wants it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{key} {table[key]}\n" for key in sorted(table, key=str.encode)), encoding="utf-8")
+
+
+def _same_keys(a_path: Path, a: Iterable[str], b_path: Path, b: Iterable[str]) -> None:
+    a, b = set(a), set(b)
+    for keys, have, lack in ((a - b, a_path, b_path), (b - a, b_path, a_path)):
+        if keys:
+            raise UserError(f"{lack}: lacks {len(keys)} of the ids of {have}, the first is {min(keys)}")
+
+
+def read_data_dir(path: Path | str, need_text: bool = True, allow_pipes: bool = False) -> list[Utterance]:
+    """The utterances of a data directory in sorted order. Raises UserError for whatever is missing or inconsistent.
+
+    allow_pipes: take wav.scp entries that are shell commands; they run when audio is read, so trust the directory.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such data directory")
+    wavs = read_table(path / "wav.scp")
+    for key, wav in wavs.items():
+        if not wav:
+            raise UserError(f"{path / 'wav.scp'}: {key} has no path")
+        if "|" in wav and not allow_pipes:
+            raise UserError(f"{path / 'wav.scp'}: {key} is a shell command; allow it with allow_pipes=true")
+    segments: dict[str, tuple[str, float, float]] = {}
+    if (path / "segments").exists():
+        for key, value in read_table(path / "segments").items():
+            try:
+                recording, start, end = value.split()
+                segments[key] = (recording, float(start), float(end))
+            except ValueError:
+                raise UserError(
+                    f"{path / 'segments'}: {key}: expected `<recording> <start> <end>`, found {value!r}"
+                ) from None
+            if recording not in wavs:
+                raise UserError(f"{path / 'segments'}: {key}: recording {recording} is not in wav.scp")
+            if not 0 <= float(start) < float(end):
+                raise UserError(f"{path / 'segments'}: {key}: expected 0 <= start < end, found {start} and {end}")
+        id_path, ids = path / "segments", list(segments)
+    else:
+        id_path, ids = path / "wav.scp", list(wavs)
+    speakers = read_table(path / "utt2spk")
+    _same_keys(id_path, ids, path / "utt2spk", speakers)
+    texts: Mapping[str, str | None] = dict.fromkeys(ids)
+    if need_text:
+        texts = read_table(path / "text")
+        _same_keys(id_path, ids, path / "text", texts)
+        for key, text in texts.items():
+            if not text:
+                raise UserError(f"{path / 'text'}: {key} has no text")
+    return [
+        Utterance(key, wavs[segments[key][0]], speakers[key], texts[key], *segments[key][1:])
+        if key in segments
+        else Utterance(key, wavs[key], speakers[key], texts[key])
+        for key in ids
+    ]
+
+
+def write_data_dir(path: Path, utterances: Iterable[Utterance]) -> None:
+    """Write wav.scp, text and utt2spk of utterances that are whole files."""
+    utterances = list(utterances)
+    write_table(path / "wav.scp", {u.id: u.wav for u in utterances})
+    write_table(path / "utt2spk", {u.id: u.speaker for u in utterances})
+    if all(u.text is not None for u in utterances):
+        write_table(path / "text", {u.id: u.text or "" for u in utterances})
+
+
+def read_wave(utterance: Utterance, rate: int) -> np.ndarray:
+    """float32 (n,) in [-1, 1]. Raises UserError naming the utterance for what cannot be used as it is."""
+    where = f"utterance {utterance.id} ({utterance.wav})"
+    found, x = _read(utterance, where)
+    if found != rate:
+        raise UserError(f"{where}: sampling rate {found} Hz, expected {rate}")
+    if x.ndim > 1 and x.shape[1] > 1:
+        raise UserError(f"{where}: {x.shape[1]} channels, expected 1")
+    x = x.reshape(-1)
+    if not len(x):
+        raise UserError(f"{where}: no samples")
+    if not np.isfinite(x).all():
+        raise UserError(f"{where}: holds samples that are not finite (NaN or infinity)")
+    return x
+
+
+def _read(utterance: Utterance, where: str) -> tuple[int, np.ndarray]:
+    import soundfile
+
+    wav, start, end = utterance.wav, utterance.start, utterance.end
+    archive = wav.rpartition(":")[2].isdigit()
+    try:
+        if wav.endswith("|") or archive:
+            import kaldiio
+
+            rate, x = kaldiio.load_mat(wav)
+            x = x.astype(np.float32) / 32768 if x.dtype == np.int16 else x.astype(np.float32)
+        else:
+            rate = soundfile.info(wav).samplerate
+            cut = {} if start is None else {"start": round(start * rate), "stop": round((end or 0) * rate)}
+            return rate, soundfile.read(wav, dtype="float32", **cut)[0]
+    except Exception as error:  # soundfile, kaldiio and a pipe's command fail in many ways; all mean the same here
+        if not (wav.endswith("|") or archive) and not Path(wav).is_file():
+            raise UserError(f"{where}: no such file") from None
+        raise UserError(f"{where}: cannot be read as audio: {error}") from None
+    return rate, x if start is None else x[round(start * rate) : round((end or 0) * rate)]
+
+
+def num_samples(path: Path | str, utterances: list[Utterance], rate: int) -> dict[str, int]:
+    """Length of every utterance, from utt2num_samples where `irl.validate` wrote it, otherwise from the audio itself."""
+    import soundfile
+
+    table = Path(path) / "utt2num_samples"
+    if table.exists():
+        counts = {key: int(value) for key, value in read_table(table).items()}
+        _same_keys(table, counts, Path(path) / "utt2spk", (u.id for u in utterances))
+        return counts
+    counts = {}
+    for u in utterances:
+        if u.start is not None and u.end is not None:
+            counts[u.id] = round((u.end - u.start) * rate)
+        elif Path(u.wav).is_file():
+            try:
+                counts[u.id] = soundfile.info(u.wav).frames
+            except soundfile.LibsndfileError as error:
+                raise UserError(f"utterance {u.id} ({u.wav}): cannot be read as audio: {error}") from None
+        else:
+            counts[u.id] = len(read_wave(u, rate))
+    return counts

@@ -1,0 +1,55 @@
+"""Characters and their numbers: 0 is the CTC blank, 1 the unknown character, the last one both sos and eos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterable
+
+from irl.errors import UserError
+
+BLANK, UNKNOWN, SPACE, EOS = "<blank>", "<unk>", "<space>", "<sos/eos>"
+
+
+class Vocabulary:
+    """A list of tokens in ESPnet's layout (blank 0, sos and eos last), one a line in a file."""
+
+    def __init__(self, tokens: Iterable[str]) -> None:
+        self.tokens = list(tokens)
+        self.index = {token: i for i, token in enumerate(self.tokens)}
+        if len(self.index) < len(self.tokens) or self.tokens[:2] != [BLANK, UNKNOWN] or self.tokens[-1] != EOS:
+            raise UserError(f"a vocabulary must begin with {BLANK} {UNKNOWN}, end with {EOS} and repeat nothing")
+        self.eos = len(self.tokens) - 1
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str]) -> Vocabulary:
+        """The characters of the texts, training texts only."""
+        characters = sorted({character for text in texts for character in text})
+        return cls([BLANK, UNKNOWN, *(SPACE if c == " " else c for c in characters), EOS])
+
+    @classmethod
+    def read(cls, path: Path) -> Vocabulary:
+        try:
+            return cls(path.read_text(encoding="utf-8").split())
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such vocabulary; run stage 3 first") from None
+
+    def write(self, path: Path) -> None:
+        path.write_text("".join(f"{token}\n" for token in self.tokens), encoding="utf-8")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def encode(self, text: str, where: str) -> list[int]:
+        """Numbers of the characters of a text. A character that training never saw is an error that names `where`."""
+        numbers = []
+        for character in text:
+            token = SPACE if character == " " else character
+            if token not in self.index:
+                raise UserError(f"{where}: unknown character {character!r} (U+{ord(character):04X}), not in training text")
+            numbers.append(self.index[token])
+        return numbers
+
+    def decode(self, numbers: Iterable[int]) -> str:
+        """The text of token numbers; blank, unknown and eos have none."""
+        skip = (0, 1, self.eos)
+        return "".join(" " if self.tokens[i] == SPACE else self.tokens[i] for i in numbers if i not in skip)

@@ -1,0 +1,241 @@
+"""Acoustic noises (law 1): draw(keys, lens, speakers) -> params, apply(waves, lens, params) -> new waves.
+
+Waves are float32 (N, T) with lens (N,); samples past a row's length are padding and stay zero. Draws come from `Keys`
+alone. Rows are processed one by one: on a CPU that beats batches, which are bound by page faults. SNR is the ratio of
+mean powers over valid samples, the clean signal at unit gain (as in Kaldi's wav-reverberate with --normalize-output
+false). A silent clean row has no SNR and stays as it is, and so does one whose noise segment is silent.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from irl.noise.bank import Bank, RIRBank, resample
+from irl.noise.reverb import Spectrum, reverberate, spectrum
+from irl.random import Keys
+
+# SNRs in dB of Kaldi's augmentation with MUSAN (egs/voxceleb/v2, egs/sre16): one is drawn with equal probability.
+SNRS: dict[str, tuple[float, ...]] = {
+    "noise": (15.0, 10.0, 5.0, 0.0),
+    "music": (15.0, 10.0, 8.0, 5.0),
+    "babble": (20.0, 17.0, 15.0, 13.0),
+}
+TALKERS = (3, 7)
+
+
+class Noise(Protocol):
+    """What every acoustic noise offers. speakers: of each row, so that overlapped speech is by somebody else."""
+
+    def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str]) -> Any: ...
+
+    def apply(self, waves: Tensor, lens: Tensor, params: Any) -> Tensor: ...
+
+
+def add_at_snr(x: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
+    """x + g * noise, (T,) each, with g such that 10 log10(mean x^2 / mean (g noise)^2) = snr. Silence on either side: x."""
+    power_x, power_n = float(np.dot(x, x)), float(np.dot(noise, noise))
+    if power_x == 0 or power_n == 0:
+        return x.copy()
+    return x + noise * np.float32(np.sqrt(power_x / power_n) * 10 ** (-snr / 20))
+
+
+def _per_row(waves: Tensor, lens: Tensor, function: Any) -> Tensor:
+    """A new tensor whose row i is function(i, valid samples of row i), zero on padding. The input is not written."""
+    x = waves.numpy()
+    y = np.zeros_like(x)
+    for i, n in enumerate(lens.tolist()):
+        y[i, :n] = function(i, x[i, :n])
+    return torch.from_numpy(y)
+
+
+class Mixed(NamedTuple):
+    """What to add to each of N rows: clips (N, M) by index with -1 for none, offsets (N, M) in samples, snr (N,) in dB."""
+
+    category: list[str]
+    clips: Tensor
+    offsets: Tensor
+    snr: Tensor
+
+
+class _FromBank:
+    """Noises that add clips of a bank."""
+
+    bank: Bank
+
+    def _offsets(self, fractions: Tensor, category: str, clips: Tensor) -> Tensor:
+        frames = torch.tensor([clip.frames for clip in self.bank.clips[category]])
+        return (fractions * frames[clips.clamp(min=0)]).long()
+
+    def apply(self, waves: Tensor, lens: Tensor, params: Mixed) -> Tensor:
+        def mix(i: int, x: np.ndarray) -> np.ndarray:
+            clips = self.bank.clips[params.category[i]]
+            chosen = [(int(c), int(o)) for c, o in zip(params.clips[i], params.offsets[i]) if c >= 0]
+            segments = [self.bank.segment(clips[c], o, len(x)) for c, o in chosen]
+            if len(segments) > 1:
+                # Babble: talkers at equal power, or the loudest recording would be the only one heard.
+                segments = [s / np.sqrt(max(float(np.dot(s, s)), 1e-20)) for s in segments]
+            return add_at_snr(x, sum(segments[1:], segments[0]), float(params.snr[i]))
+
+        return _per_row(waves, lens, mix)
+
+
+@dataclass(frozen=True)
+class Additive(_FromBank):
+    """Noise, music or babble from a bank: a category with equal probability, a clip, an offset and one of Kaldi's SNRs.
+
+    Babble adds 3-7 different clips of the category "speech".
+    """
+
+    bank: Bank
+    categories: tuple[str, ...] = ("noise", "music")
+
+    @staticmethod
+    def bank_categories(categories: Sequence[str]) -> list[str]:
+        return ["speech" if c == "babble" else c for c in categories]
+
+    def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> Mixed:
+        n, most = len(lens), TALKERS[1]
+        which = keys.sub("category").integers(1, len(self.categories))[:, 0].tolist()
+        names = [self.categories[w] for w in which]
+        snr_index = keys.sub("snr").integers(1, 4)[:, 0].tolist()
+        snr = torch.tensor([SNRS[name][i] for name, i in zip(names, snr_index)])
+        talkers = TALKERS[0] + keys.sub("talkers").integers(1, most - TALKERS[0] + 1)
+        order = keys.sub("clip").uniform(most)
+        fractions = keys.sub("offset").uniform(most)
+        clips = torch.full((n, most), -1, dtype=torch.int64)
+        offsets = torch.zeros(n, most, dtype=torch.int64)
+        for i, name in enumerate(names):
+            category = "speech" if name == "babble" else name
+            available = len(self.bank.clips[category])
+            wanted = min(int(talkers[i]), available) if name == "babble" else 1
+            # Distinct clips: each further one is drawn among those left, counted from the one before.
+            left = torch.arange(available)
+            for j in range(wanted):
+                pick = int(order[i, j] * len(left))
+                clips[i, j] = left[pick]
+                left = torch.cat([left[:pick], left[pick + 1 :]])
+            offsets[i] = self._offsets(fractions[i], category, clips[i])
+        return Mixed(["speech" if name == "babble" else name for name in names], clips, offsets, snr)
+
+
+@dataclass(frozen=True)
+class OverlappedSpeech(_FromBank):
+    """One other talker over the whole utterance, at one of the SNRs with equal probability; never the same speaker."""
+
+    bank: Bank
+    snrs: tuple[float, ...] = (10.0, 5.0)
+
+    def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> Mixed:
+        available = self.bank.clips["speech"]
+        clips = keys.sub("clip").integers(1, len(available))
+        for i, speaker in enumerate(speakers):
+            steps = 0
+            while available[int(clips[i, 0])].speaker == speaker and steps < len(available):
+                clips[i, 0] = (clips[i, 0] + 1) % len(available)
+                steps += 1
+        offsets = self._offsets(keys.sub("offset").uniform(1), "speech", clips)
+        index = keys.sub("snr").integers(1, len(self.snrs))[:, 0]
+        return Mixed(["speech"] * len(lens), clips, offsets, torch.tensor(self.snrs)[index])
+
+
+@dataclass(frozen=True)
+class Reverberation:
+    """A room impulse response for every row: a group of rooms with equal probability, then one of its responses."""
+
+    bank: RIRBank
+
+    def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> list[Any]:
+        groups = list(self.bank.paths.values())
+        group = keys.sub("group").integers(1, len(groups))[:, 0].tolist()
+        index = keys.sub("rir").uniform(1)[:, 0].tolist()
+        return [groups[g][int(u * len(groups[g]))] for g, u in zip(group, index)]
+
+    def apply(self, waves: Tensor, lens: Tensor, params: list[Any]) -> Tensor:
+        return _per_row(waves, lens, lambda i, x: reverberate(x, _spectrum(self.bank, params[i])))
+
+
+@functools.lru_cache(maxsize=1024)
+def _spectrum(bank: RIRBank, path: Any) -> Spectrum:
+    return spectrum(bank.get(path))
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A gain drawn uniformly from [low, high], then what a 16-bit recorder does: rounding and clipping at full scale."""
+
+    low: float
+    high: float
+
+    def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> Tensor:
+        return keys.sub("gain").uniform(1, self.low, self.high)[:, 0]
+
+    def apply(self, waves: Tensor, lens: Tensor, params: Tensor) -> Tensor:
+        scaled = waves * params.to(waves.dtype)[:, None]
+        return (scaled * 32768).round().clamp(-32768, 32767) / 32768
+
+
+@dataclass(frozen=True)
+class Telephone:
+    """A telephone line: 8 kHz, a 300-3400 Hz Butterworth band-pass of 4th order, and a codec: mu-law, A-law or GSM 06.10."""
+
+    rate: int
+    codecs: tuple[str, ...] = ("ULAW", "ALAW", "GSM610")
+
+    def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> list[str]:
+        return [self.codecs[i] for i in keys.sub("codec").integers(1, len(self.codecs))[:, 0].tolist()]
+
+    def apply(self, waves: Tensor, lens: Tensor, params: list[str]) -> Tensor:
+        return _per_row(waves, lens, lambda i, x: self._line(x, params[i]))
+
+    def _line(self, x: np.ndarray, codec: str) -> np.ndarray:
+        import soundfile
+        from scipy.signal import sosfilt
+
+        if not len(x):
+            return x.copy()
+        narrow = sosfilt(_band_pass(), resample(x, self.rate, 8000) if self.rate != 8000 else x)
+        with io.BytesIO() as file:
+            soundfile.write(file, np.clip(narrow, -1, 1), 8000, format="WAV", subtype=codec)
+            file.seek(0)
+            decoded, _ = soundfile.read(file, dtype="float32")
+        # GSM works on blocks of 160 samples and pads the last one.
+        y = resample(decoded[: len(narrow)], 8000, self.rate) if self.rate != 8000 else decoded
+        return np.pad(y, (0, max(0, len(x) - len(y))))[: len(x)]
+
+
+@functools.lru_cache(maxsize=1)
+def _band_pass() -> np.ndarray:
+    from scipy.signal import butter
+
+    return butter(4, [300, 3400], btype="bandpass", fs=8000, output="sos")
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of several noises for each row, with equal probability."""
+
+    noises: tuple[Noise, ...]
+
+    def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> list[tuple[Tensor, Any]]:
+        """For each noise the rows that get it and their params. A row's draws do not depend on the other rows."""
+        which = keys.sub("kind").integers(1, len(self.noises))[:, 0]
+        drawn = []
+        for j, noise in enumerate(self.noises):
+            rows = (which == j).nonzero()[:, 0]
+            names = [speakers[i] for i in rows.tolist()] if speakers else ()
+            drawn.append((rows, noise.draw(replace(keys, ids=keys.ids[rows]).sub(str(j)), lens[rows], names)))
+        return drawn
+
+    def apply(self, waves: Tensor, lens: Tensor, params: list[tuple[Tensor, Any]]) -> Tensor:
+        y = torch.empty_like(waves)
+        for noise, (rows, drawn) in zip(self.noises, params):
+            if len(rows):
+                y[rows] = noise.apply(waves[rows], lens[rows], drawn)
+        return y

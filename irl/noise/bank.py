@@ -1,0 +1,129 @@
+"""Banks of clips to add to speech: directories in MUSAN's layout, and of impulse responses in RIRS_NOISES' layout."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+
+from irl.errors import UserError
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
+# Clips of banks up to this many samples in all stay in memory; larger banks are read from disk segment by segment.
+CACHE_SAMPLES = 256 * 2**20 // 4
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One file. frames: its length in samples at the bank's rate. speaker: the name of its folder."""
+
+    path: Path
+    category: str
+    frames: int
+    speaker: str
+
+
+def read_audio(path: Path, rate: int, start: int = 0, frames: int = -1) -> np.ndarray:
+    """float32 (n,) at `rate`: several channels are averaged, another sampling rate is resampled; NaN is refused."""
+    import soundfile
+
+    try:
+        info = soundfile.info(str(path))
+        if info.samplerate == rate:
+            x, _ = soundfile.read(str(path), start=start, frames=frames, dtype="float32", always_2d=True)
+        else:
+            x, _ = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as audio: {error}") from None
+    x = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1)
+    if info.samplerate != rate:
+        x = resample(x, info.samplerate, rate)
+        x = x[start : start + frames] if frames >= 0 else x[start:]
+    if not np.isfinite(x).all():
+        raise UserError(f"{path}: holds samples that are not finite (NaN or infinity)")
+    return x
+
+
+def resample(x: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """Polyphase resampling of the last axis, float32."""
+    from scipy.signal import resample_poly
+
+    divisor = math.gcd(rate, new_rate)
+    return resample_poly(x, new_rate // divisor, rate // divisor, axis=-1).astype(np.float32)
+
+
+class Bank:
+    """Clips by category: every audio file below root/CATEGORY, in sorted order.
+
+    Raises UserError if the directory is missing, or a category has no clip, or a clip is empty.
+    """
+
+    def __init__(self, root: Path | str, rate: int, categories: Sequence[str]) -> None:
+        self.root, self.rate = Path(root), rate
+        self.clips: dict[str, list[Clip]] = {category: self._find(category) for category in categories}
+        total = sum(clip.frames for clips in self.clips.values() for clip in clips)
+        self._whole = functools.lru_cache(maxsize=None if total <= CACHE_SAMPLES else 16)(self._load)
+        self._in_memory = total <= CACHE_SAMPLES
+
+    def _find(self, category: str) -> list[Clip]:
+        import soundfile
+
+        folder = self.root / category
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+        if not paths:
+            raise UserError(
+                f"{folder}: no audio found ({', '.join(AUDIO_SUFFIXES)}); expected a bank in MUSAN's layout, "
+                f"BANK/{category}/.../*.wav"
+            )
+        clips = []
+        for path in paths:
+            try:
+                info = soundfile.info(str(path))
+            except soundfile.LibsndfileError as error:
+                raise UserError(f"{path}: cannot be read as audio: {error}") from None
+            if info.frames == 0:
+                raise UserError(f"{path}: holds no samples")
+            clips.append(Clip(path, category, info.frames * self.rate // info.samplerate, path.parent.name))
+        return clips
+
+    def _load(self, path: Path) -> np.ndarray:
+        return read_audio(path, self.rate)
+
+    def segment(self, clip: Clip, offset: int, length: int) -> np.ndarray:
+        """length samples of a clip from an offset in [0, frames); a clip that ends before is begun again."""
+        if self._in_memory or clip.frames < offset + length:
+            x = self._whole(clip.path)
+            if offset + length <= len(x):
+                return x[offset : offset + length]
+            return np.take(x, np.arange(offset, offset + length), mode="wrap")
+        return read_audio(clip.path, self.rate, offset, length)
+
+
+class RIRBank:
+    """Impulse responses: every audio file below root, but for folders of noises, as in RIRS_NOISES/simulated_rirs.
+
+    groups: folders below root to draw from with equal probability, such as ("smallroom", "mediumroom").
+    """
+
+    def __init__(self, root: Path | str, rate: int, groups: Sequence[str] = ("smallroom", "mediumroom")) -> None:
+        self.root, self.rate = Path(root), rate
+        self.paths: dict[str, list[Path]] = {}
+        for group in groups:
+            folder = self.root / "simulated_rirs" / group
+            self.paths[group] = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+            if not self.paths[group]:
+                raise UserError(
+                    f"{folder}: no impulse response found; expected RIRS_NOISES' layout, "
+                    f"BANK/simulated_rirs/{group}/.../*.wav"
+                )
+        self.get = functools.lru_cache(maxsize=1024)(self._load)
+
+    def _load(self, path: Path) -> np.ndarray:
+        x = read_audio(path, self.rate)
+        if not x.size or not np.abs(x).max() > 0:
+            raise UserError(f"{path}: the impulse response is empty or all zeros")
+        return x

@@ -1,0 +1,50 @@
+"""Acoustic conditions by name: the noises that training draws from and those under which a recogniser is tested."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+from irl.noise.audio import SNRS, Additive, Noise, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume
+from irl.noise.bank import Bank, RIRBank
+
+KINDS = ("additive", "rir", "speech", "vup", "vdown", "volume", "tel")
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """kinds: one is drawn for each noisy copy. categories: of additive noise, "babble" among them by choice.
+
+    musan, rirs: directories in the layouts of MUSAN and of RIRS_NOISES; read only if a kind needs them.
+    """
+
+    kinds: tuple[str, ...] = ("additive",)
+    categories: tuple[str, ...] = ("noise", "music")
+    musan: str = ""
+    rirs: str = ""
+
+    def __post_init__(self) -> None:
+        for name, values, allowed in (("kinds", self.kinds, KINDS), ("categories", self.categories, tuple(SNRS))):
+            if not values:
+                raise ValueError(f"{name} must not be empty, known are {', '.join(allowed)}")
+            for value in values:
+                if value not in allowed:
+                    raise ValueError(f"{name}: unknown {value!r}, known are {', '.join(allowed)}")
+
+    def build(self, rate: int) -> Noise:
+        noises = [build(kind, rate, self.musan, self.rirs, self.categories) for kind in self.kinds]
+        return noises[0] if len(noises) == 1 else OneOf(tuple(noises))
+
+
+def build(kind: str, rate: int, musan: str, rirs: str, categories: Sequence[str] = ("noise", "music")) -> Noise:
+    """The noise of one kind. The volumes are the table's: x4 up, x0.3 down; "volume" is Kaldi's perturbation."""
+    if kind == "additive":
+        return Additive(Bank(musan, rate, Additive.bank_categories(categories)), tuple(categories))
+    if kind == "speech":
+        return OverlappedSpeech(Bank(musan, rate, ["speech"]))
+    if kind == "rir":
+        return Reverberation(RIRBank(rirs, rate))
+    if kind == "tel":
+        return Telephone(rate)
+    low, high = {"vup": (4.0, 4.0), "vdown": (0.3, 0.3), "volume": (0.125, 2.0)}[kind]
+    return Volume(low, high)

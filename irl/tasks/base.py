@@ -1,0 +1,128 @@
+"""What the training loop needs of a task, and the configuration that all tasks share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Iterable, NamedTuple, Protocol
+
+from torch import nn
+
+from irl.objective import Distance, IRLLoss
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Settings of IRLLoss (see there) and the number of noisy copies. distance: weights by name, as {l2: 0.1, cosine: 1}."""
+
+    alpha: float = 1.0
+    beta: float = 0.0
+    gamma: float = 0.0
+    distance: dict[str, float] = field(default_factory=lambda: {"l2": 0.1, "cosine": 1.0})
+    layers: dict[str, float] | None = None
+    from_layer: str | None = None
+    pairs: str = "clean"
+    stop_grad: str = "none"
+    over: str = "frame"
+    warmup: int = 0
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        if self.copies < 1:
+            raise ValueError(f"copies must be at least 1, got {self.copies}")
+        self.build()
+
+    def build(self) -> IRLLoss:
+        settings = {name: getattr(self, name) for name in IRLLoss.__dataclass_fields__ if name != "distance"}
+        return IRLLoss(distance=Distance.from_dict(self.distance), **settings)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training loop. One update is one optimiser step over `accumulate` batches.
+
+    clean_updates: length of the clean phase at the beginning, the same for every method. The learning rate rises
+    linearly over warmup_updates and falls linearly to 0 at the last update, or stays with decay "none".
+    threads: of torch on a CPU, 0 to leave them; results are equal to the bit only for equal numbers of threads.
+    """
+
+    updates: int = 1000
+    clean_updates: int = 0
+    batch_size: int = 8
+    accumulate: int = 1
+    learning_rate: float = 2e-3
+    warmup_updates: int = 200
+    decay: str = "linear"
+    weight_decay: float = 0.0
+    clip_norm: float = 5.0
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    threads: int = 0
+    workers: int = 0
+    log_every: int = 50
+    eval_every: int = 0
+    save_every: int = 500
+    max_bad_steps: int = 20
+
+    def __post_init__(self) -> None:
+        if min(self.updates, self.batch_size, self.accumulate, self.log_every, self.save_every, self.max_bad_steps) < 1:
+            raise ValueError(
+                "updates, batch_size, accumulate, log_every, save_every and max_bad_steps must be at least 1"
+            )
+        if min(self.clean_updates, self.warmup_updates, self.threads, self.workers, self.eval_every) < 0:
+            raise ValueError("clean_updates, warmup_updates, threads, workers and eval_every must not be negative")
+        if self.clean_updates > self.updates:
+            raise ValueError(f"clean_updates {self.clean_updates} exceeds updates {self.updates}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.decay not in ("linear", "none"):
+            raise ValueError(f"decay must be linear or none, got {self.decay!r}")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of update `step`, counted from 0."""
+        rise = min(1.0, (step + 1) / self.warmup_updates) if self.warmup_updates else 1.0
+        fall = 1.0 - step / self.updates if self.decay == "linear" else 1.0
+        return self.learning_rate * min(rise, fall)
+
+
+# Keys of TrainConfig that may change between a run and its resumption: they do not touch the weights.
+RUN_KEYS = ("workers", "log_every", "eval_every", "save_every", "max_bad_steps")
+
+
+class Stat(NamedTuple):
+    """A sum and the number of things summed: divided once, at the end (law 5)."""
+
+    total: float
+    count: float
+
+    def __add__(self, other: object) -> Stat:
+        assert isinstance(other, Stat)
+        return Stat(self.total + other.total, self.count + other.count)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count if self.count else math.nan
+
+
+class Plan(NamedTuple):
+    """One batch of one epoch: its number, and what the step that it belongs to looks at."""
+
+    index: int
+    clean: bool
+    noisy: int
+
+
+class Task(Protocol):
+    """One modality. `module` computes the terms of a batch, so that precision wrappers see the loss inside it."""
+
+    module: nn.Module
+
+    def batches_in(self, epoch: int) -> int: ...
+
+    def loader(self, epoch: int, plans: list[Plan], workers: int) -> Iterable[Any]: ...
+
+    def evaluate(self) -> dict[str, Stat]: ...
+
+    def extra_state(self) -> dict[str, Any]:
+        """Plain values that decoding needs beside weights and configuration, such as the vocabulary."""
+        ...

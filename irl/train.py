@@ -1,0 +1,272 @@
+"""Train: python -m irl.train CONFIG.yaml --exp DIR [key=value ...]
+
+One loop for all tasks. It resumes exactly from DIR/checkpoint.pt if there is one. `--start CHECKPOINT` begins instead
+from the end of another run's clean phase, which is the same for every method, and gives the same weights to the bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import os
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, Iterator
+
+import torch
+
+from irl import checkpoint, command, config
+from irl.objective import IRLLoss, Terms
+from irl.random import seed_step
+from irl.tasks.base import RUN_KEYS, Plan, Stat, Task
+from irl.errors import UserError
+
+TASKS = {"speech": ("irl.tasks.speech", "SpeechConfig", "SpeechTask")}
+
+
+def task_classes(name: object, where: str) -> tuple[type, type]:
+    """(configuration, task) of a modality; its libraries are imported only here."""
+    if name not in TASKS:
+        raise UserError(f"{where}: task: expected one of {', '.join(TASKS)}, found {name!r}")
+    module, *classes = TASKS[str(name)]
+    found = [getattr(importlib.import_module(module), c) for c in classes]
+    return found[0], found[1]
+
+
+def read_config(path: Path, overrides: list[str]) -> Any:
+    parts = config.sources(path, overrides)
+    merged = {key: value for _, content in parts for key, value in content.items()}
+    return config.resolve(task_classes(merged.get("task", "speech"), str(path))[0], parts)
+
+
+class Trainer:
+    """The state of one run: step counts updates done, batch counts batches consumed in this epoch."""
+
+    def __init__(self, settings: Any, exp: Path) -> None:
+        from lightning.fabric import Fabric
+
+        self.config, self.exp = settings, exp
+        self.path = exp / "checkpoint.pt"
+        c = settings.train
+        if c.threads:
+            torch.set_num_threads(c.threads)
+        self.fabric = Fabric(accelerator=c.accelerator, devices=1, precision=c.precision)
+        self.task: Task = task_classes(settings.task, str(exp))[1](settings)
+        optimizer = torch.optim.Adam(self.task.module.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay)
+        self.raw_module = self.task.module
+        self.module, self.optimizer = self.fabric.setup(self.task.module, optimizer)
+        self.objective = settings.objective.build()
+        self.copies = settings.objective.copies if self.objective.needs_noisy else 0
+        self.epoch = self.batch = self.step = 0
+        self.skipped = 0
+        self.seconds = 0.0
+        # What each layer contributes is in metrics.jsonl; sums since the last log line.
+        self.stats: dict[str, Stat] = {}
+
+    # Resuming
+
+    def _compatible(self) -> dict[str, Any]:
+        """The configuration less what may differ between a run and its resumption."""
+        content = config.to_dict(self.config)
+        content["train"] = {k: v for k, v in content["train"].items() if k not in RUN_KEYS}
+        return content
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.raw_module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "config": config.to_dict(self.config),
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "step": self.step,
+            "skipped": self.skipped,
+            "seconds": self.seconds,
+            "stats": {name: tuple(stat) for name, stat in self.stats.items()},
+            "commit": command.commit(),
+            "versions": command.versions(),
+            **self.task.extra_state(),
+        }
+
+    def save(self) -> None:
+        checkpoint.save(self.path, self.state())
+
+    def load(self, path: Path, start: bool = False) -> None:
+        """Take up a run. start: `path` is the end of a clean phase, whose objective and noise may be another's."""
+        state = checkpoint.load(path)
+        there, here = dict(state["config"]), self._compatible()
+        there["train"] = {k: v for k, v in there["train"].items() if k not in RUN_KEYS}
+        ignored = {"objective", "noise"} if start else set()
+        for key in sorted((there.keys() | here.keys()) - ignored):
+            if there.get(key) != here.get(key):
+                raise UserError(
+                    f"{path}: was trained with {key} {json.dumps(there.get(key))}, this run has "
+                    f"{json.dumps(here.get(key))}; use another --exp or the same configuration"
+                )
+        if start and state["step"] != self.config.train.clean_updates:
+            raise UserError(
+                f"{path}: is at update {state['step']}, but the clean phase of this run ends at "
+                f"{self.config.train.clean_updates}"
+            )
+        checkpoint.load_weights(self.raw_module, state["model"], path)
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name in ("epoch", "batch", "step", "skipped", "seconds"):
+            setattr(self, name, state[name])
+        self.stats = {name: Stat(*stat) for name, stat in state["stats"].items()}
+
+    def _truncate_metrics(self) -> None:
+        """Drop lines of updates that the checkpoint does not know: they will be made again."""
+        path = self.exp / "metrics.jsonl"
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= self.step]
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text("".join(line + "\n" for line in kept))
+            os.replace(temporary, path)
+
+    # One update
+
+    def _objective_at(self, step: int) -> IRLLoss:
+        return self.objective.clean_only() if step < self.config.train.clean_updates else self.objective
+
+    def _plans(self, first: int) -> list[Plan]:
+        """What is left of this epoch from batch `first` on, each batch with what its update looks at."""
+        c = self.config.train
+        plans = []
+        for index in range(first, self.task.batches_in(self.epoch)):
+            objective = self._objective_at(self.step + (index - first) // c.accumulate)
+            plans.append(Plan(index, objective.needs_clean, self.copies if objective.needs_noisy else 0))
+        return plans
+
+    def _groups(self, stop: int) -> Iterator[list[Any]]:
+        """Batches of one update at a time until `stop`; an epoch's remainder that fills no update is left out."""
+        c = self.config.train
+        while self.step < stop:
+            plans = self._plans(self.batch)
+            plans = plans[: (stop - self.step) * c.accumulate]
+            usable = len(plans) - len(plans) % c.accumulate
+            if self.batch == 0 and usable == 0 and self.task.batches_in(self.epoch) < c.accumulate:
+                raise UserError(f"accumulate {c.accumulate} exceeds the {self.task.batches_in(self.epoch)} batches there are")
+            group: list[Any] = []
+            for batch in self.task.loader(self.epoch, plans[:usable], c.workers):
+                group.append(batch)
+                if len(group) == c.accumulate:
+                    yield group
+                    group = []
+            if self.step < stop:
+                self.epoch, self.batch = self.epoch + 1, 0
+
+    def update(self, batches: list[Any]) -> bool:
+        """One optimiser step. False if loss or gradient was not finite; then the weights are left as they are."""
+        c = self.config.train
+        seed_step(self.config.seed, self.step, self.fabric.global_rank)
+        rate = c.rate_at(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        objective = self._objective_at(self.step)
+        found: dict[str, Stat] = {}
+        finite = True
+        for batch in batches:
+            batch = self.fabric.to_device(batch)
+            terms: Terms = self.module(batch, objective, self.step - c.clean_updates)
+            finite = finite and bool(torch.isfinite(terms.total))
+            self.fabric.backward(terms.total / len(batches))
+            _collect(found, terms, len(batch.ids))
+        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), c.clip_norm or math.inf)
+        finite = finite and bool(torch.isfinite(norm))
+        if finite:
+            self.optimizer.step()
+            for name, stat in {**found, "gradient_norm": Stat(float(norm), 1)}.items():
+                self.stats[name] = self.stats.get(name, Stat(0, 0)) + stat
+        self.optimizer.zero_grad()
+        self.step += 1
+        self.batch += len(batches)
+        return finite
+
+    # The loop
+
+    def run(self, stop: int) -> None:
+        """Train until update `stop`, saving, logging and evaluating on the way."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        c = self.config.train
+        log = command.logger
+        self._truncate_metrics()
+        if self.step >= stop:
+            log.info(f"{self.exp}: already at update {self.step}")
+            return
+        log.info(f"{self.exp}: from update {self.step} to {stop} of {c.updates}, on {self.fabric.device}")
+        self.module.train()
+        bad: deque[bool] = deque(maxlen=c.max_bad_steps)
+        begin = time.monotonic() - self.seconds
+        bar = command.progress(None, self.exp.name, total=stop, initial=self.step, unit="update")
+        with SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step) as board, bar:
+            for batches in self._groups(stop):
+                good = self.update(batches)
+                bar.update()
+                self.seconds = time.monotonic() - begin
+                bad.append(not good)
+                if not good:
+                    self.skipped += 1
+                    if len(bad) == c.max_bad_steps and all(bad):
+                        torch.save(batches, self.exp / "bad_batch.pt")
+                        raise UserError(
+                            f"{self.exp}: loss or gradient not finite in {len(bad)} updates in a row; "
+                            f"the last batch is in {self.exp / 'bad_batch.pt'}"
+                        )
+                last = self.step == stop
+                if self.step % c.log_every == 0 or last:
+                    self._log(board, bar, {name: stat.mean for name, stat in self.stats.items()})
+                    self.stats = {}
+                if c.eval_every and self.step % c.eval_every == 0 or last:
+                    dev = {f"dev/{name}": stat.mean for name, stat in self.task.evaluate().items()}
+                    self._log(board, bar, dev)
+                    log.info(f"update {self.step}: " + " ".join(f"{k} {v:.4g}" for k, v in dev.items() if _headline(k)))
+                if self.step % c.save_every == 0 or last:
+                    self.save()
+        log.info(f"{self.exp}: update {self.step}, {self.seconds:.0f} s of training, {self.skipped} skipped; {self.path}")
+
+    def _log(self, board: Any, bar: Any, values: dict[str, float]) -> None:
+        values = {name: value for name, value in values.items() if not math.isnan(value)}
+        line = {"step": self.step, "epoch": self.epoch, "rate": self.config.train.rate_at(self.step - 1)}
+        with open(self.exp / "metrics.jsonl", "a") as file:
+            file.write(json.dumps({**line, **values, "seconds": round(self.seconds, 2)}) + "\n")
+        for name, value in values.items():
+            board.add_scalar(name, value, self.step)
+        if "total" in values:
+            bar.set_postfix(loss=f"{values['total']:.3f}", skipped=self.skipped, refresh=False)
+
+
+def _headline(name: str) -> bool:
+    return name.startswith(("dev/loss", "dev/cer"))
+
+
+def _collect(found: dict[str, Stat], terms: Terms, rows: int) -> None:
+    """Add a batch's terms as sums over its rows."""
+    values = {"total": terms.total, "clean": terms.clean, "noisy": terms.noisy, "dist": terms.dist}
+    values.update({f"dist/{layer}": value for layer, value in terms.per_layer.items()})
+    for name, value in values.items():
+        found[name] = found.get(name, Stat(0, 0)) + Stat(rows * float(value.detach()), rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m irl.train", description="Train a model.")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--exp", type=Path, required=True, help="directory of this run: checkpoint, metrics, logs")
+    parser.add_argument("--start", type=Path, help="checkpoint at the end of a clean phase to begin from")
+    parser.add_argument("--stop", type=int, help="stop after this update (default: the last one)")
+    args = parser.parse_intermixed_args()
+    settings = read_config(args.config, args.overrides)
+    command.log_to(args.exp / "train.log")
+    trainer = Trainer(settings, args.exp)
+    if trainer.path.exists():
+        trainer.load(trainer.path)
+    elif args.start is not None:
+        trainer.load(args.start, start=True)
+    trainer.run(min(args.stop or settings.train.updates, settings.train.updates))
+
+
+if __name__ == "__main__":
+    command.run_command(main)
