@@ -60,7 +60,7 @@ def sources(path: Path, overrides: Sequence[str] = ()) -> list[tuple[str, dict[s
             if not isinstance(node, dict):
                 raise UserError(f"{COMMAND_LINE}: {key}: {parent} was given a value and keys both")
         try:
-            node[last] = yaml.safe_load(value)
+            node[last] = yaml.safe_load(value) if value else ""
         except yaml.YAMLError:
             raise UserError(f"{COMMAND_LINE}: {key}: {value!r} is not valid YAML") from None
         # YAML 1.1 reads 1e-3 as a string.

@@ -256,16 +256,20 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--exp", type=Path, required=True, help="directory of this run: checkpoint, metrics, logs")
     parser.add_argument("--start", type=Path, help="checkpoint at the end of a clean phase to begin from")
-    parser.add_argument("--stop", type=int, help="stop after this update (default: the last one)")
+    parser.add_argument("--stop", help="stop after this update, or `clean`: at the end of the clean phase")
     args = parser.parse_intermixed_args()
+    if args.stop is not None and args.stop != "clean" and not args.stop.isdigit():
+        parser.error(f"--stop: expected a number of updates or `clean`, got {args.stop!r}")
     settings = read_config(args.config, args.overrides)
+    last = settings.train.updates
+    stop = settings.train.clean_updates if args.stop == "clean" else int(args.stop or last)
     command.log_to(args.exp / "train.log")
     trainer = Trainer(settings, args.exp)
     if trainer.path.exists():
         trainer.load(trainer.path)
-    elif args.start is not None:
+    elif args.start is not None and settings.train.clean_updates:
         trainer.load(args.start, start=True)
-    trainer.run(min(args.stop or settings.train.updates, settings.train.updates))
+    trainer.run(min(stop, last))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Sequence
 import numpy as np
 
 from irl.errors import UserError
+from irl.random import stable_hash
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 # Clips of banks up to this many samples in all stay in memory; larger banks are read from disk segment by segment.
@@ -56,14 +57,21 @@ def resample(x: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     return resample_poly(x, new_rate // divisor, rate // divisor, axis=-1).astype(np.float32)
 
 
+# Shares of a bank's files in its parts, in sixteenths.
+PARTS = {"train": range(0, 12), "dev": range(12, 14), "test": range(14, 16)}
+
+
 class Bank:
     """Clips by category: every audio file below root/CATEGORY, in sorted order.
+
+    part: "train", "dev" or "test" to take only that part of the files, told apart by a hash of their names, so that no
+    clip of training is heard in a test; "" for all of them.
 
     Raises UserError if the directory is missing, or a category has no clip, or a clip is empty.
     """
 
-    def __init__(self, root: Path | str, rate: int, categories: Sequence[str]) -> None:
-        self.root, self.rate = Path(root), rate
+    def __init__(self, root: Path | str, rate: int, categories: Sequence[str], part: str = "") -> None:
+        self.root, self.rate, self.part = Path(root), rate, part
         self.clips: dict[str, list[Clip]] = {category: self._find(category) for category in categories}
         total = sum(clip.frames for clips in self.clips.values() for clip in clips)
         self._whole = functools.lru_cache(maxsize=None if total <= CACHE_SAMPLES else 16)(self._load)
@@ -74,9 +82,12 @@ class Bank:
 
         folder = self.root / category
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+        if self.part:
+            paths = [p for p in paths if stable_hash(p.stem) % 16 in PARTS[self.part]]
         if not paths:
+            which = f" in its part {self.part}" if self.part else ""
             raise UserError(
-                f"{folder}: no audio found ({', '.join(AUDIO_SUFFIXES)}); expected a bank in MUSAN's layout, "
+                f"{folder}: no audio found ({', '.join(AUDIO_SUFFIXES)}){which}; expected a bank in MUSAN's layout, "
                 f"BANK/{category}/.../*.wav"
             )
         clips = []

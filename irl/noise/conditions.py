@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Sequence
 
 from irl.noise.audio import SNRS, Additive, Noise, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume
-from irl.noise.bank import Bank, RIRBank
+from irl.noise.bank import PARTS, Bank, RIRBank
 
 KINDS = ("additive", "rir", "speech", "vup", "vdown", "volume", "tel")
 
@@ -16,12 +16,14 @@ class NoiseConfig:
     """kinds: one is drawn for each noisy copy. categories: of additive noise, "babble" among them by choice.
 
     musan, rirs: directories in the layouts of MUSAN and of RIRS_NOISES; read only if a kind needs them.
+    part: of the files of musan, see `Bank`.
     """
 
     kinds: tuple[str, ...] = ("additive",)
     categories: tuple[str, ...] = ("noise", "music")
     musan: str = ""
     rirs: str = ""
+    part: str = ""
 
     def __post_init__(self) -> None:
         for name, values, allowed in (("kinds", self.kinds, KINDS), ("categories", self.categories, tuple(SNRS))):
@@ -30,18 +32,20 @@ class NoiseConfig:
             for value in values:
                 if value not in allowed:
                     raise ValueError(f"{name}: unknown {value!r}, known are {', '.join(allowed)}")
+        if self.part not in ("", *PARTS):
+            raise ValueError(f"part must be empty or one of {', '.join(PARTS)}, got {self.part!r}")
 
     def build(self, rate: int) -> Noise:
-        noises = [build(kind, rate, self.musan, self.rirs, self.categories) for kind in self.kinds]
+        noises = [build(kind, rate, self.musan, self.rirs, self.categories, self.part) for kind in self.kinds]
         return noises[0] if len(noises) == 1 else OneOf(tuple(noises))
 
 
-def build(kind: str, rate: int, musan: str, rirs: str, categories: Sequence[str] = ("noise", "music")) -> Noise:
+def build(kind: str, rate: int, musan: str, rirs: str, categories: Sequence[str] = ("noise", "music"), part: str = "") -> Noise:
     """The noise of one kind. The volumes are the table's: x4 up, x0.3 down; "volume" is Kaldi's perturbation."""
     if kind == "additive":
-        return Additive(Bank(musan, rate, Additive.bank_categories(categories)), tuple(categories))
+        return Additive(Bank(musan, rate, Additive.bank_categories(categories), part), tuple(categories))
     if kind == "speech":
-        return OverlappedSpeech(Bank(musan, rate, ["speech"]))
+        return OverlappedSpeech(Bank(musan, rate, ["speech"], part))
     if kind == "rir":
         return Reverberation(RIRBank(rirs, rate))
     if kind == "tel":

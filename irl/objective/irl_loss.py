@@ -51,7 +51,7 @@ class Terms(NamedTuple):
     gamma: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity: torch.compile hashes it, and layers may be a dict
 class IRLLoss:
     """Settings of the objective; calling it runs the model once over all stacked views and returns `Terms`.
 
@@ -235,5 +235,5 @@ class IRLLoss:
             parts = self.distance.parts(a, b)
             # A mean over units counts the padding that was zeroed: undo that.
             return {n: (d / scale.clamp(min=1e-30) if n == "l2_mean" else d).mean() for n, d in parts.items()}
-        weight = mask / (mask.sum(1, keepdim=True).clamp(min=1) * len(mask))
-        return {n: (d * weight).sum() for n, d in self.distance.parts(a, b).items()}
+        count = mask.sum(1).clamp(min=1)
+        return {n: ((d * mask).sum(1) / count).mean() for n, d in self.distance.parts(a, b).items()}

@@ -20,6 +20,7 @@ from irl.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from irl.noise.conditions import NoiseConfig
 from irl.objective import L2, Cosine, IRLLoss, Terms
 from irl.random import Keys, hash_ids
+from irl.tasks.beam_search import greedy_ctc
 from irl.tasks.base import ObjectiveConfig, Plan, Stat, TrainConfig
 from irl.tasks.edits import count_edits
 from irl.errors import UserError
@@ -242,14 +243,4 @@ def move(tree: Any, device: torch.device) -> Any:
     from lightning.fabric.utilities import move_data_to_device
 
     return move_data_to_device(tree, device)
-
-
-def greedy_ctc(logits: Tensor, lens: Tensor) -> list[list[int]]:
-    """The best path (B, T, V) with repeats merged and blanks (0) removed."""
-    paths = logits.argmax(-1)
-    return [
-        [token for token in torch.unique_consecutive(path[:n]).tolist() if token != 0]
-        for path, n in zip(paths, lens.tolist())
-    ]
-
 

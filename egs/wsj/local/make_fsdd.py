@@ -1,0 +1,105 @@
+"""Stage 0 of --corpus fsdd: strings of 3-5 digits joined from single recordings. python local/make_fsdd.py FSDD DIR
+
+FSDD is a clone of the Free Spoken Digit Dataset (github.com/Jakobovski/free-spoken-digit-dataset, 8 kHz, CC BY-SA 4.0) or
+its folder of {digit}_{speaker}_{index}.wav. Recordings are split by index (0-4 test, 5-9 dev, as the data set's own
+split does with 0-4, the rest training) or by speaker (the last two in alphabetical order are dev and test).
+Strings keep to one speaker. Each dev and test recording is used once; training recordings are reused in new strings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from irl.command import progress, run_command
+from irl.data.kaldi import Utterance, write_data_dir
+from irl.errors import UserError
+from irl.noise.bank import read_audio
+
+RATE = 8000
+WORDS = "zero one two three four five six seven eight nine".split()
+# Times that each training recording is used: the corpus is small, its combinations are not.
+REUSE = 3
+
+
+def recordings(folder: Path) -> dict[str, list[tuple[int, int, Path]]]:
+    """(digit, index, path) of every recording, by speaker."""
+    folder = folder / "recordings" if (folder / "recordings").is_dir() else folder
+    found = defaultdict(list)
+    for path in sorted(folder.glob("*.wav")):
+        match = re.fullmatch(r"(\d)_(\w+)_(\d+)\.wav", path.name)
+        if match:
+            found[match[2]].append((int(match[1]), int(match[3]), path))
+    if len(found) < 3:
+        raise UserError(f"{folder}: found {len(found)} speakers, expected the recordings of FSDD, {{digit}}_{{speaker}}_{{index}}.wav")
+    return found
+
+
+def set_of(speaker: str, index: int, speakers: list[str], split: str) -> str:
+    if split == "speaker":
+        return {speakers[-1]: "test", speakers[-2]: "dev"}.get(speaker, "train")
+    return "test" if index < 5 else "dev" if index < 10 else "train"
+
+
+def strings(items: list[tuple[int, int, Path]], rng: random.Random) -> list[list[tuple[int, int, Path]]]:
+    """Each recording once, in strings of 3-5."""
+    items = list(items)
+    rng.shuffle(items)
+    found = []
+    while items:
+        count = rng.choice((3, 4, 5))
+        # What is left over is never one or two.
+        count = len(items) if len(items) <= 5 else min(count, len(items) - 3)
+        found.append(items[:count])
+        items = items[count:]
+    return found
+
+
+def join(parts: list[Path], rng: np.random.Generator) -> np.ndarray:
+    """Recordings with 50-200 ms of faint noise before, between and after them."""
+    pieces = []
+    for path in parts:
+        x = read_audio(path, RATE)
+        floor = max(1e-5, float(np.percentile(np.abs(x), 5)))
+        pieces += [floor * rng.normal(size=rng.integers(RATE // 20, RATE // 5)), x]
+    pieces.append(floor * rng.normal(size=rng.integers(RATE // 20, RATE // 5)))
+    return np.concatenate(pieces)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("fsdd", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--split", choices=("index", "speaker"), default="index")
+    args = parser.parse_args()
+    found = recordings(args.fsdd)
+    speakers = sorted(found)
+    rng = random.Random(1)
+    sets: dict[str, list[tuple[str, list[tuple[int, int, Path]]]]] = {"train": [], "dev": [], "test": []}
+    for speaker in speakers:
+        for name, rows in sets.items():
+            items = [r for r in found[speaker] if set_of(speaker, r[1], speakers, args.split) == name]
+            for _ in range(REUSE if name == "train" else 1):
+                rows += [(speaker, string) for string in strings(items, rng) if string]
+    for name, rows in sets.items():
+        wav = args.folder / "wav" / name
+        wav.mkdir(parents=True, exist_ok=True)
+        utterances = []
+        for i, (speaker, string) in enumerate(progress(rows, name, unit="utt")):
+            key = f"{speaker}-{name}-{i:04d}"
+            x = join([path for _, _, path in string], np.random.default_rng([1, *key.encode()]))
+            soundfile.write(wav / f"{key}.wav", np.clip(x, -1, 1 - 2**-15), RATE, subtype="PCM_16")
+            text = " ".join(WORDS[digit] for digit, _, _ in string)
+            utterances.append(Utterance(key, str(wav / f"{key}.wav"), speaker, text))
+        write_data_dir(args.folder / name, utterances)
+        print(f"{args.folder / name}: {len(rows)} strings of {len({u.speaker for u in utterances})} speakers")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,7 @@
+# Put the repository's Python and the shared helpers on PATH. Sourced by run.sh.
+# shellcheck shell=bash
+root=$(cd ../.. && pwd)
+[ -x "$root/.venv/bin/python" ] && PATH=$root/.venv/bin:$PATH
+export PATH=$root/utils:$PATH PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} LC_ALL=C.UTF-8
+# One thread a job: at these sizes jobs side by side are faster than threads, and results are equal to the bit.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} OMP_WAIT_POLICY=PASSIVE

@@ -1,0 +1,63 @@
+"""Write a noisy copy of a data directory: python -m irl.corrupt DATA_DIR OUT_DIR --condition rir [--musan DIR] [--rirs DIR]
+
+The copy is drawn once, from --seed and the utterance ids alone, as 16-bit wav files that one can listen to, so every
+method is tested on the same samples. `params` lists what was drawn for each utterance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from irl import command
+from irl.data.features import pad_waves
+from irl.data.kaldi import read_data_dir, read_wave, write_data_dir, write_table
+from irl.noise.conditions import KINDS, build
+from irl.random import Keys, hash_ids
+
+
+def main() -> None:
+    import soundfile
+
+    parser = argparse.ArgumentParser(prog="python -m irl.corrupt", description="Write a noisy copy of a data directory.")
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--condition", required=True, choices=KINDS)
+    parser.add_argument("--musan", default="", help="bank in MUSAN's layout")
+    parser.add_argument("--rirs", default="", help="bank in RIRS_NOISES' layout")
+    parser.add_argument("--categories", nargs="+", default=["noise", "music"], help="of additive noise")
+    parser.add_argument("--part", default="", help="of the bank's files: train, dev or test; empty for all")
+    parser.add_argument("--rate", type=int, default=16000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
+    args = parser.parse_args()
+    utterances = read_data_dir(args.source, allow_pipes=args.allow_pipes)
+    noise = build(args.condition, args.rate, args.musan, args.rirs, args.categories, args.part)
+    wav = args.target.resolve() / "wav"
+    wav.mkdir(parents=True, exist_ok=True)
+    copies, params, clipped, samples, checksum = [], {}, 0, 0, 0
+    for u in command.progress(utterances, f"{args.source.name} {args.condition}", unit="utt"):
+        waves, lens = pad_waves([read_wave(u, args.rate)])
+        keys = Keys(hash_ids([u.id]), args.seed, f"test/{args.condition}")
+        drawn = noise.draw(keys, lens, [u.speaker])
+        y = noise.apply(waves, lens, drawn)[0]
+        y = y.clamp(-1, 1 - 2**-15)
+        clipped += int(torch.isin(y, torch.tensor([-1.0, 1 - 2**-15])).sum())
+        samples += len(y)
+        pcm = (y * 32768).round().short().numpy()
+        checksum = zlib.crc32(np.ascontiguousarray(pcm), checksum)
+        path = wav / f"{u.id}.wav"
+        soundfile.write(path, pcm, args.rate, subtype="PCM_16")
+        copies.append(type(u)(u.id, str(path), u.speaker, u.text))
+        params[u.id] = " ".join(str(drawn).split())
+    write_data_dir(args.target, copies)
+    write_table(args.target / "params", params)
+    print(f"{args.target}: {len(copies)} utterances, {clipped / samples:.2%} of samples at full scale, crc32 {checksum:08x}")
+
+
+if __name__ == "__main__":
+    command.run_command(main)

@@ -1,0 +1,46 @@
+"""Vocabulary and feature statistics of the training set: python -m irl.prepare CONFIG.yaml [key=value ...]"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from irl import command
+from irl.data.features import LogMel
+from irl.data.kaldi import read_data_dir, read_wave
+from irl.data.vocabulary import Vocabulary
+from irl.train import read_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m irl.prepare", description="Vocabulary and feature statistics.")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    args = parser.parse_intermixed_args()
+    settings = read_config(args.config, args.overrides)
+    utterances = read_data_dir(settings.train_dir, allow_pipes=settings.allow_pipes)
+    vocabulary = Vocabulary.from_texts(u.text or "" for u in utterances)
+    log_mel = LogMel(settings.features)
+    frames, total, squares = 0, torch.zeros(settings.features.dim), torch.zeros(settings.features.dim)
+    total, squares = total.double(), squares.double()
+    for u in command.progress(utterances, "statistics", unit="utt"):
+        x = log_mel(torch.from_numpy(read_wave(u, settings.features.rate))).double()
+        frames, total, squares = frames + len(x), total + x.sum(0), squares + x.square().sum(0)
+    for name in (settings.vocabulary, settings.statistics):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+    vocabulary.write(Path(settings.vocabulary))
+    # Sums, not means: law 5. Written whole, so that no later stage reads half a file.
+    temporary = Path(settings.statistics + ".tmp")
+    temporary.write_text(
+        json.dumps({"frames": frames, "sum": total.tolist(), "sum_of_squares": squares.tolist()}) + "\n"
+    )
+    os.replace(temporary, settings.statistics)
+    print(f"{settings.vocabulary}: {len(vocabulary)} tokens; {settings.statistics}: {frames} frames")
+
+
+if __name__ == "__main__":
+    command.run_command(main)

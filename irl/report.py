@@ -1,0 +1,206 @@
+"""Table and figure of a results file: python -m irl.report RESULTS.jsonl --corpus mini --out DIR [--exp EXP --data DATA]
+
+Everything comes from the JSON lines: DIR/table.md (methods x conditions, CER with 95 % intervals, paired tests), DIR/table.png
+and DIR/table.svg. With --exp and --data an utterance is shown with every method's hypothesis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Sequence
+
+import numpy as np
+
+from irl import command, results
+from irl.data.kaldi import read_table
+from irl.errors import UserError
+
+METHODS = {"baseline": "baseline", "data_aug": "data aug.", "irl_batching": "IRL batching", "irl_loss": "IRL loss"}
+TESTS = (("irl_loss", "irl_batching"), ("irl_batching", "baseline"), ("irl_loss", "baseline"), ("irl_loss", "data_aug"))
+OTHERS = "mean of the others"
+
+
+class Table:
+    """Rates of methods under conditions. Errors of an utterance are averaged over the seeds of a method."""
+
+    def __init__(self, lines: Sequence[dict[str, Any]]) -> None:
+        self.lines = list(lines)
+        first = self.lines[0]
+        self.conditions = list(first["conditions"])
+        for line in self.lines:
+            for name in self.conditions:
+                there, here = line["conditions"].get(name), first["conditions"][name]
+                if there is None or there["ids"] != here["ids"] or there["reference"] != here["reference"]:
+                    raise UserError(
+                        f"{line['method']}, seed {line['seed']}: was not tested on the same utterances in condition "
+                        f"{name} as {first['method']}, seed {first['seed']}"
+                    )
+        known = [m for m in METHODS if any(line["method"] == m for line in self.lines)]
+        self.methods = known + sorted({line["method"] for line in self.lines} - set(known))
+        self.errors: dict[tuple[str, str], np.ndarray] = {}
+        self.seeds = {m: sorted(line["seed"] for line in self.lines if line["method"] == m) for m in self.methods}
+        self.by_seed: dict[tuple[str, str], list[float]] = {}
+        self.reference = {c: np.array(first["conditions"][c]["reference"], float) for c in self.conditions}
+        for method in self.methods:
+            rows = [line for line in self.lines if line["method"] == method]
+            for c in self.conditions:
+                errors = np.array([row["conditions"][c]["errors"] for row in rows], float)
+                self.errors[method, c] = errors.mean(0)
+                self.by_seed[method, c] = list(errors.sum(1) / self.reference[c].sum())
+        # The conditions are copies of the same utterances, so they are resampled together.
+        self.weights = results.bootstrap(len(self.reference[self.conditions[0]]))
+
+    @property
+    def noisy(self) -> list[str]:
+        return [c for c in self.conditions if c != "none"]
+
+    def columns(self) -> list[str]:
+        return self.conditions + ([OTHERS] if len(self.noisy) > 1 else [])
+
+    def _each(self, column: str) -> list[str]:
+        return self.noisy if column == OTHERS else [column]
+
+    def rate(self, method: str, column: str) -> float:
+        cs = self._each(column)
+        return float(np.mean([self.errors[method, c].sum() / self.reference[c].sum() for c in cs]))
+
+    def resampled(self, method: str, column: str) -> np.ndarray:
+        cs = self._each(column)
+        return np.mean([(self.weights @ self.errors[method, c]) / (self.weights @ self.reference[c]) for c in cs], axis=0)
+
+    def interval(self, method: str, column: str) -> tuple[float, float]:
+        low, high = np.percentile(self.resampled(method, column), [2.5, 97.5])
+        return float(low), float(high)
+
+    def spread(self, method: str, column: str) -> float | None:
+        """Standard deviation over seeds, None for a single seed."""
+        values = np.mean([self.by_seed[method, c] for c in self._each(column)], axis=0)
+        return float(values.std(ddof=1)) if len(values) > 1 else None
+
+    def test(self, a: str, b: str, column: str) -> dict[str, float]:
+        observed = self.rate(a, column) - self.rate(b, column)
+        return results.paired_test(self.resampled(a, column), self.resampled(b, column), observed)
+
+
+def markdown(table: Table, note: str) -> str:
+    """The table, the paired tests, and what they were made from."""
+    columns = table.columns()
+    out = [note, ""] if note else []
+    out += [
+        "Character error rate in %, with 95 % bootstrap intervals over utterances"
+        + (" and ± the standard deviation over seeds." if any(len(s) > 1 for s in table.seeds.values()) else "."),
+        "",
+        "| method | " + " | ".join(columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    best = {c: min(table.rate(m, c) for m in table.methods) for c in columns}
+    for method in table.methods:
+        cells = []
+        for column in columns:
+            rate, (low, high), sd = table.rate(method, column), table.interval(method, column), table.spread(method, column)
+            value = f"**{100 * rate:.1f}**" if rate == best[column] else f"{100 * rate:.1f}"
+            cells.append(f"{value} ({100 * low:.1f}-{100 * high:.1f})" + (f" ±{100 * sd:.1f}" if sd is not None else ""))
+        out.append(f"| {METHODS.get(method, method)} | " + " | ".join(cells) + " |")
+    tests = [(a, b) for a, b in TESTS if a in table.methods and b in table.methods]
+    if tests:
+        out += ["", "Paired bootstrap tests: difference in percentage points, its 95 % interval, two-sided p.", ""]
+        shown = [c for c in ("none", "additive", OTHERS) if c in columns]
+        out += ["| difference | " + " | ".join(shown) + " |", "|---|" + "---|" * len(shown)]
+        for a, b in tests:
+            cells = []
+            for column in shown:
+                t = table.test(a, b, column)
+                cells.append(f"{100 * t['difference']:+.1f} ({100 * t['low']:+.1f} to {100 * t['high']:+.1f}), p = {t['p']:.3f}")
+            out.append(f"| {METHODS[a]} - {METHODS[b]} | " + " | ".join(cells) + " |")
+    first = table.lines[0]
+    decode = {k: v for k, v in first["decode"].items() if k in ("search", "beam", "ctc_weight", "length_bonus")}
+    utterances = len(table.reference[table.conditions[0]])
+    seconds = {m: np.mean([line["train_seconds"] for line in table.lines if line["method"] == m]) for m in table.methods}
+    out += [
+        "",
+        f"{utterances} utterances a condition; {first['updates']} updates, of them "
+        f"{first['config']['train']['clean_updates']} clean, for every method; decoding {json.dumps(decode)}.",
+        "Seeds: " + ", ".join(f"{METHODS.get(m, m)} {' '.join(map(str, s))}" for m, s in table.seeds.items()) + ".",
+        "Training time a run: " + ", ".join(f"{METHODS.get(m, m)} {s:.0f} s" for m, s in seconds.items()) + ".",
+        "Versions: " + ", ".join(f"{k} {v}" for k, v in first["versions"].items()) + f"; commit {first['commit']}.",
+    ]
+    return "\n".join(out) + "\n"
+
+
+def figure(table: Table, path: Path, title: str) -> None:
+    """Rates with intervals, grouped by condition; readable without colour. Writes path.png and path.svg."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    columns = table.columns()
+    shades, hatches = ("0.85", "0.65", "0.4", "0.1"), ("", "///", "...", "")
+    fig, axes = pyplot.subplots(figsize=(max(7.0, 1.35 * len(columns)), 4.2), layout="constrained")
+    width = 0.8 / len(table.methods)
+    for i, method in enumerate(table.methods):
+        rates = np.array([100 * table.rate(method, c) for c in columns])
+        bounds = np.array([table.interval(method, c) for c in columns]).T * 100
+        x = np.arange(len(columns)) + (i - (len(table.methods) - 1) / 2) * width
+        errors = np.abs(bounds - rates)
+        shade, hatch = shades[i % 4], hatches[i % 4]
+        label = METHODS.get(method, method)
+        axes.bar(x, rates, width, label=label, color=shade, hatch=hatch, edgecolor="black", linewidth=0.6)
+        axes.errorbar(x, rates, yerr=errors, fmt="none", ecolor="tab:red", elinewidth=1.2, capsize=2)
+    axes.set_xticks(np.arange(len(columns)), [c.replace(" of ", " of\n") for c in columns])
+    axes.set_ylabel("character error rate (%)")
+    axes.set_title(title, fontsize=10)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.legend(ncols=len(table.methods), fontsize=9, frameon=False)
+    for suffix in ("png", "svg"):
+        fig.savefig(path.with_suffix(f".{suffix}"), dpi=150, metadata={"Date": None} if suffix == "svg" else None)
+    pyplot.close(fig)
+
+
+def example(table: Table, exp: Path, data: Path, condition: str) -> str:
+    """The utterance on which the methods differ most under a condition, with every hypothesis."""
+    seed = min(table.seeds[table.methods[0]])
+    lines = {line["method"]: line for line in table.lines if line["seed"] == seed}
+    errors = np.array([lines[m]["conditions"][condition]["errors"] for m in table.methods if m in lines], float)
+    index = int((errors[0] - errors[-1]).argmax())
+    references = read_table(data / "text")
+    key = list(references)[index]
+    out = [f"An example, utterance {key} under {condition}: {read_table(data / 'wav.scp')[key]}", ""]
+    out.append(f"    {'reference':13s} {references[key]}")
+    for method in lines:
+        text = read_table(exp / f"{method}.{seed}" / "decode" / data.name / "text")[key]
+        out.append(f"    {METHODS.get(method, method):13s} {text}")
+    return "\n".join(out) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m irl.report", description="Table and figure of results.")
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--methods", nargs="+", help="only these")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--note", default="", help="a sentence above the table")
+    parser.add_argument("--exp", type=Path, help="directory of the runs, for an example")
+    parser.add_argument("--data", type=Path, help="data directory of the example's condition")
+    parser.add_argument("--condition", default="additive", help="condition of the example")
+    args = parser.parse_args()
+    lines = [r for r in results.read(args.results) if r["corpus"] == args.corpus]
+    lines = [r for r in lines if args.methods is None or r["method"] in args.methods]
+    if not lines:
+        raise UserError(f"{args.results}: no result of corpus {args.corpus}")
+    table = Table(lines)
+    text = markdown(table, args.note)
+    if args.exp and args.data:
+        text += "\n" + example(table, args.exp, args.data, args.condition)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "table.md").write_text(text, encoding="utf-8")
+    figure(table, args.out / "table", f"{args.corpus}: {args.note}" if args.note else args.corpus)
+    print(text)
+    print(f"table: {args.out / 'table.md'}   figure: {args.out / 'table.png'}   results: {args.results}")
+
+
+if __name__ == "__main__":
+    command.run_command(main)

@@ -1,0 +1,80 @@
+"""Results as JSON lines, one a finished run, and the statistics that are made of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Sequence
+
+import numpy as np
+
+from irl import config
+from irl.errors import UserError
+from irl.tasks.base import RUN_KEYS
+
+RESAMPLES = 2000
+
+
+def run_digest(resolved: dict[str, Any]) -> str:
+    """Tells runs apart by all of their configuration that touches the weights, the seed included."""
+    content = dict(resolved)
+    content["train"] = {k: v for k, v in content["train"].items() if k not in RUN_KEYS}
+    return config.digest(content)
+
+
+def ids_digest(ids: Sequence[str]) -> str:
+    return config.digest(list(ids))
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a results file, none if there is no such file."""
+    if not path.exists():
+        return []
+    lines = []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number}: not a JSON line: {error}") from None
+    return lines
+
+
+def append(path: Path, line: dict[str, Any]) -> None:
+    """Append a line; a line of the same run (digest) and decoding is replaced, as it was made again."""
+
+    def key(row: dict[str, Any]) -> tuple[Any, ...]:
+        return row["corpus"], row["method"], row["digest"], json.dumps(row["decode"], sort_keys=True)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = [row for row in read(path) if key(row) != key(line)]
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in [*kept, line]), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def bootstrap(count: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """How often each of `count` utterances is drawn in each resample, (resamples, count)."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+
+
+def interval(reference: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of sum(errors) / sum(reference), over utterances (Bisani and Ney 2004)."""
+    weights = bootstrap(len(reference))
+    rates = (weights @ np.asarray(errors, float)) / (weights @ np.asarray(reference, float))
+    low, high = np.percentile(rates, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def paired_test(rates_a: np.ndarray, rates_b: np.ndarray, observed: float) -> dict[str, float]:
+    """Difference a - b with its paired bootstrap interval and two-sided p-value.
+
+    rates_a, rates_b: rates under the same resamples; observed: the difference of the rates themselves. p is twice the
+    share of resamples on the other side of zero, at least 2 / (resamples + 1).
+    """
+    difference = rates_a - rates_b
+    low, high = np.percentile(difference, [2.5, 97.5])
+    tail = min((difference <= 0).sum(), (difference >= 0).sum())
+    p = min(1.0, 2 * (tail + 1) / (len(difference) + 1))
+    return {"difference": observed, "low": float(low), "high": float(high), "p": float(p)}

@@ -1,0 +1,176 @@
+"""Character and word error rates: python -m irl.score REF_TEXT HYP_TEXT [--alignments FILE] [--trn PREFIX]
+
+With --results the counts of all conditions of one run become one JSON line, from which tables are made:
+
+    python -m irl.score --run EXP --corpus mini --method irl_loss --results FILE --conditions none=DATA_DIR ...
+
+Errors and reference lengths are summed over utterances and divided once; a missing utterance is an error. Characters
+include the spaces between words, as sclite counts them when they are written <space>.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple
+
+from irl import command, results
+from irl.data.kaldi import read_table
+from irl.errors import UserError
+from irl.tasks.edits import Edits, count_edits
+
+
+class Scores(NamedTuple):
+    """Counts of each utterance, in sorted order of ids."""
+
+    ids: list[str]
+    characters: list[Edits]
+    words: list[Edits]
+
+
+def score(reference: Path, hypothesis: Path) -> Scores:
+    """Counts of a hypothesis table against a reference table. Raises UserError if their utterances differ."""
+    references, hypotheses = read_table(reference), read_table(hypothesis)
+    for key in references.keys() ^ hypotheses.keys():
+        have, lack = (reference, hypothesis) if key in references else (hypothesis, reference)
+        raise UserError(f"{lack}: utterance {key} is missing, {have} has it")
+    pairs = {key: (" ".join(references[key].split()), " ".join(hypotheses[key].split())) for key in references}
+    characters = [count_edits(r, h) for r, h in pairs.values()]
+    words = [count_edits(r.split(), h.split()) for r, h in pairs.values()]
+    return Scores(list(pairs), characters, words)
+
+
+def total(counts: list[Edits]) -> Edits:
+    return sum(counts[1:], counts[0])
+
+
+def summary(name: str, counts: list[Edits]) -> str:
+    """One line in Kaldi's manner."""
+    t = total(counts)
+    low, high = results.interval([c.reference for c in counts], [c.errors for c in counts])
+    return (
+        f"%{name} {100 * t.errors / t.reference:.2f} [ {t.errors} / {t.reference}, {t.insertions} ins, "
+        f"{t.deletions} del, {t.substitutions} sub ] 95% interval {100 * low:.2f}-{100 * high:.2f}, "
+        f"{len(counts)} utterances"
+    )
+
+
+def alignment(reference: list[str], hypothesis: list[str]) -> tuple[str, str]:
+    """Two lines of equal columns: *** where one side has nothing, substitutions in capitals."""
+    from rapidfuzz.distance import Levenshtein
+
+    top, bottom = [], []
+    for op in Levenshtein.opcodes(reference, hypothesis):
+        a, b = reference[op.src_start : op.src_end], hypothesis[op.dest_start : op.dest_end]
+        for i in range(max(len(a), len(b))):
+            x, y = (a[i] if i < len(a) else ""), (b[i] if i < len(b) else "")
+            if op.tag != "equal":
+                x, y = x.upper(), y.upper()
+            x, y = x or "*" * len(y), y or "*" * len(x)
+            width = max(len(x), len(y))
+            top.append(x.ljust(width))
+            bottom.append(y.ljust(width))
+    return " ".join(top), " ".join(bottom)
+
+
+def write_alignments(path: Path, reference: Path, hypothesis: Path) -> None:
+    """Word alignments of every utterance with errors, for people to read."""
+    references, hypotheses = read_table(reference), read_table(hypothesis)
+    with open(path, "w", encoding="utf-8") as file:
+        for key in references:
+            r, h = references[key].split(), hypotheses[key].split()
+            if r != h:
+                top, bottom = alignment(r, h)
+                file.write(f"{key}\n  ref {top}\n  hyp {bottom}\n")
+
+
+def write_trn(path: Path, table: Mapping[str, str]) -> None:
+    """Characters as tokens in sclite's trn format."""
+    with open(path, "w", encoding="utf-8") as file:
+        for key, text in table.items():
+            tokens = ["<space>" if c == " " else c for c in " ".join(text.split())]
+            file.write(f"{' '.join(tokens)} ({key})\n")
+
+
+def run_line(args: argparse.Namespace) -> dict[str, Any]:
+    """One finished run as a line of results: configuration, seed, commit, versions, time, counts by condition."""
+    from irl import checkpoint
+
+    state = checkpoint.load(args.run / "checkpoint.pt")
+    if state["step"] != state["config"]["train"]["updates"]:
+        raise UserError(f"{args.run}: at update {state['step']} of {state['config']['train']['updates']}, not finished")
+    line: dict[str, Any] = {
+        "corpus": args.corpus,
+        "method": args.method,
+        "seed": state["config"]["seed"],
+        "digest": results.run_digest(state["config"]),
+        "commit": state["commit"],
+        "versions": state["versions"],
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "train_seconds": round(state["seconds"], 1),
+        "updates": state["step"],
+        "skipped": state["skipped"],
+        "config": state["config"],
+        "conditions": {},
+    }
+    for item in args.conditions:
+        name, equals, folder = item.partition("=")
+        if not equals:
+            raise UserError(f"--conditions: expected NAME=DATA_DIR, found {item!r}")
+        out = args.run / "decode" / Path(folder).name
+        if not (out / "done.json").exists():
+            raise UserError(f"{out}: not decoded; run stage 5 first")
+        scores = score(Path(folder) / "text", out / "text")
+        write_alignments(out / "alignments.txt", Path(folder) / "text", out / "text")
+        line["decode"] = {k: v for k, v in json.loads((out / "done.json").read_text()).items() if k not in ("seconds", "audio")}
+        line["conditions"][name] = {
+            # Substitutions, deletions and insertions are summed; errors by utterance are what intervals are made from.
+            "cer": total(scores.characters)._asdict(),
+            "wer": total(scores.words)._asdict(),
+            "reference": [c.reference for c in scores.characters],
+            "errors": [c.errors for c in scores.characters],
+            "ids": results.ids_digest(scores.ids),
+        }
+    return line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m irl.score", description="Error rates of hypotheses, or of a whole run.")
+    parser.add_argument("reference", type=Path, nargs="?")
+    parser.add_argument("hypothesis", type=Path, nargs="?")
+    parser.add_argument("--alignments", type=Path, help="write word alignments of utterances with errors")
+    parser.add_argument("--trn", help="write PREFIX.ref.trn and PREFIX.hyp.trn for sclite, characters as tokens")
+    parser.add_argument("--run", type=Path, help="directory of a finished, decoded run")
+    parser.add_argument("--corpus", default="")
+    parser.add_argument("--method", default="")
+    parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME=DATA_DIR")
+    parser.add_argument("--results", type=Path, help="JSON lines file to append the run to")
+    args = parser.parse_args()
+    if args.run is not None:
+        if args.results is None or not args.conditions:
+            parser.error("--run needs --results and --conditions")
+        line = run_line(args)
+        results.append(args.results, line)
+        rates = {n: 100 * total_errors(c) for n, c in line["conditions"].items()}
+        print(f"{args.run}: CER % " + " ".join(f"{name} {rate:.1f}" for name, rate in rates.items()))
+        return
+    if args.reference is None or args.hypothesis is None:
+        parser.error("give REF_TEXT and HYP_TEXT, or --run")
+    scores = score(args.reference, args.hypothesis)
+    print(summary("CER", scores.characters))
+    print(summary("WER", scores.words))
+    if args.alignments:
+        write_alignments(args.alignments, args.reference, args.hypothesis)
+    if args.trn:
+        for kind, table in (("ref", args.reference), ("hyp", args.hypothesis)):
+            write_trn(Path(f"{args.trn}.{kind}.trn"), read_table(table))
+
+
+def total_errors(condition: dict[str, Any]) -> float:
+    return sum(condition["errors"]) / sum(condition["reference"])
+
+
+if __name__ == "__main__":
+    command.run_command(main)

@@ -1,0 +1,21 @@
+"""Shared fixtures. Threads are pinned: tests compare runs to the bit, and CI has two cores."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+torch.set_num_threads(1)
+# Times on shared machines say nothing about the code; examples stay the same from run to run.
+settings.register_profile("irl", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("irl")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+    np.random.seed(0)
