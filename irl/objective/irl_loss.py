@@ -179,8 +179,11 @@ class IRLLoss:
         """The terms from outputs that exist already: the clean view first if `needs_clean`, then the noisy ones."""
         clean, noisy = (views[0], views[1:]) if self.needs_clean else (None, views)
         zero = views[0].logits.new_zeros(()) if isinstance(views[0].logits, Tensor) else torch.zeros(())
-        clean_loss = task_loss(clean) if task_loss and clean is not None and self.alpha else zero
-        noisy_loss = torch.stack([task_loss(v) for v in noisy]).mean() if task_loss and noisy and self.beta else zero
+        clean_loss = noisy_loss = zero
+        if task_loss is not None and clean is not None and self.alpha > 0:
+            clean_loss = task_loss(clean)
+        if task_loss is not None and noisy and self.beta > 0:
+            noisy_loss = torch.stack([task_loss(view) for view in noisy]).mean()
         total = self.alpha * clean_loss + self.beta * noisy_loss
         gamma = self.gamma_at(step)
         dist, per_layer, parts = zero, {}, {}

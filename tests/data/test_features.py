@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irl.data.batches import epoch_batches
+from irl.data.features import FeatureConfig, LogMel, pad_waves
+from irl.data.vocabulary import Vocabulary
+from irl.errors import UserError
+from irl.random import hash_ids
+
+
+@pytest.mark.parametrize("rate, mels", [(16000, 80), (8000, 40)])
+def test_log_mel_equals_torchaudio(rate, mels):
+    torchaudio = pytest.importorskip("torchaudio")
+    config = FeatureConfig(rate=rate, mels=mels)
+    wave = torch.randn(rate) * 0.1
+    theirs = torchaudio.transforms.MelSpectrogram(
+        rate, n_fft=LogMel(config).fft_size, win_length=config.window, hop_length=config.hop, center=False,
+        f_min=20.0, n_mels=mels, power=2.0, mel_scale="htk",
+    )  # fmt: skip
+    # torch.stft centres a short window in its frame; ours begins with it.
+    shift = (LogMel(config).fft_size - config.window) // 2
+    padded = torch.nn.functional.pad(wave, (shift, LogMel(config).fft_size))
+    expected = torch.log(theirs(padded).clamp(min=1e-10)).T
+    got = LogMel(config)(wave)
+    assert got.shape == (config.frames(rate), mels)
+    torch.testing.assert_close(got, expected[: len(got)], rtol=1e-3, atol=1e-3)
+
+
+def test_volume_shifts_raw_features_and_vanishes_under_utterance_normalisation():
+    wave = torch.randn(16000) * 0.1
+    raw, own = (LogMel(FeatureConfig(normalise=n)) for n in ("global", "utterance"))
+    assert float((raw(2 * wave) - raw(wave)).mean()) == pytest.approx(2 * np.log(2), abs=1e-3)
+    assert (own(2 * wave) - own(wave)).abs().max() < 1e-3
+
+
+@given(st.integers(1, 4000), st.integers(1, 4))
+def test_lengths(n, stack):
+    config = FeatureConfig(rate=8000, mels=8, stack=stack)
+    x = LogMel(config)(torch.randn(n))
+    assert x.shape == (config.frames(n), 8 * stack) and torch.isfinite(x).all()
+
+
+def test_batch_equals_alone():
+    log_mel = LogMel(FeatureConfig(mels=20, stack=3))
+    waves = [np.random.randn(n).astype(np.float32) for n in (4000, 300, 9000)]
+    x, lens = log_mel.batch(*pad_waves(waves))
+    for row, n, wave in zip(x, lens.tolist(), waves):
+        assert torch.equal(row[:n], log_mel(torch.from_numpy(wave))) and row[n:].abs().sum() == 0
+
+
+def test_silence_is_finite():
+    assert float(LogMel(FeatureConfig())(torch.zeros(1000)).max()) == pytest.approx(np.log(1e-10))
+
+
+@pytest.mark.parametrize("settings", [{"normalise": "none"}, {"mels": 0}, {"low_hz": 9000.0}, {"high_hz": 9000.0}])
+def test_bad_settings(settings):
+    with pytest.raises(ValueError):
+        FeatureConfig(**settings)
+
+
+@given(st.integers(1, 200), st.integers(1, 9), st.integers(0, 3), st.booleans())
+def test_every_example_once(n, size, epoch, short_first):
+    ids, lengths = hash_ids([str(i) for i in range(n)]), list(np.random.default_rng(0).integers(1, 100, n))
+    batches = epoch_batches(ids, lengths, size, 1, epoch, short_first)
+    assert sorted(i for b in batches for i in b) == list(range(n))
+    assert max(map(len, batches)) <= size
+    if short_first:
+        flat = [lengths[i] for b in batches for i in b]
+        assert flat == sorted(flat)
+    assert batches == epoch_batches(ids, lengths, size, 1, epoch, short_first)
+
+
+def test_order_changes_with_epoch_and_seed_and_keeps_lengths_together():
+    n = 1000
+    ids, lengths = hash_ids([str(i) for i in range(n)]), list(range(n))
+    a, b, c = (epoch_batches(ids, lengths, 8, s, e) for s, e in ((1, 1), (1, 2), (2, 1)))
+    assert a != b and a != c
+    spread = np.mean([max(batch) - min(batch) for batch in a])
+    assert spread < 60, "a random batch of 8 spreads over about 780"
+
+
+def test_vocabulary(tmp_path):
+    vocabulary = Vocabulary.from_texts(["one two", "abc"])
+    assert vocabulary.tokens == ["<blank>", "<unk>", "<space>", *"abcenotw", "<sos/eos>"] and vocabulary.eos == 11
+    numbers = vocabulary.encode("two a", "here")
+    assert vocabulary.decode([*numbers, vocabulary.eos]) == "two a"
+    vocabulary.write(tmp_path / "tokens.txt")
+    assert Vocabulary.read(tmp_path / "tokens.txt").tokens == vocabulary.tokens
+    with pytest.raises(UserError, match=r"utt1: unknown character 'é' \(U\+00E9\)"):
+        vocabulary.encode("é", "utt1")
+    with pytest.raises(UserError, match="no such vocabulary; run stage 3"):
+        Vocabulary.read(tmp_path / "none")
+    with pytest.raises(UserError, match="must begin with"):
+        Vocabulary(["a", "b"])
