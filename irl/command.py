@@ -65,7 +65,7 @@ def progress(items: Iterable[Any] | None, what: str, **settings: Any) -> Any:
 def versions() -> dict[str, str]:
     """What a result was made with, as far as installed."""
     found = {"irl": __version__, "python": platform.python_version()}
-    for name in ("torch", "numpy", "espnet", "lightning"):
+    for name in ("torch", "numpy", "espnet", "lightning-fabric"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -23,7 +23,9 @@ from irl.random import Keys, hash_ids
 def main() -> None:
     import soundfile
 
-    parser = argparse.ArgumentParser(prog="python -m irl.corrupt", description="Write a noisy copy of a data directory.")
+    parser = argparse.ArgumentParser(
+        prog="python -m irl.corrupt", description="Write a noisy copy of a data directory."
+    )
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--condition", required=True, choices=KINDS)
@@ -37,7 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     utterances = read_data_dir(args.source, allow_pipes=args.allow_pipes)
     noise = build(args.condition, args.rate, args.musan, args.rirs, args.categories, args.part)
-    wav = args.target.resolve() / "wav"
+    wav = args.target / "wav"
     wav.mkdir(parents=True, exist_ok=True)
     copies, params, clipped, samples, checksum = [], {}, 0, 0, 0
     for u in command.progress(utterances, f"{args.source.name} {args.condition}", unit="utt"):
@@ -56,7 +58,9 @@ def main() -> None:
         params[u.id] = " ".join(str(drawn).split())
     write_data_dir(args.target, copies)
     write_table(args.target / "params", params)
-    print(f"{args.target}: {len(copies)} utterances, {clipped / samples:.2%} of samples at full scale, crc32 {checksum:08x}")
+    print(
+        f"{args.target}: {len(copies)} utterances, {clipped / samples:.2%} of samples at full scale, crc32 {checksum:08x}"
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ from irl.tasks.beam_search import SearchOptions
 from irl.tasks.recogniser import SEARCHES, Recogniser
 
 
-def decode_dir(recogniser: Recogniser, data: Path, out: Path, batch_size: int, done: dict[str, Any], pipes: bool) -> None:
+def decode_dir(
+    recogniser: Recogniser, data: Path, out: Path, batch_size: int, done: dict[str, Any], pipes: bool
+) -> None:
     """Decode one data directory; batches hold utterances of similar lengths."""
     utterances = read_data_dir(data, allow_pipes=pipes)
     for u in utterances:
@@ -39,7 +41,10 @@ def decode_dir(recogniser: Recogniser, data: Path, out: Path, batch_size: int, d
             for u, hypotheses in zip(batch, found):
                 texts[u.id] = recogniser.text(hypotheses[0])
                 lines[u.id] = json.dumps(
-                    {"id": u.id, "nbest": [{"text": recogniser.text(h), "score": h.score, **h.scores} for h in hypotheses]}
+                    {
+                        "id": u.id,
+                        "nbest": [{"text": recogniser.text(h), "score": h.score, **h.scores} for h in hypotheses],
+                    }
                 )
             bar.update(len(batch))
     seconds = time.monotonic() - begin

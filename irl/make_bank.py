@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--music", type=int, default=30)
     parser.add_argument("--rooms", type=int, default=20, help="of each size; 0 to make none")
     parser.add_argument("--seconds", type=float, default=12.0, help="length of noises and music")
-    parser.add_argument("--speech", type=Path, nargs="*", default=[], help="data directories whose utterances are talkers")
+    parser.add_argument(
+        "--speech", type=Path, nargs="*", default=[], help="data directories whose utterances are talkers"
+    )
     parser.add_argument("--max-speech", type=int, default=100, help="at most so many talkers, evenly spaced")
     parser.add_argument("--nj", type=int, default=2)
     args = parser.parse_args()

@@ -9,22 +9,17 @@ device; normals go through log and cos and agree within 1e-6.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import Sequence
 
 import torch
 from torch import Tensor
 
+from irl.hashing import stable_hash
+
 MASK32 = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
-
-
-def stable_hash(*parts: str | int) -> int:
-    """A 63-bit non-negative integer that depends only on the parts, in every process and on every machine."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def hash_ids(ids: Sequence[str]) -> Tensor:

@@ -68,7 +68,9 @@ class Table:
 
     def resampled(self, method: str, column: str) -> np.ndarray:
         cs = self._each(column)
-        return np.mean([(self.weights @ self.errors[method, c]) / (self.weights @ self.reference[c]) for c in cs], axis=0)
+        return np.mean(
+            [(self.weights @ self.errors[method, c]) / (self.weights @ self.reference[c]) for c in cs], axis=0
+        )
 
     def interval(self, method: str, column: str) -> tuple[float, float]:
         low, high = np.percentile(self.resampled(method, column), [2.5, 97.5])
@@ -99,9 +101,15 @@ def markdown(table: Table, note: str) -> str:
     for method in table.methods:
         cells = []
         for column in columns:
-            rate, (low, high), sd = table.rate(method, column), table.interval(method, column), table.spread(method, column)
+            rate, (low, high), sd = (
+                table.rate(method, column),
+                table.interval(method, column),
+                table.spread(method, column),
+            )
             value = f"**{100 * rate:.1f}**" if rate == best[column] else f"{100 * rate:.1f}"
-            cells.append(f"{value} ({100 * low:.1f}-{100 * high:.1f})" + (f" ±{100 * sd:.1f}" if sd is not None else ""))
+            cells.append(
+                f"{value} ({100 * low:.1f}-{100 * high:.1f})" + (f" ±{100 * sd:.1f}" if sd is not None else "")
+            )
         out.append(f"| {METHODS.get(method, method)} | " + " | ".join(cells) + " |")
     tests = [(a, b) for a, b in TESTS if a in table.methods and b in table.methods]
     if tests:
@@ -112,12 +120,16 @@ def markdown(table: Table, note: str) -> str:
             cells = []
             for column in shown:
                 t = table.test(a, b, column)
-                cells.append(f"{100 * t['difference']:+.1f} ({100 * t['low']:+.1f} to {100 * t['high']:+.1f}), p = {t['p']:.3f}")
+                cells.append(
+                    f"{100 * t['difference']:+.1f} ({100 * t['low']:+.1f} to {100 * t['high']:+.1f}), p = {t['p']:.3f}"
+                )
             out.append(f"| {METHODS[a]} - {METHODS[b]} | " + " | ".join(cells) + " |")
     first = table.lines[0]
     decode = {k: v for k, v in first["decode"].items() if k in ("search", "beam", "ctc_weight", "length_bonus")}
     utterances = len(table.reference[table.conditions[0]])
-    seconds = {m: np.mean([line["train_seconds"] for line in table.lines if line["method"] == m]) for m in table.methods}
+    seconds = {
+        m: np.mean([line["train_seconds"] for line in table.lines if line["method"] == m]) for m in table.methods
+    }
     out += [
         "",
         f"{utterances} utterances a condition; {first['updates']} updates, of them "
@@ -170,7 +182,7 @@ def example(table: Table, exp: Path, data: Path, condition: str) -> str:
     key = list(references)[index]
     out = [f"An example, utterance {key} under {condition}: {read_table(data / 'wav.scp')[key]}", ""]
     out.append(f"    {'reference':13s} {references[key]}")
-    for method in lines:
+    for method in (m for m in table.methods if m in lines):
         text = read_table(exp / f"{method}.{seed}" / "decode" / data.name / "text")[key]
         out.append(f"    {METHODS.get(method, method):13s} {text}")
     return "\n".join(out) + "\n"

@@ -124,7 +124,9 @@ def run_line(args: argparse.Namespace) -> dict[str, Any]:
             raise UserError(f"{out}: not decoded; run stage 5 first")
         scores = score(Path(folder) / "text", out / "text")
         write_alignments(out / "alignments.txt", Path(folder) / "text", out / "text")
-        line["decode"] = {k: v for k, v in json.loads((out / "done.json").read_text()).items() if k not in ("seconds", "audio")}
+        line["decode"] = {
+            k: v for k, v in json.loads((out / "done.json").read_text()).items() if k not in ("seconds", "audio")
+        }
         line["conditions"][name] = {
             # Substitutions, deletions and insertions are summed; errors by utterance are what intervals are made from.
             "cer": total(scores.characters)._asdict(),
@@ -137,7 +139,9 @@ def run_line(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m irl.score", description="Error rates of hypotheses, or of a whole run.")
+    parser = argparse.ArgumentParser(
+        prog="python -m irl.score", description="Error rates of hypotheses, or of a whole run."
+    )
     parser.add_argument("reference", type=Path, nargs="?")
     parser.add_argument("hypothesis", type=Path, nargs="?")
     parser.add_argument("--alignments", type=Path, help="write word alignments of utterances with errors")

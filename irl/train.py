@@ -19,10 +19,10 @@ from typing import Any, Iterator
 import torch
 
 from irl import checkpoint, command, config
+from irl.errors import UserError
 from irl.objective import IRLLoss, Terms
 from irl.random import seed_step
 from irl.tasks.base import RUN_KEYS, Plan, Stat, Task
-from irl.errors import UserError
 
 TASKS = {"speech": ("irl.tasks.speech", "SpeechConfig", "SpeechTask")}
 
@@ -46,7 +46,7 @@ class Trainer:
     """The state of one run: step counts updates done, batch counts batches consumed in this epoch."""
 
     def __init__(self, settings: Any, exp: Path) -> None:
-        from lightning.fabric import Fabric
+        from irl.fabric import Fabric
 
         self.config, self.exp = settings, exp
         self.path = exp / "checkpoint.pt"
@@ -117,12 +117,13 @@ class Trainer:
         self.stats = {name: Stat(*stat) for name, stat in state["stats"].items()}
 
     def _truncate_metrics(self) -> None:
-        """Drop lines of updates that the checkpoint does not know: they will be made again."""
+        """Drop lines of updates that the checkpoint does not know, which will be made again, and a half-written one."""
         path = self.exp / "metrics.jsonl"
         if path.exists():
-            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= self.step]
+            whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            kept = [line for line in whole if json.loads(line)["step"] <= self.step]
             temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(line + "\n" for line in kept))
+            temporary.write_text("".join(kept))
             os.replace(temporary, path)
 
     # One update
@@ -147,7 +148,9 @@ class Trainer:
             plans = plans[: (stop - self.step) * c.accumulate]
             usable = len(plans) - len(plans) % c.accumulate
             if self.batch == 0 and usable == 0 and self.task.batches_in(self.epoch) < c.accumulate:
-                raise UserError(f"accumulate {c.accumulate} exceeds the {self.task.batches_in(self.epoch)} batches there are")
+                raise UserError(
+                    f"accumulate {c.accumulate} exceeds the {self.task.batches_in(self.epoch)} batches there are"
+                )
             group: list[Any] = []
             for batch in self.task.loader(self.epoch, plans[:usable], c.workers):
                 group.append(batch)
@@ -225,7 +228,9 @@ class Trainer:
                     log.info(f"update {self.step}: " + " ".join(f"{k} {v:.4g}" for k, v in dev.items() if _headline(k)))
                 if self.step % c.save_every == 0 or last:
                     self.save()
-        log.info(f"{self.exp}: update {self.step}, {self.seconds:.0f} s of training, {self.skipped} skipped; {self.path}")
+        log.info(
+            f"{self.exp}: update {self.step}, {self.seconds:.0f} s of training, {self.skipped} skipped; {self.path}"
+        )
 
     def _log(self, board: Any, bar: Any, values: dict[str, float]) -> None:
         values = {name: value for name, value in values.items() if not math.isnan(value)}

@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irl.random import Keys, hash_ids, philox4x32, stable_hash
+from irl.hashing import stable_hash
+from irl.random import Keys, hash_ids, philox4x32
 
 IDS = hash_ids([f"utt{i}" for i in range(2000)])
 

@@ -36,7 +36,9 @@ class FeatureConfig:
         if min(self.rate, self.mels, self.window_ms, self.hop_ms, self.stack) <= 0:
             raise ValueError("rate, mels, window_ms, hop_ms and stack must be positive")
         if not 0 <= self.low_hz < self.top_hz <= self.rate / 2:
-            raise ValueError(f"expected 0 <= low_hz < high_hz <= {self.rate / 2:g}, got {self.low_hz:g}, {self.top_hz:g}")
+            raise ValueError(
+                f"expected 0 <= low_hz < high_hz <= {self.rate / 2:g}, got {self.low_hz:g}, {self.top_hz:g}"
+            )
 
     @property
     def top_hz(self) -> float:

@@ -108,9 +108,11 @@ def read_data_dir(path: Path | str, need_text: bool = True, allow_pipes: bool = 
             if not text:
                 raise UserError(f"{path / 'text'}: {key} has no text")
     return [
-        Utterance(key, wavs[segments[key][0]], speakers[key], texts[key], *segments[key][1:])
-        if key in segments
-        else Utterance(key, wavs[key], speakers[key], texts[key])
+        (
+            Utterance(key, wavs[segments[key][0]], speakers[key], texts[key], *segments[key][1:])
+            if key in segments
+            else Utterance(key, wavs[key], speakers[key], texts[key])
+        )
         for key in ids
     ]
 

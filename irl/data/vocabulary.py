@@ -45,7 +45,9 @@ class Vocabulary:
         for character in text:
             token = SPACE if character == " " else character
             if token not in self.index:
-                raise UserError(f"{where}: unknown character {character!r} (U+{ord(character):04X}), not in training text")
+                raise UserError(
+                    f"{where}: unknown character {character!r} (U+{ord(character):04X}), not in training text"
+                )
             numbers.append(self.index[token])
         return numbers
 

@@ -37,7 +37,9 @@ class Attention(nn.Module):
         if kind != "dot":
             self.score = nn.Linear(units, 1, bias=False)
         if kind == "location":
-            self.convolution = nn.Conv1d(1, location_channels, 2 * location_width + 1, padding=location_width, bias=False)
+            self.convolution = nn.Conv1d(
+                1, location_channels, 2 * location_width + 1, padding=location_width, bias=False
+            )
             self.location = nn.Linear(location_channels, units, bias=False)
 
     def memory(self, values: Tensor, mask: Tensor) -> Memory:

@@ -131,7 +131,8 @@ class Decoder(AbsDecoder, BatchScorerInterface):
             config.attention, units, values, config.attention_units, config.location_channels, config.location_width
         )
         self.upper = nn.ModuleList(
-            nn.LSTM(units + (values if i == 0 else 0), units, batch_first=True) for i in range(config.decoder_layers - 1)
+            nn.LSTM(units + (values if i == 0 else 0), units, batch_first=True)
+            for i in range(config.decoder_layers - 1)
         )
         self.norms = nn.ModuleList(
             nn.LayerNorm(units) if config.layer_norm else nn.Identity() for _ in range(config.decoder_layers)

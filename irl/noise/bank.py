@@ -11,7 +11,7 @@ from typing import Sequence
 import numpy as np
 
 from irl.errors import UserError
-from irl.random import stable_hash
+from irl.hashing import stable_hash
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 # Clips of banks up to this many samples in all stay in memory; larger banks are read from disk segment by segment.

@@ -40,7 +40,9 @@ class NoiseConfig:
         return noises[0] if len(noises) == 1 else OneOf(tuple(noises))
 
 
-def build(kind: str, rate: int, musan: str, rirs: str, categories: Sequence[str] = ("noise", "music"), part: str = "") -> Noise:
+def build(
+    kind: str, rate: int, musan: str, rirs: str, categories: Sequence[str] = ("noise", "music"), part: str = ""
+) -> Noise:
     """The noise of one kind. The volumes are the table's: x4 up, x0.3 down; "volume" is Kaldi's perturbation."""
     if kind == "additive":
         return Additive(Bank(musan, rate, Additive.bank_categories(categories), part), tuple(categories))

@@ -9,7 +9,7 @@ from typing import Callable
 
 import numpy as np
 
-from irl.random import stable_hash
+from irl.hashing import stable_hash
 
 LEVEL_DB = -26.0
 
@@ -61,7 +61,9 @@ def clicks(rng: np.random.Generator, n: int, rate: int) -> np.ndarray:
     x = 0.02 * rng.normal(size=n)
     for start in rng.integers(0, n, size=max(1, int(n / rate * rng.uniform(4, 15)))):
         length = min(int(rate * rng.uniform(0.002, 0.02)), n - start)
-        x[start : start + length] += rng.uniform(0.3, 1) * rng.normal(size=length) * np.exp(-np.arange(length) * 5 / length)
+        x[start : start + length] += (
+            rng.uniform(0.3, 1) * rng.normal(size=length) * np.exp(-np.arange(length) * 5 / length)
+        )
     return x
 
 

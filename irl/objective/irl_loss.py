@@ -222,14 +222,18 @@ class IRLLoss:
         """Each elementary distance of one layer of one pair of views, averaged over frames and samples."""
         a, b = a_out.named()[layer], b_out.named()[layer]
         if not isinstance(a, Tensor):
-            raise ValueError(f"layer {layer!r} is a {type(a).__name__}, not a tensor: choose what to compare by tap's select")
+            raise ValueError(
+                f"layer {layer!r} is a {type(a).__name__}, not a tensor: choose what to compare by tap's select"
+            )
         if detach == "clean":
             a = a.detach()
         elif detach == "noisy":
             b = b.detach()
         lens = a_out.lens.get(layer)
         if lens is None:
-            return {name: d.mean() for name, d in self.distance.parts(a.flatten(1)[:, None], b.flatten(1)[:, None]).items()}
+            return {
+                name: d.mean() for name, d in self.distance.parts(a.flatten(1)[:, None], b.flatten(1)[:, None]).items()
+            }
         a, b = a.flatten(2), b.flatten(2)
         mask = lens_to_mask(lens.to(a.device), a.shape[1])
         if self.over == "sample":

@@ -79,7 +79,9 @@ class Recogniser:
         search = importlib.import_module("espnet.nets.batch_beam_search").BatchBeamSearch
         scorers: dict[str, Any] = {
             "decoder": self.model.decoder,
-            "length_bonus": importlib.import_module("espnet.nets.scorers.length_bonus").LengthBonus(len(self.vocabulary)),
+            "length_bonus": importlib.import_module("espnet.nets.scorers.length_bonus").LengthBonus(
+                len(self.vocabulary)
+            ),
         }
         o = self.options
         weights = {"decoder": 1 - o.ctc_weight, "length_bonus": o.length_bonus}

@@ -16,14 +16,14 @@ from irl.data.batches import epoch_batches
 from irl.data.features import FeatureConfig, LogMel, pad_waves
 from irl.data.kaldi import num_samples, read_data_dir, read_wave
 from irl.data.vocabulary import Vocabulary
+from irl.errors import UserError
 from irl.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from irl.noise.conditions import NoiseConfig
 from irl.objective import L2, Cosine, IRLLoss, Terms
 from irl.random import Keys, hash_ids
-from irl.tasks.beam_search import greedy_ctc
 from irl.tasks.base import ObjectiveConfig, Plan, Stat, TrainConfig
+from irl.tasks.beam_search import greedy_ctc
 from irl.tasks.edits import count_edits
-from irl.errors import UserError
 from irl.types import Output
 
 
@@ -240,7 +240,6 @@ class SpeechTask:
 
 def move(tree: Any, device: torch.device) -> Any:
     """A batch on a device."""
-    from lightning.fabric.utilities import move_data_to_device
+    from irl.fabric import move_data_to_device
 
     return move_data_to_device(tree, device)
-

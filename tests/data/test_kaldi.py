@@ -46,7 +46,9 @@ def test_archives_by_kaldiio(folder):
 def test_pipes_only_when_allowed(folder, tmp_path):
     pytest.importorskip("kaldiio")
     marker = tmp_path / "ran"
-    write_table(folder / "wav.scp", {"rec1": f"touch {marker}; cat {tmp_path}/rec1.wav |", "rec2": f"{tmp_path}/rec2.wav"})
+    write_table(
+        folder / "wav.scp", {"rec1": f"touch {marker}; cat {tmp_path}/rec1.wav |", "rec2": f"{tmp_path}/rec2.wav"}
+    )
     with pytest.raises(UserError, match="rec1 is a shell command; allow it with allow_pipes=true"):
         read_data_dir(folder)
     assert not marker.exists()

@@ -194,7 +194,9 @@ def test_unknown_attention():
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_one_and_two_layers(layers):
-    model = EncoderDecoder(3, 8, config(encoder_layers=layers, subsampling=(1,) * layers, decoder_layers=layers, ctc=False))
+    model = EncoderDecoder(
+        3, 8, config(encoder_layers=layers, subsampling=(1,) * layers, decoder_layers=layers, ctc=False)
+    )
     output = model(*inputs(torch.float32))
     assert len(output.hidden) == 2 * layers and not output.extra
     F.cross_entropy(output.logits.flatten(0, 1), torch.zeros(24, dtype=torch.long)).backward()

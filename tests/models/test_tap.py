@@ -76,17 +76,13 @@ def test_recurrent_layers_with_batch_second():
         def forward(self, x, lens):
             return self.out(self.rnn(x.transpose(0, 1))[0]).transpose(0, 1), lens
 
-    model = tap(
-        Tagger(), ["rnn"], select=lambda out: out[0], batch_dim={"rnn": 1}, lens_fn=lambda out: {"rnn": out[1]}
-    )
+    model = tap(Tagger(), ["rnn"], select=lambda out: out[0], batch_dim={"rnn": 1}, lens_fn=lambda out: {"rnn": out[1]})
     x, lens = torch.randn(5, 7, 3), torch.tensor([7, 3, 1, 5, 2])
     output = model(x, lens)
     assert output.hidden["rnn"].shape == (5, 7, 4) and torch.equal(output.lens["rnn"], lens)
     noisy = x + 0.1
     padding = torch.arange(7)[None, :, None] >= lens[:, None, None]
-    same = [
-        IRLLoss(0, 0, 1)(model, (x, lens), [(torch.where(padding, v, noisy), lens)], None).dist for v in (0.0, 9.0)
-    ]
+    same = [IRLLoss(0, 0, 1)(model, (x, lens), [(torch.where(padding, v, noisy), lens)], None).dist for v in (0.0, 9.0)]
     torch.testing.assert_close(*same)
 
 

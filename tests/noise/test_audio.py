@@ -94,7 +94,9 @@ def test_realised_snr_of_a_batch(bank_dir):
     y = noise.apply(x, lens, params)
     for i, n in enumerate(lens.tolist()):
         added = (y[i, :n].double() - x[i, :n]).square().mean()
-        assert 10 * torch.log10(x[i, :n].double().square().mean() / added) == pytest.approx(float(params.snr[i]), abs=0.01)
+        assert 10 * torch.log10(x[i, :n].double().square().mean() / added) == pytest.approx(
+            float(params.snr[i]), abs=0.01
+        )
 
 
 def test_a_clip_shorter_than_the_utterance_is_repeated(bank_dir):
@@ -128,7 +130,9 @@ def test_parts_of_a_bank_share_no_clip(bank_dir):
 
     for i in range(60):
         soundfile.write(bank_dir / "music" / f"more-{i}.wav", np.ones(100), RATE)
-    parts = [{c.path for c in Bank(bank_dir, RATE, ["music"], part).clips["music"]} for part in ("train", "dev", "test")]
+    parts = [
+        {c.path for c in Bank(bank_dir, RATE, ["music"], part).clips["music"]} for part in ("train", "dev", "test")
+    ]
     assert sum(map(len, parts)) == 61 and len(set.union(*parts)) == 61 and len(parts[0]) > len(parts[1]) > 0
 
 

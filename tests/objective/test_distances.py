@@ -18,7 +18,9 @@ def plain(distance, a, b):
     if isinstance(distance, Cosine):
         return 1 - math.fsum(x * y for x, y in zip(a, b)) / (na * nb)
     if isinstance(distance, L2):
-        return {"norm": math.sqrt(d2), "squared": d2, "mean": d2 / len(a), "relative": math.sqrt(d2) / na}[distance.kind]
+        return {"norm": math.sqrt(d2), "squared": d2, "mean": d2 / len(a), "relative": math.sqrt(d2) / na}[
+            distance.kind
+        ]
 
     def softmax(v):
         e = [math.exp(x / distance.temperature) for x in v]
@@ -157,6 +159,11 @@ def test_pair_sums_forward_and_tangent_with_one_input():
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(a, t)
         tangents = [torch.autograd.forward_ad.unpack_dual(x).tangent for x in pair_sums(dual, b)]
-    expected = [2 * ((a - b) * t).sum(-1), 2 * (a * t).sum(-1), torch.zeros(3, dtype=torch.float64), 2 * (a * t).sum(-1)]
+    expected = [
+        2 * ((a - b) * t).sum(-1),
+        2 * (a * t).sum(-1),
+        torch.zeros(3, dtype=torch.float64),
+        2 * (a * t).sum(-1),
+    ]
     for x, y in zip(tangents, expected):
         torch.testing.assert_close(x, y)

@@ -217,8 +217,7 @@ def test_tuple_dict_and_tensor_inputs():
     model = tap(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)), ["0"])
     x, x2, y = torch.randn(3, 4), torch.randn(3, 4), torch.tensor([0, 1, 0])
     values = [
-        IRLLoss()(model, wrap(x), [wrap(x2)], task(y)).total
-        for wrap in (lambda t: t, lambda t: (t,), lambda t: [t])
+        IRLLoss()(model, wrap(x), [wrap(x2)], task(y)).total for wrap in (lambda t: t, lambda t: (t,), lambda t: [t])
     ]
     assert all(torch.equal(v, values[0]) for v in values)
 

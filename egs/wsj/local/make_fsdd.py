@@ -37,7 +37,9 @@ def recordings(folder: Path) -> dict[str, list[tuple[int, int, Path]]]:
         if match:
             found[match[2]].append((int(match[1]), int(match[3]), path))
     if len(found) < 3:
-        raise UserError(f"{folder}: found {len(found)} speakers, expected the recordings of FSDD, {{digit}}_{{speaker}}_{{index}}.wav")
+        raise UserError(
+            f"{folder}: found {len(found)} speakers, expected the recordings of FSDD, {{digit}}_{{speaker}}_{{index}}.wav"
+        )
     return found
 
 

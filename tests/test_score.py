@@ -1,0 +1,163 @@
+import json
+import random
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irl import report, results
+from irl.data.kaldi import write_table
+from irl.errors import UserError
+from irl.score import alignment, score, summary, total, write_trn
+from irl.tasks.edits import Edits, count_edits
+
+WORDS = st.lists(st.sampled_from(["a", "b", "cd", "e"]), max_size=8)
+
+
+def least_edits(a, b):
+    """Wagner and Fischer, 1974."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        row, last = [i], row
+        for j, y in enumerate(b, 1):
+            row.append(min(last[j] + 1, row[-1] + 1, last[j - 1] + (x != y)))
+    return row[-1]
+
+
+@given(WORDS, WORDS)
+def test_counts(a, b):
+    edits = count_edits(a, b)
+    assert edits.errors == least_edits(a, b) and edits.reference == len(a)
+    assert edits.insertions - edits.deletions == len(b) - len(a)
+    top, bottom = alignment(a, b)
+    assert len(top.split()) == len(bottom.split())
+
+
+def test_jiwer_agrees():
+    jiwer = pytest.importorskip("jiwer")
+    rng = random.Random(0)
+    pairs = [
+        [" ".join(rng.choices(["one", "two", "six", "ten"], k=rng.randint(1, 8))) for _ in "rh"] for _ in range(200)
+    ]
+    words = total([count_edits(r.split(), h.split()) for r, h in pairs])
+    characters = total([count_edits(r, h) for r, h in pairs])
+    references, hypotheses = zip(*pairs)
+    assert words.errors / words.reference == pytest.approx(jiwer.wer(list(references), list(hypotheses)))
+    assert characters.errors / characters.reference == pytest.approx(jiwer.cer(list(references), list(hypotheses)))
+
+
+def test_frozen_counts(tmp_path):
+    write_table(tmp_path / "ref", {"u1": "the cat sat", "u2": "a dog", "u3": "x"})
+    write_table(tmp_path / "hyp", {"u1": "the bat sat down", "u2": "dog", "u3": ""})
+    found = score(tmp_path / "ref", tmp_path / "hyp")
+    assert total(found.words) == Edits(reference=6, substitutions=1, deletions=2, insertions=1)
+    assert total(found.characters) == Edits(reference=17, substitutions=1, deletions=3, insertions=5)
+    assert summary("WER", found.words).startswith("%WER 66.67 [ 4 / 6, 1 ins, 2 del, 1 sub ]")
+    top, bottom = alignment("the cat sat".split(), "the bat sat down".split())
+    assert top.split() == ["the", "CAT", "sat", "****"] and bottom.split() == ["the", "BAT", "sat", "DOWN"]
+
+
+def test_a_missing_utterance_is_an_error(tmp_path):
+    write_table(tmp_path / "ref", {"u1": "a", "u2": "b"})
+    write_table(tmp_path / "hyp", {"u1": "a"})
+    for pair in (("ref", "hyp"), ("hyp", "ref")):
+        with pytest.raises(UserError, match="hyp: utterance u2 is missing"):
+            score(*(tmp_path / name for name in pair))
+
+
+SCLITE = shutil.which("sclite") or (shutil.which("sctk") and "sctk")
+
+
+@pytest.mark.skipif(not SCLITE, reason="NIST sclite is not installed (Debian package sctk)")
+def test_totals_equal_sclite(tmp_path):
+    rng = random.Random(1)
+    tables = {
+        k: {f"s{i % 4}-u{i:03d}": " ".join(rng.choices(["one", "two", "six"], k=rng.randint(1, 9))) for i in range(100)}
+        for k in ("ref", "hyp")
+    }
+    for name, table in tables.items():
+        write_table(tmp_path / name, table)
+        write_trn(tmp_path / f"{name}.trn", table)
+    ours = total(score(tmp_path / "ref", tmp_path / "hyp").characters)
+    command = ["sctk", "sclite"] if SCLITE == "sctk" else ["sclite"]
+    trn = ["-r", "ref.trn", "trn", "-h", "hyp.trn", "trn", "-i", "rm", "-o", "rsum", "stdout"]
+    out = subprocess.run([*command, *trn], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    line = next(row for row in out.splitlines() if row.startswith("| Sum"))
+    numbers = [int(x) for x in line.replace("|", " ").split()[1:]]
+    # Sentences, words, correct, substitutions, deletions, insertions, errors.
+    assert numbers[:2] == [100, ours.reference] and numbers[6] == ours.errors
+
+
+def test_bootstrap_interval_covers():
+    """Of 200 experiments whose true rate is 0.1, the 95 % interval holds it in 90-99 %."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(200):
+        reference = rng.integers(5, 40, 60)
+        low, high = results.interval(reference, rng.binomial(reference, 0.1))
+        held += low <= 0.1 <= high
+    assert 180 <= held <= 198
+
+
+def test_paired_test():
+    rng = np.random.default_rng(0)
+    weights = results.bootstrap(100)
+    base = rng.binomial(30, 0.2, 100).astype(float)
+    better, same = base - (rng.random(100) < 0.5) * (base > 0), rng.permutation(base)
+    reference = weights @ np.full(100, 30.0)
+    rates = {k: (weights @ v) / reference for k, v in (("base", base), ("better", better), ("same", same))}
+    found = results.paired_test(rates["better"], rates["base"], (better - base).sum() / 3000)
+    assert found["high"] < 0 and found["p"] < 0.002
+    none = results.paired_test(rates["same"], rates["base"], 0.0)
+    assert none["low"] < 0 < none["high"] and none["p"] > 0.05
+
+
+def line(method, seed, errors, updates=10):
+    cond = {
+        name: {"reference": [10, 20, 30], "errors": e, "ids": "x", "cer": {}, "wer": {}} for name, e in errors.items()
+    }
+    return {
+        "corpus": "toy", "method": method, "seed": seed, "digest": f"{method}{seed}{updates}", "commit": "abc", "versions": {"torch": "2"},
+        "train_seconds": 60.0, "updates": updates, "skipped": 0, "config": {"train": {"clean_updates": 5}},
+        "decode": {"search": "joint"}, "conditions": cond,
+    }  # fmt: skip
+
+
+def test_results_lines_are_kept_and_replaced(tmp_path):
+    path = tmp_path / "r.jsonl"
+    assert results.read(path) == []
+    results.append(path, line("a", 1, {"none": [0, 0, 0]}))
+    results.append(path, line("a", 2, {"none": [1, 0, 0]}))
+    results.append(path, line("a", 1, {"none": [2, 0, 0]}))
+    assert [r["conditions"]["none"]["errors"][0] for r in results.read(path)] == [1, 2]
+    with open(path, "a") as file:
+        file.write('{"half')
+    with pytest.raises(UserError, match=r"r.jsonl:3: not a JSON line"):
+        results.read(path)
+
+
+def test_report(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "r.jsonl"
+    for seed in (1, 2):
+        results.append(path, line("irl_batching", seed, {"none": [0, 3, 3], "rir": [6, 6, 6], "tel": [9, 9, 12]}))
+        results.append(path, line("irl_loss", seed, {"none": [0, 3, 3 * seed], "rir": [3, 3, 3], "tel": [6, 6, 6]}))
+    argv = ["report", str(path), "--corpus", "toy", "--out", str(tmp_path / "out"), "--note", "A toy."]
+    monkeypatch.setattr("sys.argv", argv)
+    report.main()
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert text == capsys.readouterr().out.split("\ntable:")[0]
+    rows = [row.split(" | ") for row in text.splitlines() if row.startswith("| IRL")]
+    assert rows[0][0] == "| IRL batching" and rows[0][1].startswith("**10.0** (") and rows[0][1].endswith("±0.0")
+    # Seeds 6/60 and 9/60; 9/60 and 18/60 under noise, whose mean is 22.5 %.
+    assert rows[1][1].startswith("12.5 (") and rows[1][1].endswith("±3.5") and rows[1][4].startswith("**22.5** (")
+    assert "IRL loss - IRL batching" in text and "A toy." in text
+    assert (tmp_path / "out" / "table.png").stat().st_size > 5000 and (tmp_path / "out" / "table.svg").exists()
+    other = line("baseline", 1, {"none": [0, 0, 0], "rir": [0, 0, 0]})
+    with open(path, "a") as file:
+        file.write(json.dumps(other) + "\n")
+    with pytest.raises(UserError, match="baseline, seed 1: was not tested on the same utterances in condition tel"):
+        report.main()

@@ -1,0 +1,92 @@
+"""The job helpers, run as the recipes run them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RUN, LINE = ROOT / "utils" / "run.py", ROOT / "utils" / "line.py"
+
+
+def run(*args, cwd):
+    return subprocess.run([sys.executable, *map(str, args)], cwd=cwd, capture_output=True, text=True)
+
+
+def test_jobs_run_with_their_numbers_and_logs(tmp_path):
+    done = run(RUN, "--max-jobs-run", 2, "JOB=1:3", "log/x.JOB.log", "echo", "job JOB; rm -rf $HOME `id`", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for n in (1, 2, 3):
+        lines = (tmp_path / f"log/x.{n}.log").read_text().splitlines()
+        # Nothing passes through a shell.
+        assert f"job {n}; rm -rf $HOME `id`" in lines
+        assert lines[0].startswith("# ") and "echo" in lines[1] and lines[-1].endswith("ended with status 0")
+
+
+def test_a_failure_is_shown_and_starts_nothing_more(tmp_path):
+    code = "import sys; n = int(sys.argv[1]); print('bad', n) if n == 2 else open(f'ran{n}', 'w'); sys.exit(n == 2)"
+    done = run(RUN, "--max-jobs-run", 1, "JOB=1:4", "x.JOB.log", sys.executable, "-c", code, "JOB", cwd=tmp_path)
+    assert done.returncode == 1 and "the end of x.2.log" in done.stderr and "bad 2" in done.stderr
+    assert (tmp_path / "ran1").exists() and not (tmp_path / "ran3").exists()
+
+
+def test_jobs_at_once_are_bounded(tmp_path):
+    code = """
+import os, sys, time
+open(f"on{sys.argv[1]}", "w")
+time.sleep(0.3)
+open("seen", "a").write(f"{sum(f.startswith('on') for f in os.listdir())}\\n")
+os.remove(f"on{sys.argv[1]}")
+"""
+    done = run(RUN, "--max-jobs-run", 2, "JOB=1:5", "x.JOB.log", sys.executable, "-c", code, "JOB", cwd=tmp_path)
+    assert done.returncode == 0
+    assert max(map(int, (tmp_path / "seen").read_text().split())) == 2
+
+
+def test_interrupt_ends_the_jobs(tmp_path):
+    code = "import time, os; open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, RUN, "x.log", sys.executable, "-c", code], cwd=tmp_path)
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--fast", "x.log", "true"], "cannot use --fast"),
+        (["x.log"], "expected LOG COMMAND"),
+        (["JOB=1:2", "x.log", "true"], "must have JOB in its name"),
+        (["x.log", "no-such-command"], "no-such-command: No such file"),
+    ],
+)
+def test_dispatcher_refusals(tmp_path, args, message):
+    done = run(RUN, *args, cwd=tmp_path)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_fields_of_a_line(tmp_path):
+    (tmp_path / "list").write_text("irl_loss 1\nbaseline 2\n")
+    done = run(LINE, "list", 2, "echo", "{1}.yaml", "seed={2}", "{1}.{2}", cwd=tmp_path)
+    assert done.stdout == "baseline.yaml seed=2 baseline.2\n"
+    assert run(LINE, "list", 3, "echo", cwd=tmp_path).stderr.strip() == "line.py: list has 2 lines, asked for line 3"
+
+
+def test_recipe_options():
+    script = ROOT / "egs" / "wsj" / "run.sh"
+    for args, message in (
+        (["--nothing", "1"], "unknown option --nothing"),
+        (["--seeds"], "--seeds needs a value"),
+        (["--corpus", "timit"], "known corpora: mini fsdd kaldi"),
+        (["--corpus", "kaldi"], "needs --train-dir, --dev-dir and --test-dirs"),
+    ):
+        done = subprocess.run([script, *args], capture_output=True, text=True)
+        assert done.returncode == 1 and message in done.stderr, done.stderr
+    assert "--methods" in subprocess.run([script, "--help"], capture_output=True, text=True).stdout
