@@ -25,7 +25,7 @@ check: install
 	$(bin)/black --quiet --check --line-length 120 $(code)
 	$(bin)/isort --quiet --check-only $(code)
 	$(bin)/flake8 $(code)
-	$(bin)/shellcheck --external-sources tools/install utils/*.sh egs/*/*.sh .ci/run
+	$(bin)/shellcheck --external-sources --source-path=SCRIPTDIR tools/install utils/*.sh egs/*/run.sh .ci/run
 	$(bin)/mypy
 
 format: install

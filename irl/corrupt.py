@@ -1,4 +1,4 @@
-"""Write a noisy copy of a data directory: python -m irl.corrupt DATA_DIR OUT_DIR --condition rir [--musan DIR] [--rirs DIR]
+"""Write a noisy copy of a data directory: python -m irl.corrupt DATA_DIR OUT_DIR --condition rir [--musan DIR]
 
 The copy is drawn once, from --seed and the utterance ids alone, as 16-bit wav files that one can listen to, so every
 method is tested on the same samples. `params` lists what was drawn for each utterance.
@@ -10,7 +10,6 @@ import argparse
 import zlib
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from irl import command
@@ -51,16 +50,15 @@ def main() -> None:
         clipped += int(torch.isin(y, torch.tensor([-1.0, 1 - 2**-15])).sum())
         samples += len(y)
         pcm = (y * 32768).round().short().numpy()
-        checksum = zlib.crc32(np.ascontiguousarray(pcm), checksum)
+        checksum = zlib.crc32(pcm.tobytes(), checksum)
         path = wav / f"{u.id}.wav"
         soundfile.write(path, pcm, args.rate, subtype="PCM_16")
         copies.append(type(u)(u.id, str(path), u.speaker, u.text))
         params[u.id] = " ".join(str(drawn).split())
     write_data_dir(args.target, copies)
     write_table(args.target / "params", params)
-    print(
-        f"{args.target}: {len(copies)} utterances, {clipped / samples:.2%} of samples at full scale, crc32 {checksum:08x}"
-    )
+    share = clipped / samples
+    print(f"{args.target}: {len(copies)} utterances, {share:.2%} of samples at full scale, crc32 {checksum:08x}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def hash_ids(ids: Sequence[str]) -> Tensor:
 
 
 def _multiply(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
-    """High and low 32 bits of a * b, for 0 <= a, b < 2**32. The int64 product wraps, its bits are right all the same."""
+    """High and low 32 bits of a * b, for 0 <= a, b < 2**32. The int64 product wraps; its bits are right."""
     product = b * a
     return (product >> 32) & MASK32, product & MASK32
 
@@ -81,7 +81,7 @@ class Keys:
         return low + (high - low) * (self.bits(n).double() * 2.0**-32)
 
     def integers(self, n: int, high: int | Tensor) -> Tensor:
-        """int64 (N, n), uniform on [0, high); high: an integer or int64 (N, 1), below 2**31. Bias at most high / 2**32."""
+        """int64 (N, n), uniform on [0, high); high: below 2**31, an integer or int64 (N, 1). Bias < high / 2**32."""
         return (self.bits(n) * high) >> 32
 
     def normal(self, n: int) -> Tensor:
@@ -92,5 +92,5 @@ class Keys:
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Reseed torch's global generator, which dropout uses, from (seed, step, rank): a resumed run needs no RNG state."""
+    """Reseed torch's global generator, which dropout uses, from (seed, step, rank): resuming needs no RNG state."""
     torch.manual_seed(stable_hash("dropout", seed, step, rank))

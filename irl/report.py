@@ -1,7 +1,7 @@
-"""Table and figure of a results file: python -m irl.report RESULTS.jsonl --corpus mini --out DIR [--exp EXP --data DATA]
+"""Table and figure of a results file: python -m irl.report RESULTS.jsonl --corpus mini --out DIR
 
-Everything comes from the JSON lines: DIR/table.md (methods x conditions, CER with 95 % intervals, paired tests), DIR/table.png
-and DIR/table.svg. With --exp and --data an utterance is shown with every method's hypothesis.
+Everything comes from the JSON lines: DIR/table.md (methods x conditions, CER with 95 % intervals, paired
+tests), DIR/table.png and DIR/table.svg. With --exp and --data an utterance is shown with every method's hypothesis.
 """
 
 from __future__ import annotations

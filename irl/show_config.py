@@ -1,4 +1,4 @@
-"""Print a resolved configuration as YAML: python -m irl.show_config CONFIG.yaml [key=value ...] [--key features.rate]"""
+"""Print a resolved configuration as YAML: python -m irl.show_config CONFIG.yaml [key=value ...] [--key KEY]"""
 
 from __future__ import annotations
 

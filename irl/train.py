@@ -84,7 +84,7 @@ class Trainer:
             "step": self.step,
             "skipped": self.skipped,
             "seconds": self.seconds,
-            "stats": {name: tuple(stat) for name, stat in self.stats.items()},
+            "stats": {name: [stat.total, stat.count] for name, stat in self.stats.items()},
             "commit": command.commit(),
             "versions": command.versions(),
             **self.task.extra_state(),

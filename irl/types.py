@@ -13,7 +13,7 @@ class Output(NamedTuple):
 
     logits: the model's output, batch first; for a tapped foreign model whatever it returned.
     hidden: hidden states by name in forward order, batch first, never detached.
-    lens: int64 (N,) valid lengths by layer name, for layers of shape (N, T, ...); a layer without an entry has no padding.
+    lens: int64 (N,) valid lengths by layer name, for layers (N, T, ...); a layer without an entry has no padding.
     extra: further outputs by name, such as "ctc" logits.
     """
 
@@ -57,7 +57,7 @@ def _brief(tree: Any) -> str:
 
 
 def stack_views(views: Sequence[Any]) -> Any:
-    """Concatenate views leaf by leaf along the batch dimension, in their order: (N, ...) each -> (len(views) * N, ...)."""
+    """Concatenate views leaf by leaf along the batch dimension: (N, ...) each -> (len(views) * N, ...)."""
 
     def concatenate(*leaves: Tensor) -> Tensor:
         shapes = {tuple(leaf.shape) for leaf in leaves}

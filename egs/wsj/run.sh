@@ -5,7 +5,7 @@
 #   ./run.sh --corpus fsdd --fsdd DIR            digit strings from the Free Spoken Digit Dataset
 #   ./run.sh --corpus kaldi --train-dir DIR --dev-dir DIR --test-dirs "DIR ..."   your own data directories
 #
-# --stage N --stop-stage N   0 corpus, 1 data, 2 noise, 3 vocabulary and statistics, 4 train, 5 decode, 6 score
+# --stage N --stop-stage N   0 corpus, 1 data, 2 noise, 3 vocabulary, 4 train, 5 decode, 6 score, 7 analyse
 # --methods "..."            baseline data_aug irl_batching irl_loss (a file conf/CORPUS/METHOD.yaml each)
 # --seeds "1 2 3"            --nj N jobs at once          --conf DIR (default conf/CORPUS)
 # --musan DIR --rirs DIR     banks in the layouts of MUSAN and RIRS_NOISES; generated where not given
@@ -113,7 +113,7 @@ if run_stage 3 "vocabulary and feature statistics"; then
     python -m irl.prepare "$conf/irl_batching.yaml" "${settings[@]}"
 fi
 
-if [ "$stop_stage" -ge 4 ] && [ "$stage" -le 6 ]; then
+if [ "$stage" -le 6 ] && [ "$stop_stage" -ge 4 ]; then
     python -m irl.missing "$conf" "${settings[@]}" --results "$results" --corpus "$name" \
         --methods "${method_list[@]}" --seeds "${seed_list[@]}" >"$exp/missing.list"
     # The clean phase of a seed is the same for every method: it is trained once.
@@ -140,4 +140,10 @@ if run_stage 6 "score"; then
     done <"$exp/missing.list"
     python -m irl.report "$results" --corpus "$name" --methods "${method_list[@]}" --note "$note" --out "$exp/report" \
         --exp "$exp" --data "$data/noisy/$(basename "${test_list[0]}")_${condition_list[0]}" --condition "${condition_list[0]}"
+fi
+
+if run_stage 7 "analyse"; then
+    runs=("${method_list[@]/#/$exp/}")
+    python -m irl.analyse "${runs[@]/%/.${seed_list[0]}}" --clean "${test_list[0]}" --out "$exp/report" \
+        --noisy "$data/noisy/$(basename "${test_list[0]}")_${condition_list[0]}"
 fi

@@ -17,7 +17,7 @@ class FeatureConfig:
     """Log-mel with Hann windows over whole frames only, natural logarithm, mel scale of HTK.
 
     stack: consecutive frames joined into one vector; a remainder shorter than a stack is left out. normalise: "global",
-    by mean and variance of the training set, kept in the model; "utterance", by the utterance's own, which removes volume.
+    by mean and variance of the training set, kept in the model; "utterance", by its own, which removes volume.
     """
 
     rate: int = 16000
@@ -73,7 +73,7 @@ def mel_filters(config: FeatureConfig, fft_size: int) -> Tensor:
 
 
 class LogMel:
-    """(n,) samples -> (frames(n), dim) float32. An utterance shorter than a window (or a stack) is padded with zeros."""
+    """(n,) samples -> (frames(n), dim) float32. A wave shorter than a window (or a stack) is padded with zeros."""
 
     def __init__(self, config: FeatureConfig) -> None:
         self.config = config

@@ -1,6 +1,6 @@
 """Kaldi data directories: wav.scp, text, utt2spk and, where recordings are cut, segments.
 
-Files are sorted by id as by `LC_ALL=C sort`, one entry a line. Everything wrong is one UserError that names the file and the key.
+Files are sorted by id as by `LC_ALL=C sort`, one entry a line. What is wrong is one UserError that names file and key.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _read(utterance: Utterance, where: str) -> tuple[int, np.ndarray]:
 
 
 def num_samples(path: Path | str, utterances: list[Utterance], rate: int) -> dict[str, int]:
-    """Length of every utterance, from utt2num_samples where `irl.validate` wrote it, otherwise from the audio itself."""
+    """Length of every utterance, from utt2num_samples where `irl.validate` wrote it, otherwise from the audio."""
     import soundfile
 
     table = Path(path) / "utt2num_samples"

@@ -1,4 +1,4 @@
-"""Attention of a decoder step over encoder frames: additive (Bahdanau 2015), dot (Luong 2015), location (Chorowski 2015)."""
+"""Attention of a decoder step over frames: additive (Bahdanau 2015), dot (Luong 2015), location (Chorowski 2015)."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def tap(
         or by name. Without it nothing is padding.
 
     Raises ValueError, with the remedy, for unknown layers, for outputs that are no tensors, for modules that are called
-    twice in a forward pass, and for outputs overwritten in place. Under DDP wrap the tapped model: DDP(tap(model, ...));
-    the same for torch.compile.
+    twice in a forward pass, and for outputs overwritten in place. DDP and torch.compile wrap the tapped model:
+    DDP(tap(model, ...)).
     """
     return TappedModel(model, layers, select, batch_dim, lens_fn)

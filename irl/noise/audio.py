@@ -39,7 +39,7 @@ class Noise(Protocol):
 
 
 def add_at_snr(x: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
-    """x + g * noise, (T,) each, with g such that 10 log10(mean x^2 / mean (g noise)^2) = snr. Silence on either side: x."""
+    """x + g * noise, (T,) each, where 10 log10(mean x^2 / mean (g noise)^2) = snr. Silence on either side: x."""
     power_x, power_n = float(np.dot(x, x)), float(np.dot(noise, noise))
     if power_x == 0 or power_n == 0:
         return x.copy()
@@ -56,7 +56,7 @@ def _per_row(waves: Tensor, lens: Tensor, function: Any) -> Tensor:
 
 
 class Mixed(NamedTuple):
-    """What to add to each of N rows: clips (N, M) by index with -1 for none, offsets (N, M) in samples, snr (N,) in dB."""
+    """What to add to each of N rows: clips (N, M) by index, -1 for none, offsets (N, M) in samples, snr (N,) in dB."""
 
     category: list[str]
     clips: Tensor
@@ -168,7 +168,7 @@ def _spectrum(bank: RIRBank, path: Any) -> Spectrum:
 
 @dataclass(frozen=True)
 class Volume:
-    """A gain drawn uniformly from [low, high], then what a 16-bit recorder does: rounding and clipping at full scale."""
+    """A gain drawn uniformly from [low, high], then what a 16-bit recorder does: rounding and clipping."""
 
     low: float
     high: float
@@ -183,7 +183,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class Telephone:
-    """A telephone line: 8 kHz, a 300-3400 Hz Butterworth band-pass of 4th order, and a codec: mu-law, A-law or GSM 06.10."""
+    """A telephone line: 8 kHz, a 300-3400 Hz Butterworth band-pass of 4th order, and mu-law, A-law or GSM 06.10."""
 
     rate: int
     codecs: tuple[str, ...] = ("ULAW", "ALAW", "GSM610")

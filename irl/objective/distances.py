@@ -26,11 +26,15 @@ from torch.nn import functional as F
 ZERO_NORM = 1e-8
 
 
+# (d2, aa, bb, s) as above.
+Sums = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
 def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _pair_sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _pair_sums(a: Tensor, b: Tensor) -> Sums:
     a, b = _wide(a), _wide(b)
     d = a - b
     return (d * d).sum(-1), (a * a).sum(-1), (b * b).sum(-1), (d * (a + b)).sum(-1)
@@ -43,7 +47,7 @@ class PairSums(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def forward(a: Tensor, b: Tensor) -> Sums:  # type: ignore[override]
         return _pair_sums(a, b)
 
     @staticmethod
@@ -62,14 +66,14 @@ class PairSums(torch.autograd.Function):
         return grad_a, grad_b
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Sums:
         a, b = (_wide(x) for x in ctx.saved_tensors)
         ta, tb = (torch.zeros_like(x) if t is None else _wide(t) for x, t in zip((a, b), tangents))
         d_aa, d_bb = 2 * (a * ta).sum(-1), 2 * (b * tb).sum(-1)
         return 2 * ((a - b) * (ta - tb)).sum(-1), d_aa, d_bb, d_aa - d_bb
 
 
-def pair_sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def pair_sums(a: Tensor, b: Tensor) -> Sums:
     # A compiler fuses the plain expression by itself, and does not trace functions with a jvp of their own.
     return _pair_sums(a, b) if torch.compiler.is_compiling() else PairSums.apply(a, b)
 
@@ -108,9 +112,9 @@ class Distance:
     def parts(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
         """Each elementary distance by name, unweighted, (N, M) each; the pair sums are computed once for all."""
         needs_sums = any(isinstance(part, FromSums) for _, part in self.weighted)
-        sums = pair_sums(a, b) if needs_sums else ()
+        sums = pair_sums(a, b) if needs_sums else None
         return {
-            part.name: part.from_sums(*sums, a.shape[-1]) if isinstance(part, FromSums) else part.of(a, b)
+            part.name: part.from_sums(sums, a.shape[-1]) if isinstance(part, FromSums) and sums else part.of(a, b)
             for _, part in self.weighted
         }
 
@@ -163,7 +167,7 @@ class Elementary(Distance):
 class FromSums(Elementary):
     """A distance that is a function of the four pair sums and the number of units."""
 
-    def from_sums(self, d2: Tensor, aa: Tensor, bb: Tensor, s: Tensor, units: int) -> Tensor:
+    def from_sums(self, sums: Sums, units: int) -> Tensor:
         raise NotImplementedError
 
 
@@ -187,7 +191,8 @@ class L2(FromSums):
     def name(self) -> str:  # type: ignore[override]
         return _L2_NAMES[self.kind]
 
-    def from_sums(self, d2: Tensor, aa: Tensor, bb: Tensor, s: Tensor, units: int) -> Tensor:
+    def from_sums(self, sums: Sums, units: int) -> Tensor:
+        d2, aa, _, _ = sums
         if self.kind == "squared":
             return d2
         if self.kind == "mean":
@@ -205,7 +210,8 @@ class Cosine(FromSums):
 
     name: str = "cosine"
 
-    def from_sums(self, d2: Tensor, aa: Tensor, bb: Tensor, s: Tensor, units: int) -> Tensor:
+    def from_sums(self, sums: Sums, units: int) -> Tensor:
+        d2, aa, bb, s = sums
         zero_a, zero_b = aa <= ZERO_NORM**2, bb <= ZERO_NORM**2
         valid = ~(zero_a | zero_b)
         norm_a, norm_b = (torch.where(valid, x, 1.0).sqrt() for x in (aa, bb))

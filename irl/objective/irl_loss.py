@@ -132,17 +132,18 @@ class IRLLoss:
 
     def layer_weights(self, known: Sequence[str], hidden: Sequence[str]) -> dict[str, float]:
         """gamma_l of the chosen layers in forward order. known: all names there are; hidden: those taken by default."""
-        if self.layers is not None:
-            mapping = self.layers if isinstance(self.layers, Mapping) else dict.fromkeys(self.layers, 1.0)
-            chosen = [name for name in known if name in mapping]
-            wanted = mapping.keys()
+        if self.layers is None:
+            wanted = [] if self.from_layer is None else [self.from_layer]
+            allowed = list(hidden)
+            first = allowed.index(self.from_layer) if self.from_layer in allowed else 0
+            mapping = dict.fromkeys(allowed[first:], 1.0)
         else:
-            mapping = dict.fromkeys(hidden, 1.0)
-            wanted = [self.from_layer] if self.from_layer is not None else []
-            chosen = list(hidden)[list(hidden).index(self.from_layer) :] if self.from_layer in hidden else list(hidden)
+            mapping = dict(self.layers) if isinstance(self.layers, Mapping) else dict.fromkeys(self.layers, 1.0)
+            wanted, allowed = list(mapping), list(known)
         for name in wanted:
-            if name not in known or (self.layers is None and name not in hidden):
+            if name not in allowed:
                 raise ValueError(f"unknown layer {name!r}, known are {', '.join(known)}")
+        chosen = [name for name in allowed if name in mapping]
         weights = {name: float(mapping[name]) for name in chosen if mapping[name] > 0}
         if not weights:
             raise ValueError("no layer to compare: no hidden state was returned, or every layer has weight 0")
@@ -186,7 +187,9 @@ class IRLLoss:
             noisy_loss = torch.stack([task_loss(view) for view in noisy]).mean()
         total = self.alpha * clean_loss + self.beta * noisy_loss
         gamma = self.gamma_at(step)
-        dist, per_layer, parts = zero, {}, {}
+        dist = zero
+        per_layer: dict[str, Tensor] = {}
+        parts: dict[str, dict[str, Tensor]] = {}
         if gamma > 0:
             dist, per_layer, parts = self.compare(clean, noisy)
             total = total + gamma * dist

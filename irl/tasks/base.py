@@ -13,7 +13,7 @@ from irl.objective import Distance, IRLLoss
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """Settings of IRLLoss (see there) and the number of noisy copies. distance: weights by name, as {l2: 0.1, cosine: 1}."""
+    """Settings of IRLLoss (see there) and the number of noisy copies. distance: weights by name."""
 
     alpha: float = 1.0
     beta: float = 0.0
@@ -89,14 +89,14 @@ class TrainConfig:
 RUN_KEYS = ("workers", "log_every", "eval_every", "save_every", "max_bad_steps")
 
 
-class Stat(NamedTuple):
+@dataclass(frozen=True)
+class Stat:
     """A sum and the number of things summed: divided once, at the end (law 5)."""
 
     total: float
     count: float
 
-    def __add__(self, other: object) -> Stat:
-        assert isinstance(other, Stat)
+    def __add__(self, other: Stat) -> Stat:
         return Stat(self.total + other.total, self.count + other.count)
 
     @property
@@ -107,7 +107,7 @@ class Stat(NamedTuple):
 class Plan(NamedTuple):
     """One batch of one epoch: its number, and what the step that it belongs to looks at."""
 
-    index: int
+    batch: int
     clean: bool
     noisy: int
 

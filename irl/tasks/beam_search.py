@@ -19,7 +19,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from irl.models.attention import Memory
 from irl.models.encoder_decoder import Decoder
 from irl.types import lens_to_mask
 
@@ -30,7 +29,7 @@ END_LENGTHS, END_GAP = 3, 10.0
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """beam: running hypotheses. ctc_weight: in [0, 1]; 0 is attention alone. length_bonus: added per token, eos included."""
+    """beam: running hypotheses. ctc_weight: in [0, 1), 0 is attention alone. length_bonus: for each token and eos."""
 
     beam: int = 5
     ctc_weight: float = 0.5

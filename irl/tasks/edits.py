@@ -23,7 +23,7 @@ class Edits(NamedTuple):
 
 
 def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
-    """Least edits from reference to hypothesis: strings count characters, spaces included; lists of words count words."""
+    """Least edits from reference to hypothesis: strings count characters, spaces too; lists of words count words."""
     from rapidfuzz.distance import Levenshtein
 
     kinds = [op.tag for op in Levenshtein.editops(reference, hypothesis)]

@@ -136,7 +136,7 @@ class SpeechData(torch.utils.data.Dataset):
 
     def __getitem__(self, item: tuple[int, Plan]) -> Batch:
         epoch, plan = item
-        rows = self.batches(epoch)[plan.index]
+        rows = self.batches(epoch)[plan.batch]
         chosen = [self.utterances[i] for i in rows]
         waves, lens = pad_waves([read_wave(u, self.config.features.rate) for u in chosen])
         y = pad_sequence([self.targets[i] for i in rows], batch_first=True, padding_value=-1)
@@ -212,7 +212,7 @@ class SpeechTask:
             stats[name] = stats.get(name, Stat(0, 0)) + Stat(total, count)
 
         model.eval()
-        # Epoch 1, not 0: batches of similar lengths in no particular order; the noise of an evaluation is the same each time.
+        # Epoch 1, not 0, which may be in order of length; always the same, and with it the noise.
         for index in range(len(self.dev.batches(1))):
             batch = move(self.dev[1, Plan(index, True, noisy)], device)
             assert batch.clean is not None

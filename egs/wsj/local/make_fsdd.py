@@ -1,8 +1,8 @@
 """Stage 0 of --corpus fsdd: strings of 3-5 digits joined from single recordings. python local/make_fsdd.py FSDD DIR
 
-FSDD is a clone of the Free Spoken Digit Dataset (github.com/Jakobovski/free-spoken-digit-dataset, 8 kHz, CC BY-SA 4.0) or
-its folder of {digit}_{speaker}_{index}.wav. Recordings are split by index (0-4 test, 5-9 dev, as the data set's own
-split does with 0-4, the rest training) or by speaker (the last two in alphabetical order are dev and test).
+FSDD is a clone of the Free Spoken Digit Dataset (github.com/Jakobovski/free-spoken-digit-dataset, 8 kHz, CC BY-SA
+4.0) or its folder of {digit}_{speaker}_{index}.wav. Recordings are split by index (0-4 test, 5-9 dev, as the data
+set's own split does with 0-4, the rest training) or by speaker (the last two in alphabetical order are dev and test).
 Strings keep to one speaker. Each dev and test recording is used once; training recordings are reused in new strings.
 """
 
@@ -38,7 +38,7 @@ def recordings(folder: Path) -> dict[str, list[tuple[int, int, Path]]]:
             found[match[2]].append((int(match[1]), int(match[3]), path))
     if len(found) < 3:
         raise UserError(
-            f"{folder}: found {len(found)} speakers, expected the recordings of FSDD, {{digit}}_{{speaker}}_{{index}}.wav"
+            f"{folder}: found {len(found)} speakers, expected FSDD's recordings, {{digit}}_{{speaker}}_{{index}}.wav"
         )
     return found
 

@@ -1,12 +1,14 @@
 """Stage 0 of --corpus mini: synthesise the corpus. python local/make_mini.py DIR [--nj N]
 
-About 1.5 hours of newspaper-like English by eSpeak NG in 20 voices. No sentence is in two sets; four voices speak only in
-dev and test. DIR/{train,dev,test,talkers}/ are Kaldi data directories; talkers are recordings to overlap others with.
+About 1.5 hours of newspaper-like English by eSpeak NG in 20 voices. No sentence is in two sets; four voices speak
+only in dev and test. DIR/{train,dev,test,talkers}/ are Kaldi data directories; talkers are recordings to overlap
+others with.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import random
 from pathlib import Path
@@ -46,7 +48,8 @@ VOICES = {
     "cw-f3": ("en-gb-x-gbcwmd+f3", 190, 55),
 }
 HELD_OUT = 4
-SIZES = {"train": 2400, "dev": 60, "test": 80, "talkers": 60}
+# Sentences of a set, as shares of those for training.
+SHARES = {"train": 1, "dev": 1 / 40, "test": 1 / 30, "talkers": 1 / 40}
 OUTPUT_RATE = 16000
 # eSpeak's pauses are digital silence, whose log-mel no recording ever shows.
 DITHER_DB = -70.0
@@ -59,16 +62,17 @@ class Job(NamedTuple):
     path: Path
 
 
-def plan(folder: Path) -> dict[str, list[Job]]:
+def plan(folder: Path, utterances: int) -> dict[str, list[Job]]:
     """Every utterance of every set."""
     rng = random.Random(1)
-    texts = iter(sentences(sum(SIZES.values()), seed=1))
+    sizes = {name: math.ceil(utterances * share) for name, share in SHARES.items()}
+    texts = iter(sentences(sum(sizes.values()), seed=1))
     known, held_out = list(VOICES)[:-HELD_OUT], list(VOICES)[-HELD_OUT:]
     jobs: dict[str, list[Job]] = {}
-    for name, size in SIZES.items():
+    for name, size in sizes.items():
         jobs[name] = []
         for i in range(size):
-            # Half of dev and test is by held-out voices; so are no talkers, who must not be somebody's only sample.
+            # Half of dev and test is by held-out voices.
             voices = held_out if name in ("dev", "test") and i % 2 else known
             voice = voices[i // 2 % len(voices)] if name in ("dev", "test") else rng.choice(voices)
             key = f"{voice}-{name}-{i:04d}"
@@ -94,9 +98,10 @@ def synthesise(job: Job) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--utterances", type=int, default=2400, help="for training; the other sets follow")
     parser.add_argument("--nj", type=int, default=2)
     args = parser.parse_args()
-    jobs = plan(args.folder)
+    jobs = plan(args.folder, args.utterances)
     for name in jobs:
         (args.folder / "wav" / name).mkdir(parents=True, exist_ok=True)
     missing = [job for name in jobs for job in jobs[name] if not job.path.exists()]

@@ -1,0 +1,147 @@
+"""How far hidden states move under noise: python -m irl.analyse RUN ... --clean DIR --noisy DIR --out OUT
+
+For every run (a directory METHOD.SEED with a checkpoint) and layer, in forward order, OUT/distances.csv holds means
+over utterances of means over frames: the L2 distance between clean and noisy activations divided by the mean norm of
+the clean ones, the cosine distance, that norm, and as scales the same distances between different utterances.
+OUT/distances.png and .svg are the paper's Figures 2 and 3, one curve a method, with the norms beside them: distances
+that fall because activations shrink would show there. A run whose checkpoint is gone is left out, and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from irl import command
+from irl.data.features import pad_waves
+from irl.data.kaldi import read_data_dir, read_wave
+from irl.errors import UserError
+from irl.objective import L2, Cosine, IRLLoss
+from irl.report import METHODS
+from irl.tasks.recogniser import Recogniser
+from irl.types import Output, lens_to_mask, tree_map
+
+MEASURE = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2() + Cosine())
+COLUMNS = ("l2", "cosine", "norm", "l2_between", "cosine_between")
+
+
+def norms(view: Output) -> dict[str, Tensor]:
+    """Mean over utterances of the mean norm of each layer's valid frames."""
+    found = {}
+    for layer, hidden in view.hidden.items():
+        mask = lens_to_mask(view.lens[layer], hidden.shape[1])
+        found[layer] = ((hidden.norm(dim=-1) * mask).sum(1) / mask.sum(1)).mean()
+    return found
+
+
+def next_utterance(view: Output) -> Output:
+    """Each row replaced by the one after it; lengths are the shorter of the two: both have those frames."""
+    rolled = tree_map(lambda x: x.roll(-1, 0), view)
+    return rolled._replace(lens={name: torch.minimum(n, view.lens[name]) for name, n in rolled.lens.items()})
+
+
+@torch.no_grad()
+def measure(recogniser: Recogniser, clean: Path, noisy: Path, batch_size: int = 8) -> dict[str, dict[str, float]]:
+    """{layer: {column: value}} of a model on a data directory and its noisy copy, the reference fed to the decoder."""
+    pairs = [read_data_dir(path) for path in (clean, noisy)]
+    if [u.id for u in pairs[0]] != [u.id for u in pairs[1]]:
+        raise UserError(f"{noisy}: has not the utterances of {clean}")
+    vocabulary, features = recogniser.vocabulary, recogniser.features
+    sums: dict[str, dict[str, float]] = {}
+    count = 0
+    for begin in command.progress(range(0, len(pairs[0]), batch_size), "analyse", unit="batch"):
+        rows = [side[begin : begin + batch_size] for side in pairs]
+        if len(rows[0]) < 2:
+            continue  # one utterance has no other to be compared with
+        targets = [
+            torch.tensor([vocabulary.eos, *vocabulary.encode(u.text or "", f"{clean}: {u.id}")]) for u in rows[0]
+        ]
+        y = torch.nn.utils.rnn.pad_sequence(targets, batch_first=True)
+        y_lens = torch.tensor([len(t) for t in targets])
+        views = []
+        for side in rows:
+            x, x_lens = features.batch(*pad_waves([read_wave(u, features.config.rate) for u in side]))
+            views.append(recogniser.model(x, x_lens, y, y_lens))
+        between = next_utterance(views[0])
+        moved, scale = (MEASURE.compare(*pair)[2] for pair in ((views[0], views[1:]), (between, views[:1])))
+        values = (moved["l2"], moved["cosine"], norms(views[0]), scale["l2"], scale["cosine"])
+        found = dict(zip(COLUMNS, values))
+        count += len(rows[0])
+        for column, layers in found.items():
+            for layer, value in layers.items():
+                line = sums.setdefault(layer, dict.fromkeys(COLUMNS, 0.0))
+                line[column] += len(rows[0]) * float(value)
+    if not count:
+        raise UserError(f"{clean}: at least 2 utterances are needed")
+    means = {layer: {c: v / count for c, v in line.items()} for layer, line in sums.items()}
+    for line in means.values():
+        line["l2"], line["l2_between"] = line["l2"] / line["norm"], line["l2_between"] / line["norm"]
+    return means
+
+
+def figure(found: dict[str, dict[str, dict[str, float]]], path: Path, title: str) -> None:
+    """One curve a run for each measure, told apart by markers and line styles as well as by shade."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels = {"l2": "L2 distance / norm of clean", "cosine": "cosine distance", "norm": "norm of clean activations"}
+    fig, axes = pyplot.subplots(1, len(panels), figsize=(12, 3.8), layout="constrained")
+    styles = [("o", "-"), ("s", "--"), ("^", "-."), ("D", ":")]
+    for ax, (column, label) in zip(axes, panels.items()):
+        for i, (run, layers) in enumerate(found.items()):
+            marker, line = styles[i % len(styles)]
+            method, _, seed = run.rpartition(".")
+            name = f"{METHODS.get(method, method)}" + (f", seed {seed}" if seed != "1" else "")
+            values = [row[column] for row in layers.values()]
+            ax.plot(list(layers), values, marker=marker, linestyle=line, label=name, markersize=5)
+        ax.set_ylabel(label)
+        ax.set_ylim(bottom=0)
+        ax.tick_params(axis="x", rotation=60)
+        ax.grid(alpha=0.3)
+    axes[0].legend(fontsize=8, frameon=False)
+    fig.suptitle(title, fontsize=10)
+    for suffix in ("png", "svg"):
+        fig.savefig(path.with_suffix(f".{suffix}"), dpi=150, metadata={"Date": None} if suffix == "svg" else None)
+    pyplot.close(fig)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m irl.analyse", description="Distances between layers under noise.")
+    parser.add_argument("runs", type=Path, nargs="+", help="directories METHOD.SEED with a checkpoint")
+    parser.add_argument("--clean", type=Path, required=True)
+    parser.add_argument("--noisy", type=Path, required=True, help="noisy copy of the same utterances")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    found: dict[str, Any] = {}
+    for run in args.runs:
+        if not (run / "checkpoint.pt").exists():
+            print(f"{run}: no checkpoint, left out; train it again with another --results to have it here")
+            continue
+        found[run.name] = measure(Recogniser(run / "checkpoint.pt"), args.clean, args.noisy)
+    if not found:
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    with open(args.out / "distances.csv", "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["run", "layer", *COLUMNS])
+        for name, layers in found.items():
+            for layer, row in layers.items():
+                writer.writerow([name, layer, *(f"{row[c]:.5g}" for c in COLUMNS)])
+    figure(found, args.out / "distances", f"clean against noisy activations, {args.noisy.name}")
+    summary = {
+        name: round(sum(r["cosine"] for r in layers.values()) / len(layers), 4) for name, layers in found.items()
+    }
+    print(f"mean cosine distance over layers: {json.dumps(summary)}")
+    print(f"distances: {args.out / 'distances.csv'}   figure: {args.out / 'distances.png'}")
+
+
+if __name__ == "__main__":
+    command.run_command(main)

@@ -1,0 +1,136 @@
+"""egs/wsj end to end: all eight stages on a few recordings, in a copy of the recipe."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from irl.data.kaldi import Utterance, read_data_dir, write_data_dir
+
+pytest.importorskip("lightning_fabric")
+ROOT = Path(__file__).parent.parent
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+SMALL = (
+    "train.updates=6 train.clean_updates=3 train.warmup_updates=2 features.mels=10 model.encoder_units=8 "
+    "model.decoder_units=8 model.embedding_units=4 model.attention_units=8"
+)
+
+
+@pytest.fixture
+def egs(tmp_path):
+    """A copy of the recipe, so that nothing is written into the checkout."""
+    for name in ("irl", "utils"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    ignore = shutil.ignore_patterns("data", "exp", "results", "__pycache__")
+    shutil.copytree(ROOT / "egs" / "wsj", tmp_path / "egs" / "wsj", ignore=ignore)
+    return tmp_path / "egs" / "wsj"
+
+
+def run(*args, cwd, check=True):
+    done = subprocess.run([str(a) for a in args], cwd=cwd, env=ENV, capture_output=True, text=True)
+    assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done
+
+
+def recordings(folder, rng, count, rate=16000):
+    """A data directory as a user with a few recordings would write it."""
+    rows = []
+    for i in range(count):
+        speaker = f"spk{i % 2}"
+        path = folder / f"{speaker}-{i:02d}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * rng.normal(size=rng.integers(9000, 14000)), rate)
+        rows.append(Utterance(path.stem, str(path), speaker, " ".join(rng.choice(["yes", "no", "maybe"], 2))))
+    write_data_dir(folder, rows)
+
+
+def test_own_recordings_through_all_stages(egs, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 12), ("dev", 3), ("test", 4)):
+        recordings(tmp_path / "own" / name, rng, count)
+    options = [
+        "--corpus", "kaldi", "--train-dir", tmp_path / "own/train", "--dev-dir", tmp_path / "own/dev",
+        "--test-dirs", tmp_path / "own/test", "--methods", "baseline irl_loss", "--overrides", SMALL,
+        "--conditions", "additive tel", "--beam", "2",
+    ]  # fmt: skip
+    out = run("./run.sh", *options, cwd=egs).stdout
+    for stage in range(8):
+        assert f"stage {stage}: " in out
+    lines = [json.loads(line) for line in (egs / "results/kaldi.jsonl").read_text().splitlines()]
+    assert [(r["method"], r["seed"], r["updates"]) for r in lines] == [("baseline", 1, 6), ("irl_loss", 1, 6)]
+    assert set(lines[0]["conditions"]) == {"none", "additive", "tel"}
+    assert all(len(c["errors"]) == 4 and sum(c["reference"]) > 0 for c in lines[0]["conditions"].values())
+    table = (egs / "exp/kaldi/report/table.md").read_text()
+    assert "| IRL loss |" in table and "An example, utterance" in table
+    assert (egs / "exp/kaldi/report/table.png").exists() and (egs / "exp/kaldi/report/distances.svg").exists()
+    rows = (egs / "exp/kaldi/report/distances.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2 * 8 and rows[1].startswith("baseline.1,encoder.0,")
+    # The noisy copies are utterances one can listen to, drawn once.
+    noisy = read_data_dir(egs / "data/kaldi/noisy/test_tel")
+    assert soundfile.info(egs / noisy[0].wav).subtype == "PCM_16" if Path(noisy[0].wav).is_absolute() else True
+    before = (egs / "data/kaldi/noisy/test_tel/wav/spk0-00.wav").read_bytes()
+
+    again = run("./run.sh", *options, cwd=egs).stdout
+    assert "runs without a result in results/kaldi.jsonl: 0" in again
+    assert (egs / "data/kaldi/noisy/test_tel/wav/spk0-00.wav").read_bytes() == before
+    more = run("./run.sh", *options, "--seeds", "1 2", "--stage", "4", "--stop-stage", "6", cwd=egs).stdout
+    assert "runs without a result in results/kaldi.jsonl: 2" in more
+    assert len((egs / "results/kaldi.jsonl").read_text().splitlines()) == 4
+    assert "±" in (egs / "exp/kaldi/report/table.md").read_text()
+
+    # A stage that fails says why, and the recipe stops there.
+    wrong = run("./run.sh", *options, "--stage", "4", "--overrides", SMALL + " train.updates=0", cwd=egs, check=False)
+    assert wrong.returncode == 1 and "error: command line: train: updates" in wrong.stderr
+
+
+def test_mini_corpus_is_a_function_of_its_code(egs):
+    pytest.importorskip("espeakng_loader")
+    for name, jobs in (("a", 1), ("b", 2)):
+        run(sys.executable, "local/make_mini.py", f"data/{name}", "--nj", jobs, "--utterances", 12, cwd=egs)
+    for name in ("train", "dev", "test", "talkers"):
+        a, b = (read_data_dir(egs / "data" / x / name) for x in "ab")
+        assert [(u.id, u.text) for u in a] == [(u.id, u.text) for u in b]
+        for u, v in zip(a, b):
+            assert (egs / u.wav).read_bytes() == (egs / v.wav).read_bytes()
+    texts = {name: {u.text for u in read_data_dir(egs / "data/a" / name)} for name in ("train", "dev", "test")}
+    assert not texts["train"] & texts["test"] and not texts["train"] & texts["dev"] and not texts["dev"] & texts["test"]
+
+
+def test_fsdd_strings(egs, tmp_path):
+    rng = np.random.default_rng(0)
+    for speaker in ("ann", "bob", "cem"):
+        for digit in range(10):
+            for index in range(12):
+                path = tmp_path / "fsdd" / "recordings" / f"{digit}_{speaker}_{index}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, 0.1 * rng.normal(size=2500), 8000)
+    run(sys.executable, "local/make_fsdd.py", tmp_path / "fsdd", "data/fsdd", cwd=egs)
+    digits = "zero one two three four five six seven eight nine".split()
+    sets = {name: read_data_dir(egs / "data/fsdd" / name) for name in ("train", "dev", "test")}
+    for name, each in (("dev", 5), ("test", 5), ("train", 2 * 3)):
+        words = [word for u in sets[name] for word in u.text.split()]
+        assert all(words.count(digit) == 3 * each for digit in digits), "each recording as often as it should be used"
+        assert {len(u.text.split()) for u in sets[name]} <= {3, 4, 5}
+    run(sys.executable, "local/make_fsdd.py", tmp_path / "fsdd", "data/held", "--split", "speaker", cwd=egs)
+    speakers = {name: {u.speaker for u in read_data_dir(egs / "data/held" / name)} for name in sets}
+    assert speakers == {"train": {"ann"}, "dev": {"bob"}, "test": {"cem"}}
+    done = run(sys.executable, "local/make_fsdd.py", tmp_path, "data/x", cwd=egs, check=False)
+    assert done.returncode == 1 and "found 0 speakers" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_grammar():
+    sys.path.insert(0, str(ROOT / "egs/wsj/local"))
+    try:
+        from grammar import sentences
+    finally:
+        sys.path.pop(0)
+    found = sentences(3000, seed=1)
+    words = {word for s in found for word in s.split()}
+    assert len(set(found)) == 3000 and found[:10] == sentences(10, seed=1) and 300 < len(words) < 1000
+    assert all(s == s.lower() and s.replace(" ", "").isalpha() for s in found)
