@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -86,11 +87,10 @@ class Table:
         return results.paired_test(self.resampled(a, column), self.resampled(b, column), observed)
 
 
-def markdown(table: Table, note: str) -> str:
-    """The table, the paired tests, and what they were made from."""
+def rates(table: Table) -> str:
+    """The rates as a Markdown table, the best of a column in bold."""
     columns = table.columns()
-    out = [note, ""] if note else []
-    out += [
+    out = [
         "Character error rate in %, with 95 % bootstrap intervals over utterances"
         + (" and ± the standard deviation over seeds." if any(len(s) > 1 for s in table.seeds.values()) else "."),
         "",
@@ -111,6 +111,13 @@ def markdown(table: Table, note: str) -> str:
                 f"{value} ({100 * low:.1f}-{100 * high:.1f})" + (f" ±{100 * sd:.1f}" if sd is not None else "")
             )
         out.append(f"| {METHODS.get(method, method)} | " + " | ".join(cells) + " |")
+    return "\n".join(out)
+
+
+def markdown(table: Table, note: str) -> str:
+    """The table, the paired tests, and what they were made from."""
+    columns = table.columns()
+    out = [note, "", rates(table)] if note else [rates(table)]
     tests = [(a, b) for a, b in TESTS if a in table.methods and b in table.methods]
     if tests:
         out += ["", "Paired bootstrap tests: difference in percentage points, its 95 % interval, two-sided p.", ""]
@@ -188,12 +195,24 @@ def example(table: Table, exp: Path, data: Path, condition: str) -> str:
     return "\n".join(out) + "\n"
 
 
+def insert(path: Path, corpus: str, table: Table, note: str) -> None:
+    """Renew what stands in a Markdown file between <!-- table CORPUS --> (or report) and <!-- end -->."""
+    text = path.read_text(encoding="utf-8")
+    for kind, content in (("table", rates(table)), ("report", markdown(table, note).strip())):
+        mark = f"<!-- {kind} {corpus} -->"
+        pattern = re.compile(re.escape(mark) + ".*?<!-- end -->", re.DOTALL)
+        text = pattern.sub(lambda _: f"{mark}\n\n{content}\n\n<!-- end -->", text)
+    path.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m irl.report", description="Table and figure of results.")
     parser.add_argument("results", type=Path)
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--methods", nargs="+", help="only these")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--name", default="table", help="of the files in --out, without suffix")
+    parser.add_argument("--insert", type=Path, nargs="*", default=[], help="Markdown files with marks for this corpus")
     parser.add_argument("--note", default="", help="a sentence above the table")
     parser.add_argument("--exp", type=Path, help="directory of the runs, for an example")
     parser.add_argument("--data", type=Path, help="data directory of the example's condition")
@@ -208,10 +227,13 @@ def main() -> None:
     if args.exp and args.data:
         text += "\n" + example(table, args.exp, args.data, args.condition)
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "table.md").write_text(text, encoding="utf-8")
-    figure(table, args.out / "table", f"{args.corpus}: {args.note}" if args.note else args.corpus)
+    (args.out / f"{args.name}.md").write_text(text, encoding="utf-8")
+    for path in args.insert:
+        insert(path, args.corpus, table, args.note)
+    figure(table, args.out / args.name, f"{args.corpus}: {args.note}" if args.note else args.corpus)
     print(text)
-    print(f"table: {args.out / 'table.md'}   figure: {args.out / 'table.png'}   results: {args.results}")
+    stem = args.out / args.name
+    print(f"table: {stem}.md   figure: {stem}.png   results: {args.results}")
 
 
 if __name__ == "__main__":

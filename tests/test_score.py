@@ -72,13 +72,18 @@ SCLITE = shutil.which("sclite") or (shutil.which("sctk") and "sctk")
 
 
 @pytest.mark.skipif(not SCLITE, reason="NIST sclite is not installed (Debian package sctk)")
-def test_totals_equal_sclite(tmp_path):
+@pytest.mark.parametrize("rate", [0.05, 0.2, 1.0])
+def test_totals_equal_sclite(tmp_path, rate):
+    """Equal on hypotheses such as recognisers make. sclite weighs a substitution 4 and the others 3, so where nearly
+    everything is wrong it may count a few more errors than the least there are, never fewer."""
     rng = random.Random(1)
-    tables = {
-        k: {f"s{i % 4}-u{i:03d}": " ".join(rng.choices(["one", "two", "six"], k=rng.randint(1, 9))) for i in range(100)}
-        for k in ("ref", "hyp")
-    }
-    for name, table in tables.items():
+    words = ["one", "two", "six", "seven", "eleven"]
+    reference = {f"s{i % 4}-u{i:03d}": " ".join(rng.choices(words, k=rng.randint(1, 9))) for i in range(100)}
+    hypothesis = {}
+    for key, text in reference.items():
+        letters = [rng.choice([c + "e", "", "t"]) if rng.random() < rate else c for c in text]
+        hypothesis[key] = " ".join("".join(letters).split())
+    for name, table in (("ref", reference), ("hyp", hypothesis)):
         write_table(tmp_path / name, table)
         write_trn(tmp_path / f"{name}.trn", table)
     ours = total(score(tmp_path / "ref", tmp_path / "hyp").characters)
@@ -86,9 +91,10 @@ def test_totals_equal_sclite(tmp_path):
     trn = ["-r", "ref.trn", "trn", "-h", "hyp.trn", "trn", "-i", "rm", "-o", "rsum", "stdout"]
     out = subprocess.run([*command, *trn], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     line = next(row for row in out.splitlines() if row.strip().startswith("| Sum"))
-    numbers = [int(x) for x in line.replace("|", " ").split()[1:]]
     # Sentences, words, correct, substitutions, deletions, insertions, errors, wrong sentences.
-    assert numbers[:2] == [100, ours.reference] and numbers[6] == ours.errors
+    numbers = [int(x) for x in line.replace("|", " ").split()[1:]]
+    assert numbers[:2] == [100, ours.reference]
+    assert numbers[6] == ours.errors if rate < 0.5 else ours.errors <= numbers[6] <= 1.01 * ours.errors
 
 
 def test_bootstrap_interval_covers():
