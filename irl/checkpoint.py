@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from irl import files
 from irl.errors import UserError
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write to a temporary file, sync and rename, so that at any moment `path` is one complete checkpoint.
-
-    Raises UserError where it cannot be written, say on a full disk; the checkpoint that was there stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    """Write a checkpoint, whole or not at all (see `irl.files.write`)."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    try:
-        with open(temporary, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        stays = "; the previous checkpoint stays" if path.exists() else ""
-        raise UserError(f"{path}: cannot be written: {error.strerror}{stays}") from None
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    files.write(path, buffer.getvalue())
 
 
 def load(path: Path) -> dict[str, Any]:

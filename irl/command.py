@@ -25,7 +25,7 @@ def run_command(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.filename is None and error.strerror is None:
             raise
-        sys.exit(f"error: {error.filename or ''}: {error.strerror}")
+        sys.exit(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error.strerror}")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(130)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from irl import command, config
+from irl import command, config, files
 from irl.data.kaldi import Utterance, num_samples, read_data_dir, read_wave, write_table
 from irl.tasks.beam_search import SearchOptions
 from irl.tasks.recogniser import SEARCHES, Recogniser
@@ -49,10 +49,9 @@ def decode_dir(
             bar.update(len(batch))
     seconds = time.monotonic() - begin
     audio = sum(lengths.values()) / rate
-    out.mkdir(parents=True, exist_ok=True)
     write_table(out / "text", texts)
-    (out / "nbest.jsonl").write_text("".join(lines[u.id] + "\n" for u in utterances), encoding="utf-8")
-    (out / "done.json").write_text(json.dumps({**done, "seconds": round(seconds, 2), "audio": round(audio, 2)}) + "\n")
+    files.write(out / "nbest.jsonl", "".join(lines[u.id] + "\n" for u in utterances))
+    files.write(out / "done.json", json.dumps({**done, "seconds": round(seconds, 2), "audio": round(audio, 2)}) + "\n")
     command.logger.info(f"{out}: {len(order)} utterances, real-time factor {seconds / audio:.3f}")
 
 

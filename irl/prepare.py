@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import torch
 
-from irl import command
+from irl import command, files
 from irl.data.features import LogMel
 from irl.data.kaldi import read_data_dir, read_wave
 from irl.data.vocabulary import Vocabulary
@@ -30,15 +29,10 @@ def main() -> None:
     for u in command.progress(utterances, "statistics", unit="utt"):
         x = log_mel(torch.from_numpy(read_wave(u, settings.features.rate))).double()
         frames, total, squares = frames + len(x), total + x.sum(0), squares + x.square().sum(0)
-    for name in (settings.vocabulary, settings.statistics):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
     vocabulary.write(Path(settings.vocabulary))
-    # Sums, not means: law 5. Written whole, so that no later stage reads half a file.
-    temporary = Path(settings.statistics + ".tmp")
-    temporary.write_text(
-        json.dumps({"frames": frames, "sum": total.tolist(), "sum_of_squares": squares.tolist()}) + "\n"
-    )
-    os.replace(temporary, settings.statistics)
+    # Sums, not means: law 5.
+    sums = {"frames": frames, "sum": total.tolist(), "sum_of_squares": squares.tolist()}
+    files.write(Path(settings.statistics), json.dumps(sums) + "\n")
     print(f"{settings.vocabulary}: {len(vocabulary)} tokens; {settings.statistics}: {frames} frames")
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Sequence
 
 import numpy as np
 
-from irl import config
+from irl import config, files
 from irl.errors import UserError
 from irl.tasks.base import RUN_KEYS
 
@@ -46,11 +45,8 @@ def append(path: Path, line: dict[str, Any]) -> None:
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
         return row["corpus"], row["method"], row["digest"], json.dumps(row["decode"], sort_keys=True)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     kept = [row for row in read(path) if key(row) != key(line)]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in [*kept, line]), encoding="utf-8")
-    os.replace(temporary, path)
+    files.write(path, "".join(json.dumps(row) + "\n" for row in [*kept, line]))
 
 
 def bootstrap(count: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:

@@ -10,7 +10,6 @@ import argparse
 import importlib
 import json
 import math
-import os
 import time
 from collections import deque
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Iterator
 
 import torch
 
-from irl import checkpoint, command, config
+from irl import checkpoint, command, config, files
 from irl.errors import UserError
 from irl.objective import IRLLoss, Terms
 from irl.random import seed_step
@@ -122,9 +121,7 @@ class Trainer:
         if path.exists():
             whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
             kept = [line for line in whole if json.loads(line)["step"] <= self.step]
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(kept))
-            os.replace(temporary, path)
+            files.write(path, "".join(kept))
 
     # One update
 
@@ -235,8 +232,7 @@ class Trainer:
     def _log(self, board: Any, bar: Any, values: dict[str, float]) -> None:
         values = {name: value for name, value in values.items() if not math.isnan(value)}
         line = {"step": self.step, "epoch": self.epoch, "rate": self.config.train.rate_at(self.step - 1)}
-        with open(self.exp / "metrics.jsonl", "a") as file:
-            file.write(json.dumps({**line, **values, "seconds": round(self.seconds, 2)}) + "\n")
+        files.append(self.exp / "metrics.jsonl", json.dumps({**line, **values, "seconds": round(self.seconds, 2)}))
         for name, value in values.items():
             board.add_scalar(name, value, self.step)
         if "total" in values:

@@ -339,7 +339,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="cannot be written: No space left on device; the previous checkpoint stays"):
+    with pytest.raises(UserError, match="cannot be written: No space left on device; the previous file stays"):
         checkpoint.save(path, {"model": {}, "config": {"a": 2}})
     assert checkpoint.load(path)["config"] == {"a": 1} and [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 

@@ -11,6 +11,7 @@ from typing import Iterable, Mapping
 
 import numpy as np
 
+from irl import files
 from irl.errors import UserError
 
 
@@ -56,8 +57,7 @@ def read_table(path: Path, sort_check: bool = True) -> dict[str, str]:
 
 def write_table(path: Path, table: Mapping[str, str]) -> None:
     """Write a table sorted as Kaldi wants it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{key} {table[key]}\n" for key in sorted(table, key=str.encode)), encoding="utf-8")
+    files.write(path, "".join(f"{key} {table[key]}\n" for key in sorted(table, key=str.encode)))
 
 
 def _same_keys(a_path: Path, a: Iterable[str], b_path: Path, b: Iterable[str]) -> None:

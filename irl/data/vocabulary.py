@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Iterable
 
+from irl import files
 from irl.errors import UserError
 
 BLANK, UNKNOWN, SPACE, EOS = "<blank>", "<unk>", "<space>", "<sos/eos>"
@@ -34,7 +35,7 @@ class Vocabulary:
             raise UserError(f"{path}: no such vocabulary; run stage 3 first") from None
 
     def write(self, path: Path) -> None:
-        path.write_text("".join(f"{token}\n" for token in self.tokens), encoding="utf-8")
+        files.write(path, "".join(f"{token}\n" for token in self.tokens))
 
     def __len__(self) -> int:
         return len(self.tokens)
