@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from irl import command
 from irl.data.features import pad_waves
@@ -24,20 +23,12 @@ from irl.data.kaldi import read_data_dir, read_wave
 from irl.errors import UserError
 from irl.objective import L2, Cosine, IRLLoss
 from irl.report import METHODS
+from irl.tasks.base import layer_norms
 from irl.tasks.recogniser import Recogniser
-from irl.types import Output, lens_to_mask, tree_map
+from irl.types import Output, tree_map
 
 MEASURE = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2() + Cosine())
 COLUMNS = ("l2", "cosine", "norm", "l2_between", "cosine_between")
-
-
-def norms(view: Output) -> dict[str, Tensor]:
-    """Mean over utterances of the mean norm of each layer's valid frames."""
-    found = {}
-    for layer, hidden in view.hidden.items():
-        mask = lens_to_mask(view.lens[layer], hidden.shape[1])
-        found[layer] = ((hidden.norm(dim=-1) * mask).sum(1) / mask.sum(1)).mean()
-    return found
 
 
 def next_utterance(view: Output) -> Output:
@@ -70,7 +61,7 @@ def measure(recogniser: Recogniser, clean: Path, noisy: Path, batch_size: int = 
             views.append(recogniser.model(x, x_lens, y, y_lens))
         between = next_utterance(views[0])
         moved, scale = (MEASURE.compare(*pair)[2] for pair in ((views[0], views[1:]), (between, views[:1])))
-        values = (moved["l2"], moved["cosine"], norms(views[0]), scale["l2"], scale["cosine"])
+        values = (moved["l2"], moved["cosine"], layer_norms(views[0]), scale["l2"], scale["cosine"])
         found = dict(zip(COLUMNS, values))
         count += len(rows[0])
         for column, layers in found.items():

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from irl.analyse import next_utterance, norms
+from irl.analyse import next_utterance
+from irl.tasks.base import layer_norms
 from irl.types import Output
 
 
@@ -11,7 +12,7 @@ def test_norms_leave_padding_out():
     lens = torch.tensor([5, 2, 1])
     view = Output(torch.zeros(3), {"h": hidden}, {"h": lens})
     expected = np.mean([hidden[i, :n].norm(dim=-1).mean().item() for i, n in enumerate(lens)])
-    assert float(norms(view)["h"]) == pytest.approx(expected, rel=1e-6)
+    assert float(layer_norms(view)["h"]) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_scale_compares_different_utterances_where_both_have_frames():

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Iterable, NamedTuple, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from irl.objective import Distance, IRLLoss
+from irl.types import Output, lens_to_mask
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,15 @@ class Stat:
     @property
     def mean(self) -> float:
         return self.total / self.count if self.count else math.nan
+
+
+def layer_norms(view: Output) -> dict[str, Tensor]:
+    """For each hidden state (N, T, D) with lengths the mean over samples of the mean norm of its valid frames."""
+    found = {}
+    for layer, hidden in view.hidden.items():
+        mask = lens_to_mask(view.lens[layer], hidden.shape[1])
+        found[layer] = ((hidden.norm(dim=-1) * mask).sum(1) / mask.sum(1)).mean()
+    return found
 
 
 class Plan(NamedTuple):

@@ -21,7 +21,7 @@ from irl.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from irl.noise.conditions import NoiseConfig
 from irl.objective import L2, Cosine, IRLLoss, Terms
 from irl.random import Keys, hash_ids
-from irl.tasks.base import ObjectiveConfig, Plan, Stat, TrainConfig
+from irl.tasks.base import ObjectiveConfig, Plan, Stat, TrainConfig, layer_norms
 from irl.tasks.beam_search import greedy_ctc
 from irl.tasks.edits import count_edits
 from irl.types import Output
@@ -229,8 +229,8 @@ class SpeechTask:
                 for name, layers in measure.compare(views[0], views[1:])[2].items():
                     for layer, value in layers.items():
                         add(f"{name}/{layer}", rows * float(value), rows)
-                for layer, hidden in views[0].hidden.items():
-                    add(f"norm/{layer}", float(hidden.norm(dim=-1).sum()), hidden.shape[0] * hidden.shape[1])
+                for layer, value in layer_norms(views[0]).items():
+                    add(f"norm/{layer}", rows * float(value), rows)
         model.train()
         return stats
 
