@@ -46,10 +46,10 @@ def measure(recogniser: Recogniser, clean: Path, noisy: Path, batch_size: int = 
     vocabulary, features = recogniser.vocabulary, recogniser.features
     sums: dict[str, dict[str, float]] = {}
     count = 0
-    for begin in command.progress(range(0, len(pairs[0]), batch_size), "analyse", unit="batch"):
-        rows = [side[begin : begin + batch_size] for side in pairs]
-        if len(rows[0]) < 2:
-            continue  # one utterance has no other to be compared with
+    begins = list(range(0, len(pairs[0]) - 1, batch_size))
+    for begin, end in command.progress(list(zip(begins, [*begins[1:], None])), "analyse", unit="batch"):
+        # A last utterance that would be alone, with no other to be compared with, joins the batch before it.
+        rows = [side[begin:end] for side in pairs]
         targets = [
             torch.tensor([vocabulary.eos, *vocabulary.encode(u.text or "", f"{clean}: {u.id}")]) for u in rows[0]
         ]
@@ -116,7 +116,7 @@ def main() -> None:
         if not (run / "checkpoint.pt").exists():
             print(f"{run}: no checkpoint, left out; train it again with another --results to have it here")
             continue
-        found[run.name] = measure(Recogniser(run / "checkpoint.pt"), args.clean, args.noisy)
+        found[run.name] = measure(Recogniser(run / "checkpoint.pt", "attention"), args.clean, args.noisy)
     if not found:
         return
     args.out.mkdir(parents=True, exist_ok=True)

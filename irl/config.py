@@ -80,6 +80,8 @@ def _check_keys(cls: type, content: Mapping[str, Any], where: str, prefix: str =
         if key not in names:
             raise UserError(f"{where}: unknown key {prefix}{key}, known are {', '.join(names)}")
         inner = _nested(cls, key)
+        if value is None and type(None) not in typing.get_args(typing.get_type_hints(cls)[key]):
+            raise UserError(f"{where}: {prefix}{key}: expected a value, found null")
         if inner is not None:
             if not isinstance(value, dict):
                 raise UserError(f"{where}: {prefix}{key}: expected keys below it, found {value!r}")
@@ -150,7 +152,7 @@ def _build(cls: type[T], values: Any, parts: Sequence[tuple[str, dict[str, Any]]
         arguments[field.name] = _build(inner, value, parts, f"{prefix}{field.name}.") if inner else value
     try:
         return cls(**arguments)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         section = f"{prefix.rstrip('.')}: " if prefix else ""
         # The sentence names the key; the source is the strongest one that sets a key it names.
         named = [f.name for f in dataclasses.fields(cls) if f.name in str(error)]  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ import torch
 from irl import command
 from irl.data.features import pad_waves
 from irl.data.kaldi import read_data_dir, read_wave, write_data_dir, write_table
+from irl.errors import UserError
 from irl.noise.conditions import KINDS, build
 from irl.random import Keys, hash_ids
 
@@ -52,7 +53,10 @@ def main() -> None:
         pcm = (y * 32768).round().short().numpy()
         checksum = zlib.crc32(pcm.tobytes(), checksum)
         path = wav / f"{u.id}.wav"
-        soundfile.write(path, pcm, args.rate, subtype="PCM_16")
+        try:
+            soundfile.write(path, pcm, args.rate, subtype="PCM_16")
+        except soundfile.LibsndfileError as error:
+            raise UserError(f"{path}: cannot be written: {error.error_string}") from None
         copies.append(type(u)(u.id, str(path), u.speaker, u.text))
         params[u.id] = " ".join(str(drawn).split())
     write_data_dir(args.target, copies)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -15,10 +16,24 @@ from typing import Any
 
 import torch
 
-from irl import command, config, files
+from irl import command, files
 from irl.data.kaldi import Utterance, num_samples, read_data_dir, read_wave, write_table
 from irl.tasks.beam_search import SearchOptions
 from irl.tasks.recogniser import SEARCHES, Recogniser
+
+
+def file_digest(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+
+
+def data_digest(path: Path, pipes: bool) -> str:
+    """Of ids, texts and audio; audio that is no plain file enters by its entry in wav.scp."""
+    hashed = hashlib.blake2b(digest_size=8)
+    for u in read_data_dir(path, allow_pipes=pipes):
+        path = Path(u.wav)
+        hashed.update(f"{u.id} {u.text} {u.start} {u.end}\n".encode())
+        hashed.update(path.read_bytes() if path.is_file() else u.wav.encode())
+    return hashed.hexdigest()
 
 
 def decode_dir(
@@ -71,27 +86,31 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     command.log_to(args.out / "decode.log")
+    if args.batch_size < 1:
+        parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
+    weight = 0.0 if args.search == "attention" else args.ctc_weight
     try:
-        options = SearchOptions(args.beam, args.ctc_weight, args.length_bonus, nbest=args.nbest)
+        options = SearchOptions(args.beam, weight, args.length_bonus, nbest=args.nbest)
     except ValueError as error:
         parser.error(str(error))
     recogniser = Recogniser(args.checkpoint, args.search, options)
     done = {
         "search": args.search,
         **dataclasses.asdict(options),
-        "step": recogniser.state["step"],
-        "model": config.digest(config.to_dict(recogniser.config)),
     }
+    weights = file_digest(args.checkpoint)
     names = [data.name for data in args.data]
     if len(set(names)) < len(names):
         parser.error(f"data directories must have different names, got {', '.join(names)}")
     for data in args.data:
         out = args.out / data.name
         marker = out / "done.json"
-        if marker.exists() and done.items() <= json.loads(marker.read_text()).items():
+        wanted = {"options": done, "weights": weights, "data": data_digest(data, args.allow_pipes)}
+        if marker.exists() and wanted.items() <= json.loads(marker.read_text()).items():
             command.logger.info(f"{out}: already decoded in this way")
             continue
-        decode_dir(recogniser, data, out, args.batch_size, done, args.allow_pipes)
+        marker.unlink(missing_ok=True)
+        decode_dir(recogniser, data, out, args.batch_size, wanted, args.allow_pipes)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ Clips of different names have nothing in common. What exists is kept, so an inte
 from __future__ import annotations
 
 import argparse
+import json
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
 
-from irl import command
+from irl import command, files
 from irl.data.kaldi import read_data_dir, read_wave
 from irl.noise import synth
 
@@ -40,8 +41,11 @@ def main() -> None:
         "--speech", type=Path, nargs="*", default=[], help="data directories whose utterances are talkers"
     )
     parser.add_argument("--max-speech", type=int, default=100, help="at most so many talkers, evenly spaced")
+    parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
     parser.add_argument("--nj", type=int, default=2)
     args = parser.parse_args()
+    if args.nj < 1:
+        parser.error(f"--nj must be at least 1, got {args.nj}")
     jobs: list[tuple[Path, int, Callable[..., np.ndarray], tuple[Any, ...]]] = []
     for i in range(args.noises):
         kind = synth.NOISES[i % len(synth.NOISES)].__name__
@@ -54,11 +58,20 @@ def main() -> None:
         for medium, group in ((False, "smallroom"), (True, "mediumroom")):
             path = args.folder / "simulated_rirs" / group / f"Room{i:03d}" / f"Room{i:03d}-00001.wav"
             jobs.append((path, args.rate, synth.room_response, (args.name, i, args.rate, medium)))
-    talkers = [u for data_dir in args.speech for u in read_data_dir(data_dir, need_text=False)]
+    talkers = [u for data_dir in args.speech for u in read_data_dir(data_dir, False, args.allow_pipes)]
     for u in talkers[:: max(1, -(-len(talkers) // args.max_speech))]:
         # The folder is the speaker: overlapped speech is never by the speaker of the utterance itself.
         jobs.append((args.folder / "speech" / u.speaker / f"{u.id}.wav", args.rate, read_wave, (u, args.rate)))
-    missing = [job for job in jobs if not job[0].exists()]
+    # What this command wrote before is in the manifest: clips no longer asked for go, changed ones are renewed.
+    manifest = args.folder / "manifest.json"
+    before = json.loads(manifest.read_text()) if manifest.exists() else {}
+    plan = {str(path.relative_to(args.folder)): repr((rate, make.__name__, rest)) for path, rate, make, rest in jobs}
+    for name in before.keys() - plan.keys():
+        (args.folder / name).unlink(missing_ok=True)
+    missing = [
+        job for job, name in zip(jobs, plan) if not job[0].exists() or before.get(name, plan[name]) != plan[name]
+    ]
+    files.write(manifest, json.dumps(plan, indent=0) + "\n")
     with ProcessPoolExecutor(args.nj) as pool:
         futures = [pool.submit(_write, *job) for job in missing]
         for future in command.progress(futures, f"bank {args.name}", unit="clip"):

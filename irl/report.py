@@ -14,7 +14,7 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from irl import command, results
+from irl import command, files, results
 from irl.data.kaldi import read_table
 from irl.errors import UserError
 
@@ -23,17 +23,45 @@ TESTS = (("irl_loss", "irl_batching"), ("irl_batching", "baseline"), ("irl_loss"
 OTHERS = "mean of the others"
 
 
+def select(lines: Sequence[dict[str, Any]], wanted: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """The newest line of each method and seed; with `wanted` only of runs that are asked for."""
+    if wanted is not None:
+        lines = [line for line in lines if any(results.matches(line, run) for run in wanted)]
+    newest = {(line["method"], line["seed"]): line for line in lines}
+    return list(newest.values())
+
+
+def test_sets(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The lines of each test set: with several of them conditions are called SET:CONDITION. One set has the name ""."""
+    names = dict.fromkeys(c.rpartition(":")[0] for line in lines for c in line["conditions"])
+    found = {}
+    for name in names:
+        own = lambda c: c.rpartition(":")[0] == name  # noqa: E731
+        found[name] = [
+            {**line, "conditions": {c.rpartition(":")[2]: v for c, v in line["conditions"].items() if own(c)}}
+            for line in lines
+        ]
+    return found
+
+
 class Table:
     """Rates of methods under conditions. Errors of an utterance are averaged over the seeds of a method."""
 
     def __init__(self, lines: Sequence[dict[str, Any]]) -> None:
         self.lines = list(lines)
         first = self.lines[0]
+        for line in self.lines[1:]:
+            for key in ("decode", "updates"):
+                if line[key] != first[key]:
+                    raise UserError(
+                        f"{line['method']}, seed {line['seed']}: {key} is {line[key]}, but {first[key]} for "
+                        f"{first['method']}, seed {first['seed']}: not to be compared"
+                    )
         self.conditions = list(first["conditions"])
         for line in self.lines:
             for name in self.conditions:
                 there, here = line["conditions"].get(name), first["conditions"][name]
-                if there is None or there["ids"] != here["ids"] or there["reference"] != here["reference"]:
+                if there is None or there["data"] != here["data"] or there["reference"] != here["reference"]:
                     raise UserError(
                         f"{line['method']}, seed {line['seed']}: was not tested on the same utterances in condition "
                         f"{name} as {first['method']}, seed {first['seed']}"
@@ -182,16 +210,19 @@ def figure(table: Table, path: Path, title: str) -> None:
 def example(table: Table, exp: Path, data: Path, condition: str) -> str:
     """The utterance on which the methods differ most under a condition, with every hypothesis."""
     seed = min(table.seeds[table.methods[0]])
-    lines = {line["method"]: line for line in table.lines if line["seed"] == seed}
-    errors = np.array([lines[m]["conditions"][condition]["errors"] for m in table.methods if m in lines], float)
+    texts = {m: exp / f"{m}.{seed}" / "decode" / data.name / "text" for m in table.methods}
+    lines = {line["method"]: line for line in table.lines if line["seed"] == seed and texts[line["method"]].exists()}
+    methods = [m for m in table.methods if m in lines]
+    if not methods or condition not in table.conditions:
+        return f"No example: the hypotheses of these runs are not in {exp}.\n"
+    errors = np.array([lines[m]["conditions"][condition]["errors"] for m in methods], float)
     index = int((errors[0] - errors[-1]).argmax())
     references = read_table(data / "text")
     key = list(references)[index]
     out = [f"An example, utterance {key} under {condition}: {read_table(data / 'wav.scp')[key]}", ""]
     out.append(f"    {'reference':13s} {references[key]}")
-    for method in (m for m in table.methods if m in lines):
-        text = read_table(exp / f"{method}.{seed}" / "decode" / data.name / "text")[key]
-        out.append(f"    {METHODS.get(method, method):13s} {text}")
+    for method in methods:
+        out.append(f"    {METHODS.get(method, method):13s} {read_table(texts[method])[key]}")
     return "\n".join(out) + "\n"
 
 
@@ -210,6 +241,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--methods", nargs="+", help="only these")
+    parser.add_argument("--wanted", type=Path, help="only runs listed in this file of irl.missing")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--name", default="table", help="of the files in --out, without suffix")
     parser.add_argument("--insert", type=Path, nargs="*", default=[], help="Markdown files with marks for this corpus")
@@ -220,20 +252,25 @@ def main() -> None:
     args = parser.parse_args()
     lines = [r for r in results.read(args.results) if r["corpus"] == args.corpus]
     lines = [r for r in lines if args.methods is None or r["method"] in args.methods]
+    lines = select(lines, results.read(args.wanted) if args.wanted else None)
     if not lines:
         raise UserError(f"{args.results}: no result of corpus {args.corpus}")
-    table = Table(lines)
-    text = markdown(table, args.note)
-    if args.exp and args.data:
-        text += "\n" + example(table, args.exp, args.data, args.condition)
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / f"{args.name}.md").write_text(text, encoding="utf-8")
-    for path in args.insert:
-        insert(path, args.corpus, table, args.note)
-    figure(table, args.out / args.name, f"{args.corpus}: {args.note}" if args.note else args.corpus)
-    print(text)
-    stem = args.out / args.name
-    print(f"table: {stem}.md   figure: {stem}.png   results: {args.results}")
+    texts: list[str] = []
+    for name, rows in test_sets(lines).items():
+        table = Table(rows)
+        stem = f"{args.name}-{name}" if name else args.name
+        note = f"Test set {name}. {args.note}".strip() if name else args.note
+        text = markdown(table, note)
+        for path in args.insert:
+            insert(path, args.corpus, table, note)
+        figure(table, args.out / stem, f"{args.corpus}: {note}" if note else args.corpus)
+        if args.exp and args.data and not texts:
+            text += "\n" + example(table, args.exp, args.data, args.condition)
+        texts.append(text)
+    files.write(args.out / f"{args.name}.md", "\n".join(texts))
+    print("\n".join(texts))
+    print(f"table: {args.out / args.name}.md   figure: {args.out / stem}.png   results: {args.results}")
 
 
 if __name__ == "__main__":

@@ -19,11 +19,9 @@ def run_digest(resolved: dict[str, Any]) -> str:
     """Tells runs apart by all of their configuration that touches the weights, the seed included."""
     content = dict(resolved)
     content["train"] = {k: v for k, v in content["train"].items() if k not in RUN_KEYS}
+    if "rir" not in content.get("noise", {}).get("kinds", ["rir"]):
+        content["noise"] = {k: v for k, v in content["noise"].items() if k != "rirs"}
     return config.digest(content)
-
-
-def ids_digest(ids: Sequence[str]) -> str:
-    return config.digest(list(ids))
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -37,6 +35,14 @@ def read(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError as error:
             raise UserError(f"{path}:{number}: not a JSON line: {error}") from None
     return lines
+
+
+def matches(line: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a line is the result of a wanted run: same corpus, method, configuration and decoding, and no condition
+    less than those wanted (`irl.missing` makes wanted runs)."""
+    same = all(line[key] == wanted[key] for key in ("corpus", "method", "digest"))
+    decoding = all(line["decode"].get(key) == value for key, value in wanted["decode"].items())
+    return same and decoding and set(wanted["conditions"]) <= line["conditions"].keys()
 
 
 def append(path: Path, line: dict[str, Any]) -> None:

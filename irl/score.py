@@ -36,6 +36,9 @@ def score(reference: Path, hypothesis: Path) -> Scores:
     for key in references.keys() ^ hypotheses.keys():
         have, lack = (reference, hypothesis) if key in references else (hypothesis, reference)
         raise UserError(f"{lack}: utterance {key} is missing, {have} has it")
+    for key, text in references.items():
+        if not text:
+            raise UserError(f"{reference}: {key} has no text")
     pairs = {key: (" ".join(references[key].split()), " ".join(hypotheses[key].split())) for key in references}
     characters = [count_edits(r, h) for r, h in pairs.values()]
     words = [count_edits(r.split(), h.split()) for r, h in pairs.values()]
@@ -97,10 +100,12 @@ def write_trn(path: Path, table: Mapping[str, str]) -> None:
 def run_line(args: argparse.Namespace) -> dict[str, Any]:
     """One finished run as a line of results: configuration, seed, commit, versions, time, counts by condition."""
     from irl import checkpoint
+    from irl.decode import file_digest
 
     state = checkpoint.load(args.run / "checkpoint.pt")
     if state["step"] != state["config"]["train"]["updates"]:
         raise UserError(f"{args.run}: at update {state['step']} of {state['config']['train']['updates']}, not finished")
+    weights = file_digest(args.run / "checkpoint.pt")
     line: dict[str, Any] = {
         "corpus": args.corpus,
         "method": args.method,
@@ -122,18 +127,20 @@ def run_line(args: argparse.Namespace) -> dict[str, Any]:
         out = args.run / "decode" / Path(folder).name
         if not (out / "done.json").exists():
             raise UserError(f"{out}: not decoded; run stage 5 first")
+        done = json.loads((out / "done.json").read_text())
+        if done["weights"] != weights:
+            raise UserError(f"{out}: decoded with other weights than {args.run / 'checkpoint.pt'}; run stage 5 again")
+        if line.setdefault("decode", done["options"]) != done["options"]:
+            raise UserError(f"{out}: decoded with other options than the sets before it; run stage 5 again")
         scores = score(Path(folder) / "text", out / "text")
         write_alignments(out / "alignments.txt", Path(folder) / "text", out / "text")
-        line["decode"] = {
-            k: v for k, v in json.loads((out / "done.json").read_text()).items() if k not in ("seconds", "audio")
-        }
         line["conditions"][name] = {
             # Substitutions, deletions and insertions are summed; errors by utterance are what intervals are made from.
             "cer": total(scores.characters)._asdict(),
             "wer": total(scores.words)._asdict(),
             "reference": [c.reference for c in scores.characters],
             "errors": [c.errors for c in scores.characters],
-            "ids": results.ids_digest(scores.ids),
+            "data": done["data"],
         }
     return line
 

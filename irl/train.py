@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import math
+import signal
 import time
 from collections import deque
 from pathlib import Path
@@ -61,6 +62,7 @@ class Trainer:
         self.copies = settings.objective.copies if self.objective.needs_noisy else 0
         self.epoch = self.batch = self.step = 0
         self.skipped = 0
+        self._stopped = False
         self.seconds = 0.0
         # What each layer contributes is in metrics.jsonl; sums since the last log line.
         self.stats: dict[str, Stat] = {}
@@ -95,20 +97,25 @@ class Trainer:
     def load(self, path: Path, start: bool = False) -> None:
         """Take up a run. start: `path` is the end of a clean phase, whose objective and noise may be another's."""
         state = checkpoint.load(path)
+        if state["config"].get("task") != self.config.task or "optimizer" not in state:
+            raise UserError(f"{path}: not a checkpoint of a training run of task {self.config.task}")
         there, here = dict(state["config"]), self._compatible()
         there["train"] = {k: v for k, v in there["train"].items() if k not in RUN_KEYS}
         ignored = {"objective", "noise"} if start else set()
-        for key in sorted((there.keys() | here.keys()) - ignored):
-            if there.get(key) != here.get(key):
+        for key, old, new in _differences(there, here):
+            if key.split(".")[0] not in ignored:
                 raise UserError(
-                    f"{path}: was trained with {key} {json.dumps(there.get(key))}, this run has "
-                    f"{json.dumps(here.get(key))}; use another --exp or the same configuration"
+                    f"{path}: was trained with {key} {json.dumps(old)}, this run has {json.dumps(new)}; "
+                    "use another --exp (or remove that directory), or the same configuration"
                 )
         if start and state["step"] != self.config.train.clean_updates:
             raise UserError(
                 f"{path}: is at update {state['step']}, but the clean phase of this run ends at "
                 f"{self.config.train.clean_updates}"
             )
+        for key, value in self.task.extra_state().items():
+            if state.get(key) != value:
+                raise UserError(f"{path}: was trained with other {key} than there are now; use another --exp")
         checkpoint.load_weights(self.raw_module, state["model"], path)
         self.optimizer.load_state_dict(state["optimizer"])
         for name in ("epoch", "batch", "step", "skipped", "seconds"):
@@ -164,12 +171,12 @@ class Trainer:
         rate = c.rate_at(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        objective = self._objective_at(self.step)
+        self.raw_module.objective = self._objective_at(self.step)
         found: dict[str, Stat] = {}
         finite = True
         for batch in batches:
             batch = self.fabric.to_device(batch)
-            terms: Terms = self.module(batch, objective, self.step - c.clean_updates)
+            terms: Terms = self.module(batch, self.step - c.clean_updates)
             finite = finite and bool(torch.isfinite(terms.total))
             self.fabric.backward(terms.total / len(batches))
             _collect(found, terms, len(batch.ids))
@@ -198,11 +205,17 @@ class Trainer:
             return
         log.info(f"{self.exp}: from update {self.step} to {stop} of {c.updates}, on {self.fabric.device}")
         self.module.train()
+        # A step is finished before the run stops, so that what is saved is exact.
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._stop)
         bad: deque[bool] = deque(maxlen=c.max_bad_steps)
         begin = time.monotonic() - self.seconds
         bar = command.progress(None, self.exp.name, total=stop, initial=self.step, unit="update")
         with SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step) as board, bar:
             for batches in self._groups(stop):
+                if self._stopped:
+                    self.save()
+                    raise KeyboardInterrupt
                 good = self.update(batches)
                 bar.update()
                 self.seconds = time.monotonic() - begin
@@ -229,6 +242,9 @@ class Trainer:
             f"{self.exp}: update {self.step}, {self.seconds:.0f} s of training, {self.skipped} skipped; {self.path}"
         )
 
+    def _stop(self, signum: int, frame: Any) -> None:
+        self._stopped = True
+
     def _log(self, board: Any, bar: Any, values: dict[str, float]) -> None:
         values = {name: value for name, value in values.items() if not math.isnan(value)}
         line = {"step": self.step, "epoch": self.epoch, "rate": self.config.train.rate_at(self.step - 1)}
@@ -237,6 +253,15 @@ class Trainer:
             board.add_scalar(name, value, self.step)
         if "total" in values:
             bar.set_postfix(loss=f"{values['total']:.3f}", skipped=self.skipped, refresh=False)
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, old, new) wherever two configurations differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+    elif old != new:
+        yield prefix, old, new
 
 
 def _headline(name: str) -> bool:

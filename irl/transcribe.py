@@ -22,6 +22,8 @@ def main() -> None:
     parser.add_argument("--search", choices=SEARCHES, default="joint")
     parser.add_argument("--beam", type=int, default=SearchOptions.beam)
     args = parser.parse_args()
+    if args.beam < 1:
+        parser.error(f"--beam must be at least 1, got {args.beam}")
     recogniser = Recogniser(args.checkpoint, args.search, SearchOptions(beam=args.beam))
     for path in args.files:
         wave = read_audio(path, recogniser.config.features.rate)

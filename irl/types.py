@@ -28,7 +28,16 @@ class Output(NamedTuple):
 
     def view(self, index: int, views: int) -> Output:
         """The rows of one view out of an output over stacked views, (views * N, ...) -> (N, ...)."""
-        return tree_map(lambda x: x.unflatten(0, (views, -1))[index], self)
+
+        def rows(x: Tensor) -> Tensor:
+            if x.dim() == 0 or len(x) % views:
+                raise ValueError(
+                    f"the model returned a tensor of shape {tuple(x.shape)} for {views} views stacked along the first "
+                    "dimension; every output must have one row a sample"
+                )
+            return x.unflatten(0, (views, -1))[index]
+
+        return tree_map(rows, self)
 
 
 def tree_map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:

@@ -123,7 +123,7 @@ def test_paired_test():
 
 def line(method, seed, errors, updates=10):
     cond = {
-        name: {"reference": [10, 20, 30], "errors": e, "ids": "x", "cer": {}, "wer": {}} for name, e in errors.items()
+        name: {"reference": [10, 20, 30], "errors": e, "data": "x", "cer": {}, "wer": {}} for name, e in errors.items()
     }
     return {
         "corpus": "toy", "method": method, "seed": seed, "digest": f"{method}{seed}", "commit": "a", "versions": {},
@@ -162,6 +162,22 @@ def test_report(tmp_path, monkeypatch, capsys):
     assert rows[1][1].startswith("12.5 (") and rows[1][1].endswith("±3.5") and rows[1][4].startswith("**22.5** (")
     assert "IRL loss - IRL batching" in text and "A toy." in text
     assert (tmp_path / "out" / "table.png").stat().st_size > 5000 and (tmp_path / "out" / "table.svg").exists()
+    # Another configuration's older line of the same method and seed is not a further seed.
+    old = {**line("irl_loss", 1, {"none": [9, 9, 9], "rir": [9, 9, 9], "tel": [9, 9, 9]}), "digest": "old"}
+    lines = path.read_text()
+    path.write_text(json.dumps(old) + "\n" + lines)
+    report.main()
+    assert (tmp_path / "out" / "table.md").read_text() == text
+    wanted = {"corpus": "toy", "method": "irl_loss", "seed": 1, "digest": "old", "decode": {}, "conditions": ["none"]}
+    (tmp_path / "wanted").write_text(json.dumps(wanted) + "\n")
+    monkeypatch.setattr("sys.argv", [*argv, "--wanted", str(tmp_path / "wanted")])
+    report.main()
+    assert "Seeds: IRL loss 1." in (tmp_path / "out" / "table.md").read_text()
+    monkeypatch.setattr("sys.argv", argv)
+    path.write_text(lines + json.dumps({**line("baseline", 1, {}), "updates": 20}) + "\n")
+    with pytest.raises(UserError, match="baseline, seed 1: updates is 20, but 10 for irl_batching"):
+        report.main()
+    path.write_text(lines)
     other = line("baseline", 1, {"none": [0, 0, 0], "rir": [0, 0, 0]})
     with open(path, "a") as file:
         file.write(json.dumps(other) + "\n")

@@ -5,6 +5,8 @@ import importlib
 import io
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -196,12 +198,61 @@ def test_gradient_accumulation_and_copies_run(recipe):
     assert state["step"] == 4 and state["batch"] == 8
 
 
+def test_bfloat16(recipe):
+    run("irl.train", "irl_loss.yaml", "train.precision=bf16-mixed", "train.updates=10", "--exp", "exp/bf16", cwd=recipe)
+    last = metrics(recipe / "exp/bf16/metrics.jsonl")[-2]
+    assert last["dist"] > 0 and last["total"] < 5
+    weights = checkpoint.load(recipe / "exp/bf16/checkpoint.pt")["model"].values()
+    assert all(w.dtype == torch.float32 and w.isfinite().all() for w in weights)
+
+
+def test_an_interrupt_saves_the_step_it_was_in(recipe, reference):
+    exp = recipe / "exp/interrupted"
+    line = [sys.executable, "-m", "irl.train", "irl_loss.yaml", "train.save_every=100", "--exp", str(exp)]
+    process = subprocess.Popen(line, cwd=recipe, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (exp / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130 and "the same command goes on where it stopped" in process.stderr.read()
+    assert 0 < checkpoint.load(exp / "checkpoint.pt")["step"] < 24
+    run("irl.train", "irl_loss.yaml", "--exp", exp, cwd=recipe)
+    assert same_weights(reference, checkpoint.load(exp / "checkpoint.pt"))
+
+
+def test_another_vocabulary_is_noticed(recipe):
+    run("irl.train", "irl_loss.yaml", "--exp", "exp/tokens", "--stop", 2, cwd=recipe)
+    tokens = recipe / "data/lang/tokens.txt"
+    before = tokens.read_text()
+    tokens.write_text(before.replace("a\nb\n", "b\na\n"))
+    done = run("irl.train", "irl_loss.yaml", "--exp", "exp/tokens", cwd=recipe, check=False)
+    tokens.write_text(before)
+    assert done.returncode == 1 and "was trained with other tokens" in done.stderr
+
+
+def test_errors_of_workers_are_one_line_too(recipe, tmp_path):
+    shutil.copytree(recipe / "data/train", tmp_path / "train")
+    x, _ = soundfile.read(recipe / "wav/train00.wav")
+    soundfile.write(tmp_path / "nan.wav", np.where(np.arange(len(x)) == 5, np.nan, x), RATE, subtype="FLOAT")
+    scp = (tmp_path / "train/wav.scp").read_text().replace(str(recipe / "wav/train00.wav"), str(tmp_path / "nan.wav"))
+    (tmp_path / "train/wav.scp").write_text(scp)
+    for workers in (0, 1):
+        options = [f"train_dir={tmp_path}/train", f"train.workers={workers}"]
+        done = run("irl.train", "irl_loss.yaml", *options, "--exp", tmp_path / f"exp{workers}", cwd=recipe, check=False)
+        last = done.stderr.strip().splitlines()[-1]
+        assert done.returncode == 1 and last.startswith("error: utterance spk0-train00") and "not finite" in last
+
+
 def test_decode_score_transcribe(recipe, reference):
     run("irl.decode", "exp/reference/checkpoint.pt", "--data", "data/dev", "--out", "exp/dec", "--nbest", 2, cwd=recipe)
     again = run(
         "irl.decode", "exp/reference/checkpoint.pt", "--data", "data/dev", "--out", "exp/dec", "--nbest", 2, cwd=recipe
     )
     assert "already decoded" in again.stderr
+    for change in (["--beam", 3], ["--search", "attention"]):
+        other = run(
+            "irl.decode", "exp/reference/checkpoint.pt", "--data", "data/dev", "--out", "exp/o", *change, cwd=recipe
+        )
+        assert "already decoded" not in other.stderr
     lines = [json.loads(line) for line in (recipe / "exp/dec/dev/nbest.jsonl").read_text().splitlines()]
     assert len(lines) == 5 and set(lines[0]["nbest"][0]) == {"text", "score", "decoder", "ctc", "length_bonus"}
     out = run(
@@ -241,6 +292,14 @@ BAD = [
     (["train_dir=data/none"], "data/none: no such data directory"),
     (["features.mels=12"], "statistics of 20 features, expected 24"),
     (["task=video"], "task: expected one of speech, found 'video'"),
+    (["model.attention=foo"], "model: unknown attention 'foo', known are additive, dot, location"),
+    (["model.encoder_units=0"], "encoder_units must be at least 1"),
+    (["train.precision=foo"], "precision must be one of 32-true, bf16-mixed"),
+    (["train.clip_norm=-5"], "clip_norm must not be negative"),
+    (["objective.alpha=null"], "objective.alpha: expected a value, found null"),
+    (["objective.pairs=noisy"], "needs at least 2 copies"),
+    (["ctc_weight=0"], "ctc_weight is 0"),
+    (["features.low_hz=50"], "statistics of other feature settings; run stage 3 again"),
     (["updates"], "command line: expected key=value, found 'updates'"),
     (["model.subsampling=[1]"], "subsampling needs one factor"),
 ]
@@ -303,7 +362,7 @@ def test_bad_files(recipe, reference, tmp_path):
         "model.encoder_units=9",
         "--exp",
         "exp/reference",
-        message="was trained with model",
+        message="was trained with model.encoder_units 8, this run has 9",
     )
     fails("irl.decode", "none.pt", "--data", "data/dev", "--out", tmp_path, message="none.pt: no such checkpoint")
 
@@ -352,9 +411,9 @@ def test_checkpoints_run_no_code(tmp_path):
             return (open, (str(tmp_path / "written"), "w"))
 
     (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(UserError, match="not a checkpoint that can be read"):
+    with pytest.raises(UserError, match="not a checkpoint: it cannot be read"):
         checkpoint.load(tmp_path / "evil.pt")
-    torch.save({"model": {}, "config": Evil()}, tmp_path / "evil2.pt")
+    torch.save({"model": {}, "config": {"a": Evil()}}, tmp_path / "evil2.pt")
     with pytest.raises(UserError):
         checkpoint.load(tmp_path / "evil2.pt")
     assert not (tmp_path / "written").exists()

@@ -85,6 +85,9 @@ def test_recipe_options():
         (["--nothing", "1"], "unknown option --nothing"),
         (["--seeds"], "--seeds needs a value"),
         (["--corpus", "timit"], "known corpora: mini fsdd kaldi"),
+        (["--stage", "x"], "are numbers"),
+        (["--methods", "irl_loss", "irl_batching"], "cannot use irl_batching; values of several words need quotes"),
+        (["--corpus", "kaldi", "--train-dir", "a", "--dev-dir", "b", "--test-dirs", "x/t y/t"], "have the same name"),
         (["--corpus", "kaldi"], "needs --train-dir, --dev-dir and --test-dirs"),
     ):
         done = subprocess.run([script, *args], capture_output=True, text=True)

@@ -8,6 +8,7 @@
 # --stage N --stop-stage N   0 corpus, 1 data, 2 noise, 3 vocabulary, 4 train, 5 decode, 6 score, 7 analyse
 # --methods "..."            baseline data_aug irl_batching irl_loss (a file conf/CORPUS/METHOD.yaml each)
 # --seeds "1 2 3"            --nj N jobs at once          --conf DIR (default conf/CORPUS)
+# --name NAME                of data/, exp/ and results/   --allow-pipes true   run commands found in wav.scp
 # --musan DIR --rirs DIR     banks in the layouts of MUSAN and RIRS_NOISES; generated where not given
 # --results FILE             JSON lines of finished runs; runs that it holds are not made again
 # --split index|speaker      of fsdd                      --overrides "key=value ..." for every training
@@ -20,7 +21,7 @@ stage=0 stop_stage=100 nj=2
 corpus=mini fsdd="" split=index train_dir="" dev_dir="" test_dirs="" musan="" rirs=""
 methods="baseline data_aug irl_batching irl_loss"
 conditions="additive rir speech vup vdown tel"
-seeds=1 conf="" overrides="" results="" note=""
+seeds=1 name="" allow_pipes="" conf="" overrides="" results="" note=""
 beam=5 ctc_weight=0.5 search=joint
 
 . ./path.sh
@@ -28,33 +29,36 @@ beam=5 ctc_weight=0.5 search=joint
 . ./cmd.sh
 
 [ "$corpus" = mini ] && note=${note:-Synthetic speech (eSpeak NG, 20 voices): rates on it say nothing about real speech.}
-name=$corpus
-[ "$corpus" = fsdd ] && [ "$split" != index ] && name=$corpus-$split
-conf=${conf:-conf/$corpus}
-results=${results:-results/$name.jsonl}
-data=data/$name
-exp=exp/$name
+[ "$corpus$split" = fsddspeaker ] && name=${name:-fsdd-speaker}
+name=${name:-$corpus}
+conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl}
+data=data/$name exp=exp/$name
 [ "$corpus" = kaldi ] || { train_dir=$data/train; dev_dir=$data/dev; test_dirs=$data/test; }
-[ -f "$conf/irl_batching.yaml" ] || { echo "$0: $conf has no irl_batching.yaml; known corpora: mini fsdd kaldi" >&2; exit 1; }
-if [ -z "$train_dir" ] || [ -z "$dev_dir" ] || [ -z "$test_dirs" ]; then
-    echo "$0: --corpus kaldi needs --train-dir, --dev-dir and --test-dirs" >&2; exit 1
-fi
-rate=$(python -m irl.show_config "$conf/irl_batching.yaml" --key features.rate)
+
+fail() { echo "$0: $1" >&2; exit 1; }
+[ $# -eq 0 ] || fail "cannot use $1; values of several words need quotes"
+[[ $stage,$stop_stage,$nj =~ ^[0-9]+,[0-9]+,[1-9][0-9]*$ ]] || fail "--stage, --stop-stage and --nj are numbers"
+[ -f "$conf/irl_batching.yaml" ] || fail "$conf has no irl_batching.yaml; known corpora: mini fsdd kaldi"
+[ -n "$train_dir" ] && [ -n "$dev_dir" ] && [ -n "$test_dirs" ] || fail "needs --train-dir, --dev-dir and --test-dirs"
+
 # A bank of the user's is split by file; generated banks are made apart for training and test.
-part=
-[ -n "$musan" ] && part=yes
+part=${musan:+yes}
 bank_train=${musan:-$data/bank_train}
 bank_test=${musan:-$data/bank_test}
-rooms=${rirs:-$data/bank_test}
+rooms=${rirs:-$data/bank_train}
 settings=("train_dir=$train_dir" "dev_dir=$dev_dir" "vocabulary=$data/lang/tokens.txt"
     "statistics=$data/lang/statistics.json" "noise.musan=$bank_train" "noise.rirs=$rooms" "noise.part=${part:+train}")
-read -ra more <<<"$overrides"
+read -ra more <<<"$overrides${allow_pipes:+ allow_pipes=true}"
 settings+=("${more[@]}")
 read -ra method_list <<<"$methods"
 read -ra seed_list <<<"$seeds"
 read -ra condition_list <<<"$conditions"
 read -ra test_list <<<"$test_dirs"
+[ -z "$(basename -a "${test_list[@]}" | sort | uniq -d)" ] || fail "two test directories have the same name: $test_dirs"
 mkdir -p "$exp/log"
+rate=$(python -m irl.show_config "$conf/irl_batching.yaml" --key features.rate "${settings[@]}")
+pipes=()
+[ -z "$allow_pipes" ] || pipes=(--allow-pipes)
 
 # The test sets by name: each directory itself is `none`, its noisy copies lie under $data/noisy.
 : >"$exp/noisy.list"
@@ -70,10 +74,14 @@ for dir in "${test_list[@]}"; do
     done
 done
 
-run_stage() {
-    if [ "$stage" -gt "$1" ] || [ "$stop_stage" -lt "$1" ]; then return 1; fi
-    echo "stage $1: $2"
-}
+python -m irl.missing "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${method_list[@]}" \
+    --seeds "${seed_list[@]}" --conditions "${tests[@]}" --search "$search" --beam "$beam" --ctc-weight "$ctc_weight" \
+    --wanted "$exp/wanted.jsonl" >"$exp/missing.list"
+# The clean phase of a seed is the same for every method: it is trained once.
+cut -d' ' -f2 "$exp/missing.list" | sort -un >"$exp/clean.list"
+echo "runs without a result in $results: $(wc -l <"$exp/missing.list")"
+
+run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && echo "stage $1: $2"; }
 
 # each CMD NAME LIST COMMAND ...: a job for each line of a list, $nj at once; {1} {2} stand for the line's fields.
 each() {
@@ -92,33 +100,25 @@ if run_stage 0 "corpus $corpus"; then
 fi
 
 if run_stage 1 "check the data directories"; then
-    python -m irl.validate --rate "$rate" "$train_dir" "$dev_dir" "${test_list[@]}"
+    python -m irl.validate --rate "$rate" "${pipes[@]}" "$train_dir" "$dev_dir" "${test_list[@]}"
 fi
 
 if run_stage 2 "noise banks and noisy test sets"; then
     talkers=("${test_list[@]}")
     [ "$corpus" = mini ] && talkers=("$data/talkers")
     if [ -z "$musan" ]; then
-        python -m irl.make_bank "$bank_train" --name train --rate "$rate" --rooms 0 --speech "$train_dir" --nj "$nj"
+        python -m irl.make_bank "$bank_train" --name train --rate "$rate" --speech "$train_dir" --nj "$nj" "${pipes[@]}"
     fi
     if [ -z "$musan" ] || [ -z "$rirs" ]; then
-        python -m irl.make_bank "$data/bank_test" --name test --rate "$rate" --speech "${talkers[@]}" --nj "$nj"
+        python -m irl.make_bank "$data/bank_test" --name test --rate "$rate" --speech "${talkers[@]}" --nj "$nj" "${pipes[@]}"
     fi
     each "$decode_cmd" noisy "$exp/noisy.list" python -m irl.corrupt '{1}' '{2}' --condition '{3}' \
-        --musan "$bank_test" --part "${part:+test}" --rirs "$rooms" --rate "$rate"
+        --musan "$bank_test" --part "${part:+test}" --rirs "${rirs:-$data/bank_test}" --rate "$rate" "${pipes[@]}"
     cat "$exp"/log/noisy.*.log | grep crc32
 fi
 
 if run_stage 3 "vocabulary and feature statistics"; then
-    python -m irl.prepare "$conf/irl_batching.yaml" "${settings[@]}"
-fi
-
-if [ "$stage" -le 6 ] && [ "$stop_stage" -ge 4 ]; then
-    python -m irl.missing "$conf" "${settings[@]}" --results "$results" --corpus "$name" \
-        --methods "${method_list[@]}" --seeds "${seed_list[@]}" >"$exp/missing.list"
-    # The clean phase of a seed is the same for every method: it is trained once.
-    cut -d' ' -f2 "$exp/missing.list" | sort -un >"$exp/clean.list"
-    echo "runs without a result in $results: $(wc -l <"$exp/missing.list")"
+    python -m irl.prepare "$conf/irl_batching.yaml" "${settings[@]}" --check "${test_list[@]}"
 fi
 
 if run_stage 4 "train"; then
@@ -130,7 +130,7 @@ fi
 
 if run_stage 5 "decode"; then
     each "$decode_cmd" decode "$exp/missing.list" python -m irl.decode "$exp/{1}.{2}/checkpoint.pt" \
-        --data "${tests[@]#*=}" --out "$exp/{1}.{2}/decode" --search "$search" --beam "$beam" --ctc-weight "$ctc_weight"
+        --data "${tests[@]#*=}" --out "$exp/{1}.{2}/decode" --search "$search" --beam "$beam" --ctc-weight "$ctc_weight" "${pipes[@]}"
 fi
 
 if run_stage 6 "score"; then
@@ -138,7 +138,7 @@ if run_stage 6 "score"; then
         python -m irl.score --run "$exp/$method.$seed" --corpus "$name" --method "$method" --results "$results" \
             --conditions "${tests[@]}"
     done <"$exp/missing.list"
-    python -m irl.report "$results" --corpus "$name" --methods "${method_list[@]}" --note "$note" --out "$exp/report" \
+    python -m irl.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report" \
         --exp "$exp" --data "$data/noisy/$(basename "${test_list[0]}")_${condition_list[0]}" --condition "${condition_list[0]}"
 fi
 

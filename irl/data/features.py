@@ -33,8 +33,8 @@ class FeatureConfig:
     def __post_init__(self) -> None:
         if self.normalise not in NORMALISATIONS:
             raise ValueError(f"normalise must be one of {', '.join(NORMALISATIONS)}, got {self.normalise!r}")
-        if min(self.rate, self.mels, self.window_ms, self.hop_ms, self.stack) <= 0:
-            raise ValueError("rate, mels, window_ms, hop_ms and stack must be positive")
+        if min(self.rate, self.mels, self.stack) < 1 or min(self.window, self.hop) < 1:
+            raise ValueError("rate, mels and stack must be positive, window_ms and hop_ms at least one sample")
         if not 0 <= self.low_hz < self.top_hz <= self.rate / 2:
             raise ValueError(
                 f"expected 0 <= low_hz < high_hz <= {self.rate / 2:g}, got {self.low_hz:g}, {self.top_hz:g}"

@@ -5,6 +5,7 @@ Files are sorted by id as by `LC_ALL=C sort`, one entry a line. What is wrong is
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Mapping
@@ -13,6 +14,9 @@ import numpy as np
 
 from irl import files
 from irl.errors import UserError
+
+# Seconds that a segment may reach beyond its recording, as rounded times do.
+SEGMENT_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,17 +37,20 @@ class Utterance:
 def read_table(path: Path, sort_check: bool = True) -> dict[str, str]:
     """A Kaldi table `key value...`; refuses missing files, duplicate and unsorted keys, and undecodable text."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(), which also breaks at characters that a transcript may hold.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text: {error}") from None
     table: dict[str, str] = {}
     last = b""
-    for number, line in enumerate(lines, 1):
-        key, _, value = line.strip().partition(" ")
+    for number, line in enumerate(lines if lines != [""] else [], 1):
+        key, value = (*line.split(maxsplit=1), "", "")[:2]
         if not key:
             raise UserError(f"{path}:{number}: empty line, expected `<id> <value>`")
+        if "/" in key:
+            raise UserError(f"{path}:{number}: id {key} has a slash; ids become file names")
         if key in table:
             raise UserError(f"{path}:{number}: duplicate id {key}")
         if sort_check and key.encode() < last:
@@ -93,7 +100,7 @@ def read_data_dir(path: Path | str, need_text: bool = True, allow_pipes: bool = 
                 ) from None
             if recording not in wavs:
                 raise UserError(f"{path / 'segments'}: {key}: recording {recording} is not in wav.scp")
-            if not 0 <= float(start) < float(end):
+            if not 0 <= float(start) < float(end) < math.inf:
                 raise UserError(f"{path / 'segments'}: {key}: expected 0 <= start < end, found {start} and {end}")
         id_path, ids = path / "segments", list(segments)
     else:
@@ -107,6 +114,8 @@ def read_data_dir(path: Path | str, need_text: bool = True, allow_pipes: bool = 
         for key, text in texts.items():
             if not text:
                 raise UserError(f"{path / 'text'}: {key} has no text")
+        # Whatever separates words is one space: a no-break space is no token of its own.
+        texts = {key: " ".join((text or "").split()) for key, text in texts.items()}
     return [
         (
             Utterance(key, wavs[segments[key][0]], speakers[key], texts[key], *segments[key][1:])
@@ -137,6 +146,10 @@ def read_wave(utterance: Utterance, rate: int) -> np.ndarray:
     x = x.reshape(-1)
     if not len(x):
         raise UserError(f"{where}: no samples")
+    if utterance.start is not None and utterance.end is not None:
+        missing = utterance.end - utterance.start - len(x) / rate
+        if missing > SEGMENT_TOLERANCE:
+            raise UserError(f"{where}: the recording ends {missing:.2f} s before the segment does")
     if not np.isfinite(x).all():
         raise UserError(f"{where}: holds samples that are not finite (NaN or infinity)")
     return x
@@ -151,8 +164,14 @@ def _read(utterance: Utterance, where: str) -> tuple[int, np.ndarray]:
         if wav.endswith("|") or archive:
             import kaldiio
 
+            if archive:
+                _check_archive(wav)
             rate, x = kaldiio.load_mat(wav)
-            x = x.astype(np.float32) / 32768 if x.dtype == np.int16 else x.astype(np.float32)
+            if x.dtype == np.uint8:
+                x = x.astype(np.float32) / 128 - 1
+            elif x.dtype.kind == "i":
+                x = x.astype(np.float32) / -float(np.iinfo(x.dtype).min)
+            x = x.astype(np.float32)
         else:
             rate = soundfile.info(wav).samplerate
             cut = {} if start is None else {"start": round(start * rate), "stop": round((end or 0) * rate)}
@@ -164,13 +183,26 @@ def _read(utterance: Utterance, where: str) -> tuple[int, np.ndarray]:
     return rate, x if start is None else x[round(start * rate) : round((end or 0) * rate)]
 
 
+def _check_archive(wav: str) -> None:
+    """Let only audio through: kaldiio would also unpickle what an archive holds, that is, run code from it."""
+    path, _, offset = wav.rpartition(":")
+    with open(path, "rb") as file:
+        file.seek(int(offset))
+        magic = file.read(5)
+    if not magic.startswith((b"RIFF", b"fLaC", b"AUDIO")):
+        raise ValueError(f"not audio at that offset of the archive, it begins with {magic!r}")
+
+
 def num_samples(path: Path | str, utterances: list[Utterance], rate: int) -> dict[str, int]:
     """Length of every utterance, from utt2num_samples where `irl.validate` wrote it, otherwise from the audio."""
     import soundfile
 
     table = Path(path) / "utt2num_samples"
     if table.exists():
-        counts = {key: int(value) for key, value in read_table(table).items()}
+        try:
+            counts = {key: int(value) for key, value in read_table(table).items()}
+        except ValueError as error:
+            raise UserError(f"{table}: expected `<id> <number of samples>`: {error}; run irl.validate again") from None
         _same_keys(table, counts, Path(path) / "utt2spk", (u.id for u in utterances))
         return counts
     counts = {}

@@ -30,7 +30,7 @@ class Vocabulary:
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
         try:
-            return cls(path.read_text(encoding="utf-8").split())
+            return cls(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
         except FileNotFoundError:
             raise UserError(f"{path}: no such vocabulary; run stage 3 first") from None
 

@@ -28,8 +28,7 @@ class Attention(nn.Module):
         self, kind: str, queries: int, values: int, units: int, location_channels: int = 10, location_width: int = 50
     ) -> None:
         super().__init__()
-        if kind not in KINDS:
-            raise ValueError(f"unknown attention {kind!r}, known are {', '.join(KINDS)}")
+        assert kind in KINDS, kind
         self.kind = kind
         self.scale = units**-0.5
         self.key = nn.Linear(values, units)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from irl.models.attention import Attention, Memory
+from irl.models.attention import KINDS, Attention, Memory
 from irl.models.blstm import BLSTM
 from irl.models.espnet import AbsDecoder, AbsEncoder, BatchScorerInterface
 from irl.types import Output, lens_to_mask
@@ -44,6 +44,12 @@ class EncoderDecoderConfig:
                 f"subsampling needs one factor >= 1 for each of {self.encoder_layers} encoder layers, "
                 f"got {list(self.subsampling)}"
             )
+        sizes = ("encoder_units", "decoder_units", "embedding_units", "attention_units", "location_channels")
+        for name in sizes:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.attention not in KINDS:
+            raise ValueError(f"unknown attention {self.attention!r}, known are {', '.join(KINDS)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
 

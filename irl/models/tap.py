@@ -30,13 +30,16 @@ class TappedModel(nn.Module):
         self.lens_fn = lens_fn
         # What the hooks keep during a forward pass of this wrapper; None outside, when the model is called by itself.
         self._seen: dict[str, tuple[Tensor, int | None]] | None = None
+        self._inputs: tuple[Any, ...] = ()
         modules = dict(model.named_modules())
         if isinstance(layers, str) or not self.layers:
             raise ValueError(f"layers must be a sequence of at least one module name, got {layers!r}")
-        for name in self.layers:
+        by_name = [x for x in (select, batch_dim) if isinstance(x, Mapping)]
+        for name in [*self.layers, *(key for mapping in by_name for key in mapping)]:
             if name not in modules or not name:
                 known = ", ".join(n for n in modules if n)
                 raise ValueError(f"unknown layer {name!r} of {type(model).__name__}, known are {known}")
+        for name in self.layers:
             pick = select.get(name) if isinstance(select, Mapping) else select
             dim = batch_dim.get(name, 0) if isinstance(batch_dim, Mapping) else batch_dim
             modules[name].register_forward_hook(functools.partial(self._keep, name, pick, dim))
@@ -59,14 +62,22 @@ class TappedModel(nn.Module):
         # Inference tensors carry no version counter, and a compiler does not trace it: run once uncompiled to check.
         tracked = not torch.compiler.is_compiling() and not value.is_inference()
         version = value._version if tracked else None
-        self._seen[name] = (value.movedim(dim, 0) if dim else value, version)
+        value = value.movedim(dim, 0) if dim else value
+        rows = next((len(x) for x in self._inputs if isinstance(x, Tensor) and x.dim()), len(value))
+        if len(value) != rows:
+            raise ValueError(
+                f"the output of layer {name!r} has {len(value)} rows where the batch has {rows}; say where its batch "
+                f"is, tap(..., batch_dim={{{name!r}: 1}}), or reshape it by select"
+            )
+        self._seen[name] = (value, version)
 
     def forward(self, *args: Any, **kwargs: Any) -> Output:
         seen = self._seen = {}
+        self._inputs = (*args, *kwargs.values())
         try:
             logits = self.model(*args, **kwargs)
         finally:
-            self._seen = None
+            self._seen, self._inputs = None, ()
         for name in self.layers:
             if name not in seen:
                 raise ValueError(f"layer {name!r} was not called in this forward pass; tap a module that is")

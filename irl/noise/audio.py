@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from irl.errors import UserError
 from irl.noise.bank import Bank, RIRBank, resample
 from irl.noise.reverb import Spectrum, reverberate, spectrum
 from irl.random import Keys
@@ -133,13 +134,16 @@ class OverlappedSpeech(_FromBank):
     snrs: tuple[float, ...] = (10.0, 5.0)
 
     def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> Mixed:
-        available = self.bank.clips["speech"]
-        clips = keys.sub("clip").integers(1, len(available))
-        for i, speaker in enumerate(speakers):
-            steps = 0
-            while available[int(clips[i, 0])].speaker == speaker and steps < len(available):
-                clips[i, 0] = (clips[i, 0] + 1) % len(available)
-                steps += 1
+        talkers = [clip.speaker for clip in self.bank.clips["speech"]]
+        picks = keys.sub("clip").uniform(1)[:, 0].tolist()
+        clips = torch.empty(len(lens), 1, dtype=torch.int64)
+        for i, speaker in enumerate(speakers or [""] * len(lens)):
+            others = [j for j, talker in enumerate(talkers) if talker != speaker]
+            if not others:
+                raise UserError(
+                    f"{self.bank.root / 'speech'}: nobody but {speaker} speaks there, somebody else is needed"
+                )
+            clips[i, 0] = others[int(picks[i] * len(others))]
         offsets = self._offsets(keys.sub("offset").uniform(1), "speech", clips)
         index = keys.sub("snr").integers(1, len(self.snrs))[:, 0]
         return Mixed(["speech"] * len(lens), clips, offsets, torch.tensor(self.snrs)[index])

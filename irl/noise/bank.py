@@ -32,6 +32,8 @@ def read_audio(path: Path, rate: int, start: int = 0, frames: int = -1) -> np.nd
     """float32 (n,) at `rate`: several channels are averaged, another sampling rate is resampled; NaN is refused."""
     import soundfile
 
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
     try:
         info = soundfile.info(str(path))
         if info.samplerate == rate:

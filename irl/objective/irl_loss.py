@@ -89,6 +89,8 @@ class IRLLoss:
             raise ValueError("alpha, beta and gamma are all 0: nothing to train on")
         if self.warmup < 0:
             raise ValueError(f"warmup must not be negative, got {self.warmup}")
+        if not isinstance(self.distance, Distance):
+            raise ValueError(f"distance must be a distance such as 0.1 * L2() + Cosine(), got {self.distance!r}")
         for name, allowed in (("pairs", PAIRS), ("stop_grad", STOP_GRAD), ("over", OVER)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
@@ -163,10 +165,11 @@ class IRLLoss:
         as model(x), model(*x) or model(**x). task_loss(view: Output) -> scalar mean over the view's samples; None for
         samples without labels, on which the distance alone is taken.
         """
-        noisy = list(noisy)
+        if not isinstance(noisy, (list, tuple)):
+            raise ValueError(f"noisy must be a list of noisy copies, [noisy] for one, got {type(noisy).__name__}")
         if self.needs_noisy and not noisy:
             raise ValueError("beta or gamma is positive, but no noisy copy was given")
-        views = ([clean] if self.needs_clean else []) + (noisy if self.needs_noisy else [])
+        views = ([clean] if self.needs_clean else []) + (list(noisy) if self.needs_noisy else [])
         output = call(model, stack_views(views))
         if not isinstance(output, Output):
             raise ValueError(

@@ -31,11 +31,18 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if self.copies < 1:
             raise ValueError(f"copies must be at least 1, got {self.copies}")
+        if self.pairs != "clean" and self.gamma > 0 and self.copies < 2:
+            raise ValueError(f"pairs {self.pairs!r} needs at least 2 copies, got {self.copies}")
         self.build()
 
     def build(self) -> IRLLoss:
         settings = {name: getattr(self, name) for name in IRLLoss.__dataclass_fields__ if name != "distance"}
         return IRLLoss(distance=Distance.from_dict(self.distance), **settings)
+
+
+# float16 needs a loss scaler, whose state a checkpoint would have to hold; bfloat16 does not.
+PRECISIONS = ("32-true", "bf16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu")
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,12 @@ class TrainConfig:
             raise ValueError(f"clean_updates {self.clean_updates} exceeds updates {self.updates}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.accelerator not in ACCELERATORS:
+            raise ValueError(f"accelerator must be one of {', '.join(ACCELERATORS)}, got {self.accelerator!r}")
+        if min(self.weight_decay, self.clip_norm) < 0:
+            raise ValueError("weight_decay and clip_norm must not be negative; clip_norm 0 is no clipping")
         if self.decay not in ("linear", "none"):
             raise ValueError(f"decay must be linear or none, got {self.decay!r}")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import signal
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Iterable, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from irl.types import Output
 
 @dataclass(frozen=True)
 class SpeechConfig:
-    """A whole speech experiment. ctc_weight: of the CTC loss in the sum of both, in [0, 1]."""
+    """A whole speech experiment. ctc_weight: of the CTC loss in the sum of both, in [0, 1)."""
 
     train_dir: str
     dev_dir: str
@@ -47,10 +48,11 @@ class SpeechConfig:
     train: TrainConfig = TrainConfig()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ctc_weight <= 1:
-            raise ValueError(f"ctc_weight must be in [0, 1], got {self.ctc_weight}")
-        if self.ctc_weight > 0 and not self.model.ctc:
-            raise ValueError("ctc_weight is positive, but model.ctc is false")
+        if not 0 <= self.ctc_weight < 1:
+            raise ValueError(f"ctc_weight must be in [0, 1), got {self.ctc_weight}")
+        if (self.ctc_weight > 0) != self.model.ctc:
+            # A head that is never trained would be listened to in decoding.
+            raise ValueError(f"ctc_weight is {self.ctc_weight}, but model.ctc is {str(self.model.ctc).lower()}")
         known = self.model.layer_names()
         names = [*known, "logits", *(["ctc"] if self.model.ctc else [])]
         # Unknown layers are refused here, before any training, not at the end of the clean phase.
@@ -96,9 +98,11 @@ class SpeechStep(nn.Module):
         super().__init__()
         self.model = model
         self.ctc_weight = ctc_weight
+        # Set by the loop before each step: Fabric's precision plugins walk through arguments, and refuse dataclasses.
+        self.objective = IRLLoss.row("baseline")
 
-    def forward(self, batch: Batch, objective: IRLLoss, step: int) -> Terms:
-        return objective(
+    def forward(self, batch: Batch, step: int) -> Terms:
+        return self.objective(
             self.model,
             batch.clean,
             batch.noisy,
@@ -134,8 +138,14 @@ class SpeechData(torch.utils.data.Dataset):
             self._planned = (epoch, batches)
         return self._planned[1]
 
-    def __getitem__(self, item: tuple[int, Plan]) -> Batch:
-        epoch, plan = item
+    def __getitem__(self, item: tuple[int, Plan]) -> Batch | UserError:
+        try:
+            return self.make(*item)
+        except UserError as error:
+            # From a worker an exception would come with its traceback; `SpeechTask.loader` raises it again.
+            return error
+
+    def make(self, epoch: int, plan: Plan) -> Batch:
         rows = self.batches(epoch)[plan.batch]
         chosen = [self.utterances[i] for i in rows]
         waves, lens = pad_waves([read_wave(u, self.config.features.rate) for u in chosen])
@@ -162,11 +172,20 @@ def read_statistics(path: Path, features: FeatureConfig) -> tuple[Tensor, Tensor
         sums = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such feature statistics; run stage 3 first") from None
+    except json.JSONDecodeError:
+        raise UserError(f"{path}: damaged feature statistics; run stage 3 again") from None
     total, squares = (torch.tensor(sums[key], dtype=torch.float64) for key in ("sum", "sum_of_squares"))
     if len(total) != features.dim:
         raise UserError(f"{path}: statistics of {len(total)} features, expected {features.dim}; run stage 3 again")
+    if sums.get("features") != asdict(features):
+        raise UserError(f"{path}: statistics of other feature settings; run stage 3 again")
     mean = total / sums["frames"]
     return mean.float(), (squares / sums["frames"] - mean**2).clamp(min=1e-6).sqrt().float()
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches workers too; the loop still wants their batches to finish its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class SpeechTask:
@@ -188,15 +207,20 @@ class SpeechTask:
     def batches_in(self, epoch: int) -> int:
         return len(self.train.batches(epoch))
 
-    def loader(self, epoch: int, plans: list[Plan], workers: int) -> Iterable[Batch]:
+    def loader(self, epoch: int, plans: list[Plan], workers: int) -> Iterator[Batch]:
         # The plans are the sampler, so that workers are told what to make and nothing depends on their number.
-        return torch.utils.data.DataLoader(
+        batches = torch.utils.data.DataLoader(
             self.train,
             batch_size=None,
             sampler=[(epoch, plan) for plan in plans],  # type: ignore[arg-type]
             num_workers=workers,
             prefetch_factor=4 if workers else None,
+            worker_init_fn=_ignore_interrupts,
         )
+        for batch in batches:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, Stat]:
@@ -214,12 +238,14 @@ class SpeechTask:
         model.eval()
         # Epoch 1, not 0, which may be in order of length; always the same, and with it the noise.
         for index in range(len(self.dev.batches(1))):
-            batch = move(self.dev[1, Plan(index, True, noisy)], device)
+            batch = move(self.dev.make(1, Plan(index, True, noisy)), device)
             assert batch.clean is not None
             views = [model(**inputs) for inputs in [batch.clean, *batch.noisy]]
             rows = len(batch.ids)
             for name, view in zip(("clean", "noisy"), views):
-                add(f"loss/{name}", rows * float(task_loss(view, batch.y, batch.y_lens, self.config.ctc_weight)), rows)
+                tokens = float(batch.y_lens.sum())
+                loss = task_loss(view, batch.y, batch.y_lens, self.config.ctc_weight)
+                add(f"loss/{name}", tokens * float(loss), tokens)
                 if "ctc" in view.extra:
                     for i, numbers in enumerate(greedy_ctc(view.extra["ctc"], view.lens["ctc"])):
                         reference = self.vocabulary.decode(batch.y[i, : batch.y_lens[i] - 1].tolist())

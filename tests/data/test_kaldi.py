@@ -56,6 +56,35 @@ def test_pipes_only_when_allowed(folder, tmp_path):
     assert len(read_wave(utterances[0], 16000)) == 4000 and marker.exists()
 
 
+def test_archives_run_no_code(folder, tmp_path):
+    """kaldiio would unpickle an archive entry that begins with PKL."""
+    pytest.importorskip("kaldiio")
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    (folder / "w.ark").write_bytes(b"PKL" + pickle.dumps(Evil()))
+    write_table(folder / "wav.scp", {name: f"{folder}/w.ark:0" for name in ("rec1", "rec2")})
+    with pytest.raises(UserError, match="not audio at that offset"):
+        read_wave(read_data_dir(folder)[0], 16000)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_tabs_and_odd_spaces(folder):
+    (folder / "text").write_text("a-1\tone\u00a0two  three\u2028four\r\na-2 x\nb-1 y\n", encoding="utf-8")
+    assert read_data_dir(folder)[0].text == "one two three four"
+
+
+def test_a_segment_beyond_its_recording(folder):
+    write_table(folder / "segments", {"a-1": "rec1 0.0 0.25", "a-2": "rec1 0.25 1.05", "b-1": "rec2 0.0 9.0"})
+    utterances = read_data_dir(folder)
+    assert len(read_wave(utterances[1], 16000)) == 12000, "rounded times may reach a little beyond"
+    with pytest.raises(UserError, match="utterance b-1 .*the recording ends 8.50 s before the segment does"):
+        read_wave(utterances[2], 16000)
+
+
 def edit(name, content):
     return lambda d: (d / name).write_text(content)
 
@@ -76,6 +105,8 @@ def edit(name, content):
         (edit("segments", "a-1 rec1 0\n"), "a-1: expected `<recording> <start> <end>`, found 'rec1 0'"),
         (edit("segments", "a-1 rec9 0 1\n"), "recording rec9 is not in wav.scp"),
         (edit("segments", "a-1 rec1 1 1\n"), "expected 0 <= start < end"),
+        (edit("segments", "a-1 rec1 1 inf\n"), "expected 0 <= start < end"),
+        (edit("utt2spk", "../a-1 a\n"), "has a slash"),
         (lambda d: (d / "text").write_bytes(b"a-1 \xff\n"), "text: not UTF-8"),
     ],
 )

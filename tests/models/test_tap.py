@@ -56,6 +56,15 @@ def test_refusals_name_the_remedy():
         tap(model, "0")
 
 
+def test_a_batch_that_is_not_first_is_refused():
+    rnn = nn.Sequential(nn.LSTM(3, 4, batch_first=True))
+    x = torch.randn(5, 7, 3)
+    with pytest.raises(ValueError, match=r"has 7 rows where the batch has 5; .*batch_dim=\{'0': 1\}"):
+        tap(rnn, ["0"], select=lambda out: out[0].transpose(0, 1))(x)
+    with pytest.raises(ValueError, match="unknown layer 'rn'"):
+        tap(rnn, ["0"], select={"rn": lambda out: out[0]})
+
+
 def test_an_error_leaves_the_model_usable_and_other_taps_alone():
     model = Twice()
     x = torch.randn(2, 3)

@@ -143,6 +143,11 @@ def test_overlapped_speech_is_by_somebody_else(bank_dir):
     params = noise.draw(keys(n), torch.full((n,), 100), speakers)
     talkers = [noise.bank.clips["speech"][int(c)].speaker for c in params.clips[:, 0]]
     assert all(a != b for a, b in zip(speakers, talkers)) and len(set(talkers)) == 3
+    counts = [sum(a == x and b == y for a, b in zip(speakers, talkers)) for x in set(talkers) for y in set(talkers)]
+    assert min(c for c in counts if c) > 30, "no talker is favoured"
+    noise.bank.clips["speech"] = noise.bank.clips["speech"][:1]
+    with pytest.raises(UserError, match="nobody but spk0 speaks there"):
+        noise.draw(keys(1), torch.tensor([100]), ["spk0"])
 
 
 @given(st.integers(1, 5000), st.integers(1, 900), st.integers(0, 10**6))

@@ -199,6 +199,12 @@ def test_calls_that_make_no_sense():
     clean, noisy, y = batch(dtype=torch.float32)
     with pytest.raises(ValueError, match="no noisy copy"):
         IRLLoss()(model, clean, [], task(y))
+    with pytest.raises(ValueError, match=r"noisy must be a list of noisy copies, \[noisy\] for one, got Tensor"):
+        IRLLoss()(model, clean, noisy[0][0], task(y))
+    with pytest.raises(ValueError, match="distance must be a distance such as"):
+        IRLLoss(distance={"l2": 1.0})
+    with pytest.raises(ValueError, match="every output must have one row a sample"):
+        IRLLoss()(lambda x, lens: Output(torch.zeros(()), {}), clean, noisy, task(y))
     with pytest.raises(ValueError, match="give the step"):
         IRLLoss(warmup=5)(model, clean, noisy, task(y))
     with pytest.raises(ValueError, match="at least 2 noisy copies"):

@@ -22,6 +22,7 @@ from grammar import sentences
 from irl.command import progress, run_command
 from irl.data.espeak import RATE, Espeak
 from irl.data.kaldi import Utterance, write_data_dir
+from irl.hashing import stable_hash
 
 # name: (eSpeak voice, words a minute, pitch). The last four are held out from training, the four before speak as
 # background talkers too.
@@ -76,7 +77,10 @@ def plan(folder: Path, utterances: int) -> dict[str, list[Job]]:
             voices = held_out if name in ("dev", "test") and i % 2 else known
             voice = voices[i // 2 % len(voices)] if name in ("dev", "test") else rng.choice(voices)
             key = f"{voice}-{name}-{i:04d}"
-            jobs[name].append(Job(key, voice, next(texts), folder / "wav" / name / f"{key}.wav"))
+            text = next(texts)
+            # The file's name holds what is said and how, so that a file kept from another plan is never mistaken.
+            mark = f"{stable_hash(text, *VOICES[voice]):016x}"[-8:]
+            jobs[name].append(Job(key, voice, text, folder / "wav" / name / f"{key}-{mark}.wav"))
     return jobs
 
 
