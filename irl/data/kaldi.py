@@ -87,7 +87,7 @@ def read_data_dir(path: Path | str, need_text: bool = True, allow_pipes: bool = 
         if not wav:
             raise UserError(f"{path / 'wav.scp'}: {key} has no path")
         if "|" in wav and not allow_pipes:
-            raise UserError(f"{path / 'wav.scp'}: {key} is a shell command; allow it with allow_pipes=true")
+            raise UserError(f"{path / 'wav.scp'}: {key} is a shell command; allow it with --allow-pipes")
     segments: dict[str, tuple[str, float, float]] = {}
     if (path / "segments").exists():
         for key, value in read_table(path / "segments").items():

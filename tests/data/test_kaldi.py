@@ -49,7 +49,7 @@ def test_pipes_only_when_allowed(folder, tmp_path):
     write_table(
         folder / "wav.scp", {"rec1": f"touch {marker}; cat {tmp_path}/rec1.wav |", "rec2": f"{tmp_path}/rec2.wav"}
     )
-    with pytest.raises(UserError, match="rec1 is a shell command; allow it with allow_pipes=true"):
+    with pytest.raises(UserError, match="rec1 is a shell command; allow it with --allow-pipes"):
         read_data_dir(folder)
     assert not marker.exists()
     utterances = read_data_dir(folder, allow_pipes=True)
