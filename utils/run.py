@@ -127,4 +127,5 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
+        print("run.py: interrupted; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(130)
