@@ -7,6 +7,7 @@ from the end of another run's clean phase, which is the same for every method, a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import math
@@ -205,13 +206,10 @@ class Trainer:
             return
         log.info(f"{self.exp}: from update {self.step} to {stop} of {c.updates}, on {self.fabric.device}")
         self.module.train()
-        # A step is finished before the run stops, so that what is saved is exact.
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, self._stop)
         bad: deque[bool] = deque(maxlen=c.max_bad_steps)
         begin = time.monotonic() - self.seconds
         bar = command.progress(None, self.exp.name, total=stop, initial=self.step, unit="update")
-        with SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step) as board, bar:
+        with SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step) as board, bar, self._finishing_steps():
             for batches in self._groups(stop):
                 if self._stopped:
                     self.save()
@@ -242,8 +240,19 @@ class Trainer:
             f"{self.exp}: update {self.step}, {self.seconds:.0f} s of training, {self.skipped} skipped; {self.path}"
         )
 
-    def _stop(self, signum: int, frame: Any) -> None:
-        self._stopped = True
+    @contextlib.contextmanager
+    def _finishing_steps(self) -> Iterator[None]:
+        """Meanwhile Ctrl-C and SIGTERM let a step finish before the run stops, so that what is saved is exact."""
+
+        def stop(signum: int, frame: Any) -> None:
+            self._stopped = True
+
+        before = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
 
     def _log(self, board: Any, bar: Any, values: dict[str, float]) -> None:
         values = {name: value for name, value in values.items() if not math.isnan(value)}
