@@ -22,7 +22,7 @@ from irl.data.features import pad_waves
 from irl.data.kaldi import read_data_dir, read_wave
 from irl.errors import UserError
 from irl.objective import L2, Cosine, IRLLoss
-from irl.report import METHODS
+from irl.report import METHODS, save_figure
 from irl.tasks.base import layer_norms
 from irl.tasks.recogniser import Recogniser
 from irl.types import Output, tree_map
@@ -99,9 +99,7 @@ def figure(found: dict[str, dict[str, dict[str, float]]], path: Path, title: str
         ax.grid(alpha=0.3)
     axes[0].legend(fontsize=8, frameon=False)
     fig.suptitle(title, fontsize=10)
-    for suffix in ("png", "svg"):
-        fig.savefig(path.with_suffix(f".{suffix}"), dpi=150, metadata={"Date": None} if suffix == "svg" else None)
-    pyplot.close(fig)
+    save_figure(fig, path)
 
 
 def main() -> None:

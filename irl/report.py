@@ -176,6 +176,15 @@ def markdown(table: Table, note: str) -> str:
     return "\n".join(out) + "\n"
 
 
+def save_figure(fig: Any, path: Path) -> None:
+    """Write path.png and path.svg, the latter without a date, so that it changes only with its content."""
+    from matplotlib import pyplot
+
+    for suffix in ("png", "svg"):
+        fig.savefig(path.with_suffix(f".{suffix}"), dpi=150, metadata={"Date": None} if suffix == "svg" else None)
+    pyplot.close(fig)
+
+
 def figure(table: Table, path: Path, title: str) -> None:
     """Rates with intervals, grouped by condition; readable without colour. Writes path.png and path.svg."""
     import matplotlib
@@ -202,9 +211,7 @@ def figure(table: Table, path: Path, title: str) -> None:
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     axes.legend(ncols=len(table.methods), fontsize=9, frameon=False)
-    for suffix in ("png", "svg"):
-        fig.savefig(path.with_suffix(f".{suffix}"), dpi=150, metadata={"Date": None} if suffix == "svg" else None)
-    pyplot.close(fig)
+    save_figure(fig, path)
 
 
 def example(table: Table, exp: Path, data: Path, condition: str) -> str:

@@ -10,15 +10,14 @@ import numpy as np
 
 from irl import config, files
 from irl.errors import UserError
-from irl.tasks.base import RUN_KEYS
+from irl.tasks.base import lasting
 
 RESAMPLES = 2000
 
 
 def run_digest(resolved: dict[str, Any]) -> str:
     """Tells runs apart by all of their configuration that touches the weights, the seed included."""
-    content = dict(resolved)
-    content["train"] = {k: v for k, v in content["train"].items() if k not in RUN_KEYS}
+    content = lasting(resolved)
     if "rir" not in content.get("noise", {}).get("kinds", ["rir"]):
         content["noise"] = {k: v for k, v in content["noise"].items() if k != "rirs"}
     return config.digest(content)

@@ -23,7 +23,7 @@ from irl import checkpoint, command, config, files
 from irl.errors import UserError
 from irl.objective import IRLLoss, Terms
 from irl.random import seed_step
-from irl.tasks.base import RUN_KEYS, Plan, Stat, Task
+from irl.tasks.base import Plan, Stat, Task, lasting
 
 TASKS = {"speech": ("irl.tasks.speech", "SpeechConfig", "SpeechTask")}
 
@@ -70,12 +70,6 @@ class Trainer:
 
     # Resuming
 
-    def _compatible(self) -> dict[str, Any]:
-        """The configuration less what may differ between a run and its resumption."""
-        content = config.to_dict(self.config)
-        content["train"] = {k: v for k, v in content["train"].items() if k not in RUN_KEYS}
-        return content
-
     def state(self) -> dict[str, Any]:
         return {
             "model": self.raw_module.state_dict(),
@@ -100,8 +94,7 @@ class Trainer:
         state = checkpoint.load(path)
         if state["config"].get("task") != self.config.task or "optimizer" not in state:
             raise UserError(f"{path}: not a checkpoint of a training run of task {self.config.task}")
-        there, here = dict(state["config"]), self._compatible()
-        there["train"] = {k: v for k, v in there["train"].items() if k not in RUN_KEYS}
+        there, here = lasting(state["config"]), lasting(config.to_dict(self.config))
         ignored = {"objective", "noise"} if start else set()
         for key, old, new in _differences(there, here):
             if key.split(".")[0] not in ignored:

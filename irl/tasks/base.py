@@ -103,6 +103,11 @@ class TrainConfig:
 RUN_KEYS = ("workers", "log_every", "eval_every", "save_every", "max_bad_steps")
 
 
+def lasting(resolved: dict[str, Any]) -> dict[str, Any]:
+    """A resolved configuration less what may change between a run and its resumption."""
+    return {**resolved, "train": {k: v for k, v in resolved["train"].items() if k not in RUN_KEYS}}
+
+
 @dataclass(frozen=True)
 class Stat:
     """A sum and the number of things summed: divided once, at the end (law 5)."""
