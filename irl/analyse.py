@@ -2,9 +2,10 @@
 
 For every run (a directory METHOD.SEED with a checkpoint) and layer, in forward order, OUT/distances.csv holds means
 over utterances of means over frames: the L2 distance between clean and noisy activations divided by the mean norm of
-the clean ones, the cosine distance, that norm, and as scales the same distances between different utterances.
-OUT/distances.png and .svg are the paper's Figures 2 and 3, one curve a method, with the norms beside them: distances
-that fall because activations shrink would show there. A run whose checkpoint is gone is left out, and named.
+the clean ones, the cosine distance, that norm, as scales the same distances between different utterances, and the
+effective rank of the clean activations. OUT/distances.png and .svg are the paper's Figures 2 and 3, one curve a method,
+with norms and ranks beside them: distances that fall because activations shrink or collapse would show there. A run
+whose checkpoint is gone is left out, and named.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from irl.data.features import pad_waves
 from irl.data.kaldi import read_data_dir, read_wave
 from irl.errors import UserError
 from irl.objective import L2, Cosine, IRLLoss
-from irl.report import METHODS, save_figure
-from irl.tasks.base import layer_norms
+from irl.report import label, save_figure
+from irl.tasks.base import Scatter, layer_norms, valid_frames
 from irl.tasks.recogniser import Recogniser
 from irl.types import Output, tree_map
 
 MEASURE = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2() + Cosine())
 COLUMNS = ("l2", "cosine", "norm", "l2_between", "cosine_between")
+RANK = "effective_rank"
 
 
 def next_utterance(view: Output) -> Output:
@@ -45,6 +47,7 @@ def measure(recogniser: Recogniser, clean: Path, noisy: Path, batch_size: int = 
         raise UserError(f"{noisy}: has not the utterances of {clean}")
     vocabulary, features = recogniser.vocabulary, recogniser.features
     sums: dict[str, dict[str, float]] = {}
+    scatter: dict[str, Scatter] = {}
     count = 0
     begins = list(range(0, len(pairs[0]) - 1, batch_size))
     for begin, end in command.progress(list(zip(begins, [*begins[1:], None])), "analyse", unit="batch"):
@@ -64,6 +67,8 @@ def measure(recogniser: Recogniser, clean: Path, noisy: Path, batch_size: int = 
         values = (moved["l2"], moved["cosine"], layer_norms(views[0]), scale["l2"], scale["cosine"])
         found = dict(zip(COLUMNS, values))
         count += len(rows[0])
+        for layer, frames in valid_frames(views[0]).items():
+            scatter.setdefault(layer, Scatter()).add(frames)
         for column, layers in found.items():
             for layer, value in layers.items():
                 line = sums.setdefault(layer, dict.fromkeys(COLUMNS, 0.0))
@@ -71,7 +76,8 @@ def measure(recogniser: Recogniser, clean: Path, noisy: Path, batch_size: int = 
     if not count:
         raise UserError(f"{clean}: at least 2 utterances are needed")
     means = {layer: {c: v / count for c, v in line.items()} for layer, line in sums.items()}
-    for line in means.values():
+    for layer, line in means.items():
+        line[RANK] = scatter[layer].effective_rank()
         line["l2"], line["l2_between"] = line["l2"] / line["norm"], line["l2_between"] / line["norm"]
     return means
 
@@ -83,17 +89,22 @@ def figure(found: dict[str, dict[str, dict[str, float]]], path: Path, title: str
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    panels = {"l2": "L2 distance / norm of clean", "cosine": "cosine distance", "norm": "norm of clean activations"}
-    fig, axes = pyplot.subplots(1, len(panels), figsize=(12, 3.8), layout="constrained")
+    panels = {
+        "l2": "L2 distance / norm of clean",
+        "cosine": "cosine distance",
+        "norm": "norm of clean activations",
+        RANK: "effective rank of clean activations",
+    }
+    fig, axes = pyplot.subplots(1, len(panels), figsize=(15, 3.8), layout="constrained")
     styles = [("o", "-"), ("s", "--"), ("^", "-."), ("D", ":")]
-    for ax, (column, label) in zip(axes, panels.items()):
+    for ax, (column, axis) in zip(axes, panels.items()):
         for i, (run, layers) in enumerate(found.items()):
             marker, line = styles[i % len(styles)]
             method, _, seed = run.rpartition(".")
-            name = f"{METHODS.get(method, method)}" + (f", seed {seed}" if seed != "1" else "")
+            name = label(method) + (f", seed {seed}" if seed != "1" else "")
             values = [row[column] for row in layers.values()]
             ax.plot(list(layers), values, marker=marker, linestyle=line, label=name, markersize=5)
-        ax.set_ylabel(label)
+        ax.set_ylabel(axis)
         ax.set_ylim(bottom=0)
         ax.tick_params(axis="x", rotation=60)
         ax.grid(alpha=0.3)
@@ -120,10 +131,10 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     with open(args.out / "distances.csv", "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["run", "layer", *COLUMNS])
+        writer.writerow(["run", "layer", *COLUMNS, RANK])
         for name, layers in found.items():
             for layer, row in layers.items():
-                writer.writerow([name, layer, *(f"{row[c]:.5g}" for c in COLUMNS)])
+                writer.writerow([name, layer, *(f"{row[c]:.5g}" for c in (*COLUMNS, RANK))])
     figure(found, args.out / "distances", f"clean against noisy activations, {args.noisy.name}")
     summary = {
         name: round(sum(r["cosine"] for r in layers.values()) / len(layers), 4) for name, layers in found.items()

@@ -23,6 +23,11 @@ TESTS = (("irl_loss", "irl_batching"), ("irl_batching", "baseline"), ("irl_loss"
 OTHERS = "mean of the others"
 
 
+def label(method: str) -> str:
+    """What a method is called in tables: the paper's name, or the name of its file of configuration."""
+    return METHODS.get(method, method.rpartition("/")[2])
+
+
 def select(lines: Sequence[dict[str, Any]], wanted: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
     """The newest line of each method and seed; with `wanted` only of runs that are asked for."""
     if wanted is not None:
@@ -66,8 +71,9 @@ class Table:
                         f"{line['method']}, seed {line['seed']}: was not tested on the same utterances in condition "
                         f"{name} as {first['method']}, seed {first['seed']}"
                     )
-        known = [m for m in METHODS if any(line["method"] == m for line in self.lines)]
-        self.methods = known + sorted({line["method"] for line in self.lines} - set(known))
+        # The paper's rows first, others in the order of their lines.
+        found = dict.fromkeys(line["method"] for line in self.lines)
+        self.methods = sorted(found, key=lambda m: list(METHODS).index(m) if m in METHODS else len(METHODS))
         self.errors: dict[tuple[str, str], np.ndarray] = {}
         self.seeds = {m: sorted(line["seed"] for line in self.lines if line["method"] == m) for m in self.methods}
         self.by_seed: dict[tuple[str, str], list[float]] = {}
@@ -138,7 +144,7 @@ def rates(table: Table) -> str:
             cells.append(
                 f"{value} ({100 * low:.1f}-{100 * high:.1f})" + (f" ±{100 * sd:.1f}" if sd is not None else "")
             )
-        out.append(f"| {METHODS.get(method, method)} | " + " | ".join(cells) + " |")
+        out.append(f"| {label(method)} | " + " | ".join(cells) + " |")
     return "\n".join(out)
 
 
@@ -146,7 +152,8 @@ def markdown(table: Table, note: str) -> str:
     """The table, the paired tests, and what they were made from."""
     columns = table.columns()
     out = [note, "", rates(table)] if note else [rates(table)]
-    tests = [(a, b) for a, b in TESTS if a in table.methods and b in table.methods]
+    pairs = [*TESTS, *((m, "irl_batching") for m in table.methods if m not in METHODS)]
+    tests = [(a, b) for a, b in pairs if a in table.methods and b in table.methods]
     if tests:
         out += ["", "Paired bootstrap tests: difference in percentage points, its 95 % interval, two-sided p.", ""]
         shown = [c for c in ("none", "additive", OTHERS) if c in columns]
@@ -158,7 +165,8 @@ def markdown(table: Table, note: str) -> str:
                 cells.append(
                     f"{100 * t['difference']:+.1f} ({100 * t['low']:+.1f} to {100 * t['high']:+.1f}), p = {t['p']:.3f}"
                 )
-            out.append(f"| {METHODS[a]} - {METHODS[b]} | " + " | ".join(cells) + " |")
+            out.append(f"| {label(a)} - {label(b)} | " + " | ".join(cells) + " |")
+    out += layers(table)
     first = table.lines[0]
     decode = {k: v for k, v in first["decode"].items() if k in ("search", "beam", "ctc_weight", "length_bonus")}
     utterances = len(table.reference[table.conditions[0]])
@@ -169,11 +177,34 @@ def markdown(table: Table, note: str) -> str:
         "",
         f"{utterances} utterances a condition; {first['updates']} updates, of them "
         f"{first['config']['train']['clean_updates']} clean, for every method; decoding {json.dumps(decode)}.",
-        "Seeds: " + ", ".join(f"{METHODS.get(m, m)} {' '.join(map(str, s))}" for m, s in table.seeds.items()) + ".",
-        "Training time a run: " + ", ".join(f"{METHODS.get(m, m)} {s:.0f} s" for m, s in seconds.items()) + ".",
+        "Seeds: " + ", ".join(f"{label(m)} {' '.join(map(str, s))}" for m, s in table.seeds.items()) + ".",
+        "Training time a run: " + ", ".join(f"{label(m)} {s:.0f} s" for m, s in seconds.items()) + ".",
         "Versions: " + ", ".join(f"{k} {v}" for k, v in first["versions"].items()) + f"; commit {first['commit']}.",
     ]
     return "\n".join(out) + "\n"
+
+
+def layers(table: Table) -> list[str]:
+    """What the last evaluation on dev found of clean and noisy activations, averaged over layers and seeds."""
+    measures = {
+        "cosine": "cosine distance",
+        "l2_relative": "L2 / norm of clean",
+        "norm": "norm",
+        "rank": "effective rank",
+    }
+    rows = []
+    for method in table.methods:
+        lines = [line.get("dev", {}) for line in table.lines if line["method"] == method]
+        cells = []
+        for measure in measures:
+            values = [v for line in lines for key, v in line.items() if key.startswith(f"{measure}/")]
+            cells.append(f"{np.mean(values):.3g}" if values else "")
+        if any(cells):
+            rows.append(f"| {label(method)} | " + " | ".join(cells) + " |")
+    if not rows:
+        return []
+    head = "Activations of the dev set, clean and with the training's kind of noise, averaged over the layers:"
+    return ["", head, "", "| method | " + " | ".join(measures.values()) + " |", "|---" * 5 + "|", *rows]
 
 
 def save_figure(fig: Any, path: Path) -> None:
@@ -202,8 +233,7 @@ def figure(table: Table, path: Path, title: str) -> None:
         x = np.arange(len(columns)) + (i - (len(table.methods) - 1) / 2) * width
         errors = np.abs(bounds - rates)
         shade, hatch = shades[i % 4], hatches[i % 4]
-        label = METHODS.get(method, method)
-        axes.bar(x, rates, width, label=label, color=shade, hatch=hatch, edgecolor="black", linewidth=0.6)
+        axes.bar(x, rates, width, label=label(method), color=shade, hatch=hatch, edgecolor="black", linewidth=0.6)
         axes.errorbar(x, rates, yerr=errors, fmt="none", ecolor="tab:red", elinewidth=1.2, capsize=2)
     axes.set_xticks(np.arange(len(columns)), [c.replace(" of ", " of\n") for c in columns])
     axes.set_ylabel("character error rate (%)")
@@ -229,7 +259,7 @@ def example(table: Table, exp: Path, data: Path, condition: str) -> str:
     out = [f"An example, utterance {key} under {condition}: {read_table(data / 'wav.scp')[key]}", ""]
     out.append(f"    {'reference':13s} {references[key]}")
     for method in methods:
-        out.append(f"    {METHODS.get(method, method):13s} {read_table(texts[method])[key]}")
+        out.append(f"    {label(method):13s} {read_table(texts[method])[key]}")
     return "\n".join(out) + "\n"
 
 

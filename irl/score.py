@@ -97,6 +97,13 @@ def write_trn(path: Path, table: Mapping[str, str]) -> None:
             file.write(f"{' '.join(tokens)} ({key})\n")
 
 
+def last_evaluation(path: Path) -> dict[str, float]:
+    """What the last evaluation of a run found on the dev set, by name: losses, distances, norms, ranks."""
+    lines = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+    last: dict[str, float] = next((line for line in reversed(lines) if any(key.startswith("dev/") for key in line)), {})
+    return {key.removeprefix("dev/"): round(value, 5) for key, value in last.items() if key.startswith("dev/")}
+
+
 def run_line(args: argparse.Namespace) -> dict[str, Any]:
     """One finished run as a line of results: configuration, seed, commit, versions, time, counts by condition."""
     from irl import checkpoint
@@ -117,6 +124,7 @@ def run_line(args: argparse.Namespace) -> dict[str, Any]:
         "train_seconds": round(state["seconds"], 1),
         "updates": state["step"],
         "skipped": state["skipped"],
+        "dev": last_evaluation(args.run / "metrics.jsonl"),
         "config": state["config"],
         "conditions": {},
     }

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from irl.analyse import next_utterance
-from irl.tasks.base import layer_norms
+from irl.tasks.base import Scatter, layer_norms, valid_frames
 from irl.types import Output
 
 
@@ -21,3 +21,27 @@ def test_the_scale_compares_different_utterances_where_both_have_frames():
     other = next_utterance(view)
     assert other.hidden["h"][:, 0, 0].tolist() == [1, 2, 0]
     assert other.lens["h"].tolist() == [2, 2, 3]
+
+
+def test_effective_rank_follows_its_definition_in_batches():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 6)) @ np.diag([5, 3, 1, 0.1, 0, 0]) + 7
+    singular = np.linalg.svd(x - x.mean(0), compute_uv=False)
+    p = singular[singular > 1e-9] / singular.sum()
+    scatter = Scatter()
+    for part in np.split(x, 4):
+        scatter.add(torch.from_numpy(part))
+    assert scatter.effective_rank() == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-6)
+
+
+def test_effective_rank_of_a_line_is_one_and_of_collapse_too():
+    for x in (torch.arange(9.0)[:, None] * torch.ones(3), torch.ones(5, 3)):
+        scatter = Scatter()
+        scatter.add(x)
+        assert scatter.effective_rank() == pytest.approx(1, abs=1e-3)
+
+
+def test_valid_frames_leave_padding_out():
+    hidden = torch.arange(12.0).reshape(2, 3, 2)
+    view = Output(torch.zeros(2), {"h": hidden}, {"h": torch.tensor([3, 1])})
+    assert torch.equal(valid_frames(view)["h"], torch.cat([hidden[0], hidden[1, :1]]))

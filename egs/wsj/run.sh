@@ -11,6 +11,7 @@
 # --name NAME                of data/, exp/ and results/   --allow-pipes true   run commands found in wav.scp
 # --musan DIR --rirs DIR     banks in the layouts of MUSAN and RIRS_NOISES; generated where not given
 # --results FILE             JSON lines of finished runs; runs that it holds are not made again
+# --test-dirs data/fsdd/dev  tests on the dev set, for tuning and ablations; give such runs a --results of their own
 # --split index|speaker      of fsdd                      --overrides "key=value ..." for every training
 # --beam N --ctc-weight W --search joint|attention|ctc|espnet
 
@@ -31,9 +32,8 @@ beam=5 ctc_weight=0.5 search=joint
 [ "$corpus" = mini ] && note=${note:-Synthetic speech (eSpeak NG, 20 voices): rates on it say nothing about real speech.}
 [ "$corpus$split" = fsddspeaker ] && name=${name:-fsdd-speaker}
 name=${name:-$corpus}
-conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl}
-data=data/$name exp=exp/$name
-[ "$corpus" = kaldi ] || { train_dir=$data/train; dev_dir=$data/dev; test_dirs=$data/test; }
+conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl} data=data/$name exp=exp/$name
+[ "$corpus" = kaldi ] || { train_dir=$data/train; dev_dir=$data/dev; test_dirs=${test_dirs:-$data/test}; }
 
 fail() { echo "$0: $1" >&2; exit 1; }
 [ $# -eq 0 ] || fail "cannot use $1; values of several words need quotes"
@@ -43,9 +43,7 @@ fail() { echo "$0: $1" >&2; exit 1; }
 
 # A bank of the user's is split by file; generated banks are made apart for training and test.
 part=${musan:+yes}
-bank_train=${musan:-$data/bank_train}
-bank_test=${musan:-$data/bank_test}
-rooms=${rirs:-$data/bank_train}
+bank_train=${musan:-$data/bank_train} rooms=${rirs:-$data/bank_train}
 settings=("train_dir=$train_dir" "dev_dir=$dev_dir" "vocabulary=$data/lang/tokens.txt"
     "statistics=$data/lang/statistics.json" "noise.musan=$bank_train" "noise.rirs=$rooms" "noise.part=${part:+train}")
 read -ra more <<<"$overrides${allow_pipes:+ allow_pipes=true}"
@@ -55,6 +53,8 @@ read -ra seed_list <<<"$seeds"
 read -ra condition_list <<<"$conditions"
 read -ra test_list <<<"$test_dirs"
 [ -z "$(basename -a "${test_list[@]}" | sort | uniq -d)" ] || fail "two test directories have the same name: $test_dirs"
+made_test=$data/bank_$(basename "${test_list[0]}")
+bank_test=${musan:-$made_test}
 mkdir -p "$exp/log"
 rate=$(python -m irl.show_config "$conf/irl_batching.yaml" --key features.rate "${settings[@]}")
 pipes=()
@@ -110,10 +110,10 @@ if run_stage 2 "noise banks and noisy test sets"; then
         python -m irl.make_bank "$bank_train" --name train --rate "$rate" --speech "$train_dir" --nj "$nj" "${pipes[@]}"
     fi
     if [ -z "$musan" ] || [ -z "$rirs" ]; then
-        python -m irl.make_bank "$data/bank_test" --name test --rate "$rate" --speech "${talkers[@]}" --nj "$nj" "${pipes[@]}"
+        python -m irl.make_bank "$made_test" --name test --rate "$rate" --speech "${talkers[@]}" --nj "$nj" "${pipes[@]}"
     fi
     each "$decode_cmd" noisy "$exp/noisy.list" python -m irl.corrupt '{1}' '{2}' --condition '{3}' \
-        --musan "$bank_test" --part "${part:+test}" --rirs "${rirs:-$data/bank_test}" --rate "$rate" "${pipes[@]}"
+        --musan "$bank_test" --part "${part:+test}" --rirs "${rirs:-$made_test}" --rate "$rate" "${pipes[@]}"
     cat "$exp"/log/noisy.*.log | grep crc32
 fi
 

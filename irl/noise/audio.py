@@ -39,20 +39,29 @@ class Noise(Protocol):
     def apply(self, waves: Tensor, lens: Tensor, params: Any) -> Tensor: ...
 
 
-def add_at_snr(x: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
-    """x + g * noise, (T,) each, where 10 log10(mean x^2 / mean (g noise)^2) = snr. Silence on either side: x."""
+def add_at_snr(x: np.ndarray, noise: np.ndarray, snr: float, out: np.ndarray | None = None) -> np.ndarray:
+    """x + g * noise, (T,) each, where 10 log10(mean x^2 / mean (g noise)^2) = snr. Silence on either side: x.
+
+    out: where to write the result, as in numpy; a new array if None.
+    """
     power_x, power_n = float(np.dot(x, x)), float(np.dot(noise, noise))
-    if power_x == 0 or power_n == 0:
-        return x.copy()
-    return x + noise * np.float32(np.sqrt(power_x / power_n) * 10 ** (-snr / 20))
+    gain = np.sqrt(power_x / power_n) * 10 ** (-snr / 20) if power_x > 0 and power_n > 0 else 0.0
+    out = np.multiply(noise, np.float32(gain), out=out)
+    return np.add(x, out, out=out)
 
 
 def _per_row(waves: Tensor, lens: Tensor, function: Any) -> Tensor:
     """A new tensor whose row i is function(i, valid samples of row i), zero on padding. The input is not written."""
+    return _fill_rows(waves, lens, lambda i, x, out: np.copyto(out, function(i, x)))
+
+
+def _fill_rows(waves: Tensor, lens: Tensor, function: Any) -> Tensor:
+    """The same where function(i, valid samples of row i, out) writes its result itself and saves a copy."""
     x = waves.numpy()
-    y = np.zeros_like(x)
+    y = np.empty_like(x)
     for i, n in enumerate(lens.tolist()):
-        y[i, :n] = function(i, x[i, :n])
+        function(i, x[i, :n], y[i, :n])
+        y[i, n:] = 0
     return torch.from_numpy(y)
 
 
@@ -75,16 +84,16 @@ class _FromBank:
         return (fractions * frames[clips.clamp(min=0)]).long()
 
     def apply(self, waves: Tensor, lens: Tensor, params: Mixed) -> Tensor:
-        def mix(i: int, x: np.ndarray) -> np.ndarray:
+        def mix(i: int, x: np.ndarray, out: np.ndarray) -> None:
             clips = self.bank.clips[params.category[i]]
             chosen = [(int(c), int(o)) for c, o in zip(params.clips[i], params.offsets[i]) if c >= 0]
             segments = [self.bank.segment(clips[c], o, len(x)) for c, o in chosen]
             if len(segments) > 1:
                 # Babble: talkers at equal power, or the loudest recording would be the only one heard.
                 segments = [s / np.sqrt(max(float(np.dot(s, s)), 1e-20)) for s in segments]
-            return add_at_snr(x, sum(segments[1:], segments[0]), float(params.snr[i]))
+            add_at_snr(x, sum(segments[1:], segments[0]), float(params.snr[i]), out)
 
-        return _per_row(waves, lens, mix)
+        return _fill_rows(waves, lens, mix)
 
 
 @dataclass(frozen=True)

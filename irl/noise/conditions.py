@@ -9,11 +9,14 @@ from irl.noise.audio import SNRS, Additive, Noise, OneOf, OverlappedSpeech, Reve
 from irl.noise.bank import PARTS, Bank, RIRBank
 
 KINDS = ("additive", "rir", "speech", "vup", "vdown", "volume", "tel")
+# A noise of features instead of waveforms; it stands alone.
+SPECAUGMENT = "specaugment"
 
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """kinds: one is drawn for each noisy copy. categories: of additive noise, "babble" among them by choice.
+    """kinds: one is drawn for each noisy copy; or "specaugment" alone, which masks the copy's features instead.
+    categories: of additive noise, "babble" among them by choice.
 
     musan, rirs: directories in the layouts of MUSAN and of RIRS_NOISES; read only if a kind needs them.
     part: of the files of musan, see `Bank`.
@@ -26,16 +29,24 @@ class NoiseConfig:
     part: str = ""
 
     def __post_init__(self) -> None:
-        for name, values, allowed in (("kinds", self.kinds, KINDS), ("categories", self.categories, tuple(SNRS))):
+        kinds = (*KINDS, SPECAUGMENT)
+        for name, values, allowed in (("kinds", self.kinds, kinds), ("categories", self.categories, tuple(SNRS))):
             if not values:
                 raise ValueError(f"{name} must not be empty, known are {', '.join(allowed)}")
             for value in values:
                 if value not in allowed:
                     raise ValueError(f"{name}: unknown {value!r}, known are {', '.join(allowed)}")
+        if SPECAUGMENT in self.kinds and len(self.kinds) > 1:
+            raise ValueError(f"kinds: {SPECAUGMENT} stands alone, got {', '.join(self.kinds)}")
         if self.part not in ("", *PARTS):
             raise ValueError(f"part must be empty or one of {', '.join(PARTS)}, got {self.part!r}")
 
+    @property
+    def masks_features(self) -> bool:
+        return self.kinds == (SPECAUGMENT,)
+
     def build(self, rate: int) -> Noise:
+        """The noise of waveforms."""
         noises = [build(kind, rate, self.musan, self.rirs, self.categories, self.part) for kind in self.kinds]
         return noises[0] if len(noises) == 1 else OneOf(tuple(noises))
 

@@ -221,6 +221,16 @@ class Cosine(FromSums):
 
 
 @dataclass(frozen=True)
+class Norms(FromSums):
+    """(|a|^2 + |b|^2) / 2D: no distance but a control. Is a gain that a distance brings one that shrinking brings?"""
+
+    name: str = "norms"
+
+    def from_sums(self, sums: Sums, units: int) -> Tensor:
+        return (sums[1] + sums[2]) / (2 * units)
+
+
+@dataclass(frozen=True)
 class KL(Elementary):
     """KL(softmax(a / t) || softmax(b / t)) of logits, in nats; a is the clean view.
 
@@ -257,4 +267,7 @@ BY_NAME: dict[str, Elementary] = {
     **{name: L2(kind) for kind, name in _L2_NAMES.items()},
     "cosine": Cosine(),
     "kl": KL(),
+    "norms": Norms(),
 }
+# Means over the units of a vector, not sums.
+PER_UNIT = ("l2_mean", "norms")

@@ -16,7 +16,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 import torch
 from torch import Tensor
 
-from irl.objective.distances import L2, Cosine, Distance
+from irl.objective.distances import L2, PER_UNIT, Cosine, Distance
 from irl.types import Output, call, lens_to_mask, stack_views
 
 # (alpha, beta, gamma) of the paper's rows.
@@ -247,6 +247,6 @@ class IRLLoss:
             scale = mask.sum(1, keepdim=True) * (a.shape[-1] // mask.shape[1]) / a.shape[-1]
             parts = self.distance.parts(a, b)
             # A mean over units counts the padding that was zeroed: undo that.
-            return {n: (d / scale.clamp(min=1e-30) if n == "l2_mean" else d).mean() for n, d in parts.items()}
+            return {n: (d / scale.clamp(min=1e-30) if n in PER_UNIT else d).mean() for n, d in parts.items()}
         count = mask.sum(1).clamp(min=1)
         return {n: ((d * mask).sum(1) / count).mean() for n, d in self.distance.parts(a, b).items()}

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Iterable, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from irl.objective import Distance, IRLLoss
@@ -130,6 +131,38 @@ def layer_norms(view: Output) -> dict[str, Tensor]:
         mask = lens_to_mask(view.lens[layer], hidden.shape[1])
         found[layer] = ((hidden.norm(dim=-1) * mask).sum(1) / mask.sum(1)).mean()
     return found
+
+
+def valid_frames(view: Output) -> dict[str, Tensor]:
+    """For each hidden state (N, T, D) with lengths its valid frames (M, D)."""
+    return {
+        layer: hidden[lens_to_mask(view.lens[layer].to(hidden.device), hidden.shape[1])]
+        for layer, hidden in view.hidden.items()
+    }
+
+
+class Scatter:
+    """Sums over vectors (M, D), from which their covariance follows, batch by batch."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sum: Tensor | float = 0.0
+        self.products: Tensor | float = 0.0
+
+    def add(self, x: Tensor) -> None:
+        x = x.double()
+        self.count += len(x)
+        self.sum = self.sum + x.sum(0)
+        self.products = self.products + x.T @ x
+
+    def effective_rank(self) -> float:
+        """exp of the entropy of the singular values, scaled to sum 1, of the centred vectors (Roy and Vetterli 2007):
+        1 if all lie on a line, D if they vary alike in every direction."""
+        assert isinstance(self.sum, Tensor) and isinstance(self.products, Tensor)
+        mean = self.sum / self.count
+        singular = torch.linalg.eigvalsh(self.products / self.count - torch.outer(mean, mean)).clamp(min=0).sqrt()
+        p = singular / singular.sum().clamp(min=1e-30)
+        return float(torch.exp(-torch.xlogy(p, p).sum()))
 
 
 class Plan(NamedTuple):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Sequence
 
+from rapidfuzz.distance import Levenshtein
+
 
 class Edits(NamedTuple):
     """Counts of one utterance or of many: they add up, and are divided only at the end."""
@@ -28,7 +30,9 @@ class Edits(NamedTuple):
 
 def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
     """Least edits from reference to hypothesis: strings count characters, spaces too; lists of words count words."""
-    from rapidfuzz.distance import Levenshtein
-
-    kinds = [op.tag for op in Levenshtein.editops(reference, hypothesis)]
-    return Edits(len(reference), kinds.count("replace"), kinds.count("delete"), kinds.count("insert"))
+    edits = Levenshtein.editops(reference, hypothesis)
+    substitutions = [tag for tag, _, _ in edits.as_list()].count("replace")
+    # Deletions and insertions follow from their sum and their difference: counting every kind would cost more.
+    rest = len(edits) - substitutions
+    deletions = (rest + len(reference) - len(hypothesis)) // 2
+    return Edits(len(reference), substitutions, deletions, rest - deletions)

@@ -19,10 +19,12 @@ from irl.data.kaldi import num_samples, read_data_dir, read_wave
 from irl.data.vocabulary import Vocabulary
 from irl.errors import UserError
 from irl.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from irl.noise.audio import Noise
 from irl.noise.conditions import NoiseConfig
+from irl.noise.masks import SpecAugment
 from irl.objective import L2, Cosine, IRLLoss, Terms
 from irl.random import Keys, hash_ids
-from irl.tasks.base import ObjectiveConfig, Plan, Stat, TrainConfig, layer_norms
+from irl.tasks.base import ObjectiveConfig, Plan, Scatter, Stat, TrainConfig, layer_norms, valid_frames
 from irl.tasks.beam_search import greedy_ctc
 from irl.tasks.edits import count_edits
 from irl.types import Output
@@ -127,7 +129,10 @@ class SpeechData(torch.utils.data.Dataset):
         ]
         self.eos = vocabulary.eos
         self.features = LogMel(config.features)
-        self.noise = config.noise.build(config.features.rate) if config.objective.build().needs_noisy else None
+        self.noise: Noise | SpecAugment | None = None
+        if config.objective.build().needs_noisy:
+            masks = config.noise.masks_features
+            self.noise = SpecAugment(config.features.mels) if masks else config.noise.build(config.features.rate)
         self._planned: tuple[int, list[list[int]]] = (-1, [])
 
     def batches(self, epoch: int) -> list[list[int]]:
@@ -151,17 +156,24 @@ class SpeechData(torch.utils.data.Dataset):
         waves, lens = pad_waves([read_wave(u, self.config.features.rate) for u in chosen])
         y = pad_sequence([self.targets[i] for i in rows], batch_first=True, padding_value=-1)
         y_lens = torch.tensor([len(self.targets[i]) for i in rows])
-        clean = self._inputs(waves, lens, y, y_lens) if plan.clean else None
+        clean = self._inputs(*self.features.batch(waves, lens), y, y_lens) if plan.clean else None
         noisy = []
         for copy in range(1, plan.noisy + 1):
-            assert self.noise is not None
             keys = Keys(self.ids[rows], self.config.seed, self.stream, epoch, copy)
-            params = self.noise.draw(keys, lens, [u.speaker for u in chosen])
-            noisy.append(self._inputs(self.noise.apply(waves, lens, params), lens, y, y_lens))
+            x, x_lens = self._noisy(waves, lens, keys, [u.speaker for u in chosen])
+            noisy.append(self._inputs(x, x_lens, y, y_lens))
         return Batch([u.id for u in chosen], clean, noisy, y, y_lens)
 
-    def _inputs(self, waves: Tensor, lens: Tensor, y: Tensor, y_lens: Tensor) -> dict[str, Tensor]:
-        x, x_lens = self.features.batch(waves, lens)
+    def _noisy(self, waves: Tensor, lens: Tensor, keys: Keys, speakers: list[str]) -> tuple[Tensor, Tensor]:
+        """Features of a noisy copy and their lengths."""
+        assert self.noise is not None
+        if isinstance(self.noise, SpecAugment):
+            x, x_lens = self.features.batch(waves, lens)
+            return self.noise.apply(x, x_lens, self.noise.draw(keys, x_lens)), x_lens
+        params = self.noise.draw(keys, lens, speakers)
+        return self.features.batch(self.noise.apply(waves, lens, params), lens)
+
+    def _inputs(self, x: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor) -> dict[str, Tensor]:
         y_in = torch.cat([y.new_full((len(y), 1), self.eos), y[:, :-1]], dim=1).clamp(min=0)
         return {"x": x, "x_lens": x_lens, "y_in": y_in, "y_in_lens": y_lens}
 
@@ -225,12 +237,14 @@ class SpeechTask:
     @torch.no_grad()
     def evaluate(self) -> dict[str, Stat]:
         """On the dev set: loss and CTC greedy character errors, and, where training draws noise, the same on one
-        fixed noisy copy, and for each layer the relative L2 and cosine distances between the two and the clean norm.
+        fixed noisy copy, and for each layer the relative L2 and cosine distances between the two, the clean norm, and
+        the effective rank of clean activations, which falls with the distances where representations collapse.
         """
         model, device = self.module.model, next(self.module.parameters()).device
         measure = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2("relative") + Cosine())
         noisy = 1 if self.dev.noise is not None else 0
         stats: dict[str, Stat] = {}
+        scatter: dict[str, Scatter] = {}
 
         def add(name: str, total: float, count: float) -> None:
             stats[name] = stats.get(name, Stat(0, 0)) + Stat(total, count)
@@ -257,6 +271,10 @@ class SpeechTask:
                         add(f"{name}/{layer}", rows * float(value), rows)
                 for layer, value in layer_norms(views[0]).items():
                     add(f"norm/{layer}", rows * float(value), rows)
+                for layer, frames in valid_frames(views[0]).items():
+                    scatter.setdefault(layer, Scatter()).add(frames)
+        for layer, found in scatter.items():
+            add(f"rank/{layer}", found.effective_rank(), 1)
         model.train()
         return stats
 

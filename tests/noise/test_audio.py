@@ -234,7 +234,16 @@ def test_bad_banks_are_refused_by_name(bank_dir, tmp_path):
         rirs.get(bank_dir / "simulated_rirs" / "smallroom" / "zero.wav")
 
 
-@pytest.mark.parametrize("settings", [{"kinds": ()}, {"kinds": ("hum",)}, {"categories": ("birds",)}, {"part": "half"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kinds": ()},
+        {"kinds": ("hum",)},
+        {"kinds": ("specaugment", "rir")},
+        {"categories": ("birds",)},
+        {"part": "half"},
+    ],
+)
 def test_bad_settings(settings):
-    with pytest.raises(ValueError, match="known are|must be empty or one of"):
+    with pytest.raises(ValueError, match="known are|must be empty or one of|stands alone"):
         NoiseConfig(**settings)

@@ -1,0 +1,126 @@
+"""Fair timing of alternatives side by side in one process: alternating steps, paired ratios with an interval.
+
+A machine's speed drifts, and neighbours come and go. So every round runs each alternative once, in an order that turns
+round from round to round, and what is compared is the ratio within a round: its median over the rounds with a 95 %
+interval from order statistics (free of assumptions about the distribution).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from math import comb
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+import numpy as np
+
+# Allocator settings under which freed memory is kept, as long-running loaders come to do; `run.py` sets them for all.
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "8589934592", "MALLOC_MMAP_THRESHOLD_": "8589934592"}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Median of paired ratios and its 95 % interval."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
+
+
+def median_interval(values: np.ndarray) -> Ratio:
+    """The median of n values; the k-th smallest and k-th largest enclose it with 95 % confidence or more (binomial)."""
+    x = np.sort(values)
+    n, k = len(x), 0
+    while k + 1 <= n // 2 and sum(comb(n, i) for i in range(k + 1)) / 2**n <= 0.025:
+        k += 1
+    return Ratio(float(np.median(x)), float(x[max(k - 1, 0)]), float(x[min(n - k, n - 1)]))
+
+
+def alternate(
+    steps: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 2, label: str = ""
+) -> dict[str, np.ndarray]:
+    """Seconds of each step in each round, (rounds,) by name."""
+    from irl.command import progress
+
+    names = list(steps)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for i in progress(range(-warmup, rounds), label or "rounds", unit="round"):
+        turn = i % len(names)
+        for name in names[turn:] + names[:turn]:
+            begin = time.perf_counter()
+            steps[name]()
+            spent = time.perf_counter() - begin
+            if i >= 0:
+                seconds[name].append(spent)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+class Report:
+    """Collects what one benchmark found: Markdown on standard output, a JSON line with --json FILE."""
+
+    def __init__(self, title: str, args: argparse.Namespace, packages: tuple[str, ...] = ()) -> None:
+        self.args = args
+        self.line: dict[str, Any] = {"benchmark": title, "rounds": args.rounds, "ratios": {}, "machine": machine()}
+        self.line["versions"] = {name: version(name) for name in ("torch", "numpy", *packages)}
+        print(f"## {title}\n")
+
+    def say(self, text: str) -> None:
+        print(text + "\n")
+
+    def table(self, seconds: Mapping[str, np.ndarray], ours: str, work: float = 0.0, unit: str = "") -> None:
+        """A row for each alternative: median time, work per second, and its time divided by that of `ours`, paired."""
+        rate = f" {unit} |" if unit else ""
+        print(f"| | median, ms |{rate} time / time of {ours} |")
+        print("|---|---|" + ("---|" if unit else "") + "---|")
+        for name, values in seconds.items():
+            ratio = median_interval(values / seconds[ours])
+            self.line["ratios"][f"{name} / {ours}"] = [ratio.median, ratio.low, ratio.high]
+            done = f" {work / float(np.median(values)):,.0f} |" if unit else ""
+            print(f"| {name} | {1000 * float(np.median(values)):.3g} |{done} {'1' if name == ours else ratio} |")
+        print()
+
+    def close(self) -> None:
+        m = self.line["machine"]
+        print(f"{self.args.rounds} rounds; {m['cpu']}, {m['threads']} thread(s); allocator {m['allocator']};", end=" ")
+        print(", ".join(f"{k} {v}" for k, v in self.line["versions"].items()) + ".\n")
+        if self.args.json:
+            with self.args.json.open("a") as file:
+                file.write(json.dumps(self.line) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    import torch
+
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    kept = all(os.environ.get(key) == value for key, value in KEEP_MEMORY.items())
+    return {
+        "cpu": names[0].partition(":")[2].strip() if names else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "allocator": "keeps freed memory" if kept else "as the system has it",
+    }
+
+
+def arguments(description: str, rounds: int = 30) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="append the ratios to this file")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    import torch
+
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    return args
