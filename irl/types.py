@@ -26,18 +26,21 @@ class Output(NamedTuple):
         """Everything a distance can be taken of, by name: hidden states, extra outputs and "logits"."""
         return {**self.hidden, **self.extra, "logits": self.logits}
 
-    def view(self, index: int, views: int) -> Output:
-        """The rows of one view out of an output over stacked views, (views * N, ...) -> (N, ...)."""
+    def views(self, count: int) -> list[Output]:
+        """The outputs of each of `count` views out of one over stacked views, (count * N, ...) -> (N, ...) each."""
 
-        def rows(x: Tensor) -> Tensor:
-            if x.dim() == 0 or len(x) % views:
+        def split(x: Tensor) -> tuple[Tensor, ...]:
+            if x.dim() == 0 or len(x) % count:
                 raise ValueError(
-                    f"the model returned a tensor of shape {tuple(x.shape)} for {views} views stacked along the first "
+                    f"the model returned a tensor of shape {tuple(x.shape)} for {count} views stacked along the first "
                     "dimension; every output must have one row a sample"
                 )
-            return x.unflatten(0, (views, -1))[index]
+            # One unbind for all views: its backward stacks their gradients once, where slices would each be padded
+            # with zeros and then added.
+            return x.unflatten(0, (count, -1)).unbind(0)
 
-        return tree_map(rows, self)
+        parts = tree_map(split, self)
+        return [tree_map(lambda _, part, i=i: part[i], self, parts) for i in range(count)]
 
 
 def tree_map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:

@@ -175,7 +175,7 @@ class IRLLoss:
             raise ValueError(
                 f"the model returned {type(output).__name__}, not irl.Output; wrap it: tap(model, ['layer', ...])"
             )
-        return self.terms([output.view(i, len(views)) for i in range(len(views))], task_loss, step)
+        return self.terms(output.views(len(views)), task_loss, step)
 
     def terms(
         self, views: Sequence[Output], task_loss: Callable[[Output], Tensor] | None, step: int | None = None

@@ -167,9 +167,9 @@ def test_dropout_masks_differ_between_views_and_hidden_states_come_before_them()
     model = EncoderDecoder(3, 8, config(dropout=0.5)).train()
     x, x_lens, y, y_lens = inputs(torch.float32)
     twice = [t.repeat(2, *[1] * (t.dim() - 1)) for t in (x, x_lens, y, y_lens)]
-    a, b = (model(*twice).view(i, 2) for i in range(2))
+    a, b = model(*twice).views(2)
     out = model(*twice)
-    a, b = out.view(0, 2), out.view(1, 2)
+    a, b = out.views(2)
     assert torch.equal(a.hidden["encoder.0"], b.hidden["encoder.0"])
     assert not torch.equal(a.hidden["encoder.1"], b.hidden["encoder.1"])
 
