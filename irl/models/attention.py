@@ -55,9 +55,11 @@ class Attention(nn.Module):
         if self.kind == "dot":
             energy = (q @ memory.keys.transpose(1, 2)).squeeze(1) * self.scale
         else:
-            features = memory.keys + q
+            # In place, because tensors (B, T, A) are the largest of a step: one is made of them, not four.
             if self.kind == "location":
-                features = features + self.location(self.convolution(previous[:, None]).transpose(1, 2))
-            energy = self.score(torch.tanh(features)).squeeze(-1)
+                features = self.location(self.convolution(previous[:, None]).transpose(1, 2)).add_(memory.keys).add_(q)
+            else:
+                features = memory.keys + q
+            energy = self.score(features.tanh_()).squeeze(-1)
         weights = energy.masked_fill(~memory.mask, float("-inf")).softmax(-1)
         return (weights[:, None] @ memory.values).squeeze(1), weights
