@@ -1,13 +1,14 @@
 # make demo   train, decode and score the mini corpus: ends with a table and a picture (about 12 minutes on 2 cores)
 # make test   the fast tests                       make test-all   also the slow ones
 # make check  format, lint, shellcheck, types      make format     apply the formatting
+# make bench  measure speed beside other packages (about 40 minutes); results in tools/bench/RESULTS.md
 # Each installs what it needs into .venv first; when nothing changed that takes no time.
 
 SHELL := /bin/bash
 bin := .venv/bin
 code := irl egs tests utils tools
 
-.PHONY: install demo test test-all check format clean
+.PHONY: install demo test test-all bench check format clean
 
 install:
 	@tools/install
@@ -20,6 +21,10 @@ test: install
 
 test-all: install
 	$(bin)/python -m pytest -q -m ""
+
+bench:
+	@tools/install --extras all,bench
+	$(bin)/python tools/bench/run.py
 
 check: install
 	$(bin)/black --quiet --check --line-length 120 $(code)
