@@ -179,7 +179,9 @@ def markdown(table: Table, note: str) -> str:
         f"{first['config']['train']['clean_updates']} clean, for every method; decoding {json.dumps(decode)}.",
         "Seeds: " + ", ".join(f"{label(m)} {' '.join(map(str, s))}" for m, s in table.seeds.items()) + ".",
         "Training time a run: " + ", ".join(f"{label(m)} {s:.0f} s" for m, s in seconds.items()) + ".",
-        "Versions: " + ", ".join(f"{k} {v}" for k, v in first["versions"].items()) + f"; commit {', '.join(dict.fromkeys(line['commit'] for line in table.lines))}.",
+        "Versions: "
+        + ", ".join(f"{k} {v}" for k, v in first["versions"].items())
+        + f"; commit {', '.join(dict.fromkeys(line['commit'] for line in table.lines))}.",
     ]
     return "\n".join(out) + "\n"
 
