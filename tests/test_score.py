@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from irl import report, results
 from irl.data.kaldi import write_table
 from irl.errors import UserError
-from irl.score import alignment, score, summary, total, write_trn
+from irl.score import alignment, last_evaluation, score, summary, total, write_trn
 from irl.tasks.edits import Edits, count_edits
 
 WORDS = st.lists(st.sampled_from(["a", "b", "cd", "e"]), max_size=8)
@@ -143,6 +143,30 @@ def test_results_lines_are_kept_and_replaced(tmp_path):
         file.write('{"half')
     with pytest.raises(UserError, match=r"r.jsonl:3: not a JSON line"):
         results.read(path)
+
+
+def test_report_of_ablations(tmp_path, monkeypatch):
+    """Rows in the order of their lines, each tested against IRL batching, with what became of activations on dev."""
+    path = tmp_path / "r.jsonl"
+    for method, errors, rank in (("ablations/l2", 3, 5.0), ("irl_batching", 6, 4.0), ("ablations/cosine", 9, 3.0)):
+        dev = {"rank/encoder.0": rank, "rank/decoder.0": rank + 1, "loss/clean": 0.5}
+        row = line(method, 1, {"none": [0, 0, errors], "rir": [1, 1, 1], "tel": [1, 1, 1]})
+        results.append(path, {**row, "dev": dev})
+    monkeypatch.setattr("sys.argv", ["report", str(path), "--corpus", "toy", "--out", str(tmp_path / "out")])
+    report.main()
+    text = (tmp_path / "out" / "table.md").read_text()
+    first = [row.split(" | ")[0] for row in text.splitlines() if row.startswith("| ")]
+    assert first[:4] == ["| method", "| IRL batching", "| l2", "| cosine"]
+    assert "| l2 - IRL batching | -5.0 (" in text and "| cosine - IRL batching | +5.0 (" in text
+    assert "| l2 |  |  |  | 5.5 |" in text
+
+
+def test_last_evaluation_is_found_among_other_lines(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert last_evaluation(path) == {}
+    rows = [{"step": 1, "dev/loss/clean": 2.0}, {"step": 2, "dev/loss/clean": 1.0}, {"step": 2, "total": 3.0}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert last_evaluation(path) == {"loss/clean": 1.0}
 
 
 def test_report(tmp_path, monkeypatch, capsys):

@@ -38,5 +38,5 @@ def reverberate(x: np.ndarray, rir: Spectrum) -> np.ndarray:
     frames = torch.fft.rfft(torch.from_numpy(padded).unfold(0, rir.fft_size, hop)).mul_(rir.values)
     y = torch.fft.irfft(frames, rir.fft_size)[:, rir.length - 1 :].reshape(-1)[: len(x)].numpy()
     power = float(np.dot(y, y))
-    gain = np.sqrt(float(np.dot(x, x)) / power) if power > 0 else 0.0
-    return y * np.float32(gain)
+    y *= np.float32(np.sqrt(float(np.dot(x, x)) / power) if power > 0 else 0.0)
+    return y
