@@ -74,10 +74,14 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the working tree, with -dirty if files differ from it, or "unknown" outside a checkout."""
+    """The commit of the working tree, with -dirty if this package differs from it (a result holds its configuration
+    itself), or "unknown" outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        root = Path(__file__).parent
-        git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        return git("rev-parse", "--short", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from irl import command
+
 ROOT = Path(__file__).parent.parent
 RUN, LINE = ROOT / "utils" / "run.py", ROOT / "utils" / "line.py"
 
@@ -93,3 +95,26 @@ def test_recipe_options():
         done = subprocess.run([script, *args], capture_output=True, text=True)
         assert done.returncode == 1 and message in done.stderr, done.stderr
     assert "--methods" in subprocess.run([script, "--help"], capture_output=True, text=True).stdout
+
+
+def test_commit_is_dirty_only_by_the_package(tmp_path, monkeypatch):
+    """Results that a run appends to must not mark the next run's code as changed."""
+
+    def git(*arguments):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        return subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+
+    (tmp_path / "irl").mkdir()
+    (tmp_path / "irl" / "command.py").write_text("")
+    (tmp_path / "results.jsonl").write_text("")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "all")
+    monkeypatch.setattr(command, "__file__", str(tmp_path / "irl" / "command.py"))
+    known = git("rev-parse", "--short", "HEAD").stdout.strip()
+    (tmp_path / "results.jsonl").write_text("{}\n")
+    assert command.commit() == known
+    (tmp_path / "irl" / "command.py").write_text("1\n")
+    assert command.commit() == f"{known}-dirty"
+    monkeypatch.setattr(command, "__file__", "/nowhere/irl/command.py")
+    assert command.commit() == "unknown"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -37,7 +37,9 @@ def _wide(x: Tensor) -> Tensor:
 def _pair_sums(a: Tensor, b: Tensor) -> Sums:
     a, b = _wide(a), _wide(b)
     d = a - b
-    return (d * d).sum(-1), (a * a).sum(-1), (b * b).sum(-1), (d * (a + b)).sum(-1)
+    # A norm squared reads its tensor once and keeps no product, and costs half of (x * x).sum(-1) on a CPU.
+    d2, aa, bb = (torch.linalg.vector_norm(x, dim=-1).square() for x in (d, a, b))
+    return d2, aa, bb, (d * (a + b)).sum(-1)
 
 
 class PairSums(torch.autograd.Function):
@@ -61,7 +63,7 @@ class PairSums(torch.autograd.Function):
         g_d2, g_aa, g_bb, g_s = (2 * g.unsqueeze(-1) for g in grads)
         wa, wb = _wide(a), _wide(b)
         pull = g_d2 * (wa - wb)
-        grad_a = (pull + (g_aa + g_s) * wa).to(a.dtype) if ctx.needs_input_grad[0] else None
+        grad_a = torch.addcmul(pull, g_aa + g_s, wa).to(a.dtype) if ctx.needs_input_grad[0] else None
         grad_b = ((g_bb - g_s) * wb - pull).to(b.dtype) if ctx.needs_input_grad[1] else None
         return grad_a, grad_b
 
@@ -107,16 +109,30 @@ class Distance:
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """The weighted distance of a and b, (N, M, D) each -> (N, M)."""
-        return self.combine(self.parts(a, b))
+        return self.combine(self.parts([(a, b)])[0])
 
-    def parts(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
-        """Each elementary distance by name, unweighted, (N, M) each; the pair sums are computed once for all."""
-        needs_sums = any(isinstance(part, FromSums) for _, part in self.weighted)
-        sums = pair_sums(a, b) if needs_sums else None
-        return {
-            part.name: part.from_sums(sums, a.shape[-1]) if isinstance(part, FromSums) and sums else part.of(a, b)
-            for _, part in self.weighted
-        }
+    def parts(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[dict[str, Tensor]]:
+        """For each pair (a, b), (N, M, D) each, every elementary distance by name, unweighted, (N, M) each.
+
+        The pair sums are taken once for all distances, and the arithmetic on them once for all pairs: over many small
+        layers its many small operations would cost more than the sums.
+        """
+        found: list[dict[str, Tensor]] = [{} for _ in pairs]
+        from_sums = [part for _, part in self.weighted if isinstance(part, FromSums)]
+        if from_sums:
+            each = [pair_sums(a, b) for a, b in pairs]
+            sums = tuple(torch.cat([s[i].flatten() for s in each]) for i in range(4))
+            sizes = [s[0].numel() for s in each]
+            units = torch.cat([sums[0].new_full((n,), a.shape[-1]) for n, (a, _) in zip(sizes, pairs)])
+            for part in from_sums:
+                values = part.from_sums(sums, units).split(sizes)
+                for out, s, value in zip(found, each, values):
+                    out[part.name] = value.view_as(s[0])
+        for _, part in self.weighted:
+            if not isinstance(part, FromSums):
+                for out, (a, b) in zip(found, pairs):
+                    out[part.name] = part.of(a, b)
+        return found
 
     def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of what `parts` returned, or of means of it."""
@@ -165,9 +181,9 @@ class Elementary(Distance):
 
 
 class FromSums(Elementary):
-    """A distance that is a function of the four pair sums and the number of units."""
+    """A distance that is a function of the four pair sums and of the number of units D, all of one shape."""
 
-    def from_sums(self, sums: Sums, units: int) -> Tensor:
+    def from_sums(self, sums: Sums, units: Tensor) -> Tensor:
         raise NotImplementedError
 
 
@@ -191,7 +207,7 @@ class L2(FromSums):
     def name(self) -> str:  # type: ignore[override]
         return _L2_NAMES[self.kind]
 
-    def from_sums(self, sums: Sums, units: int) -> Tensor:
+    def from_sums(self, sums: Sums, units: Tensor) -> Tensor:
         d2, aa, _, _ = sums
         if self.kind == "squared":
             return d2
@@ -210,7 +226,7 @@ class Cosine(FromSums):
 
     name: str = "cosine"
 
-    def from_sums(self, sums: Sums, units: int) -> Tensor:
+    def from_sums(self, sums: Sums, units: Tensor) -> Tensor:
         d2, aa, bb, s = sums
         zero_a, zero_b = aa <= ZERO_NORM**2, bb <= ZERO_NORM**2
         valid = ~(zero_a | zero_b)
@@ -226,7 +242,7 @@ class Norms(FromSums):
 
     name: str = "norms"
 
-    def from_sums(self, sums: Sums, units: int) -> Tensor:
+    def from_sums(self, sums: Sums, units: Tensor) -> Tensor:
         return (sums[1] + sums[2]) / (2 * units)
 
 

@@ -212,11 +212,18 @@ class IRLLoss:
             if len(noisy) < 2:
                 raise ValueError(f"pairs={self.pairs!r} needs at least 2 noisy copies, got {len(noisy)}")
             pairs += itertools.combinations(noisy, 2)
+        compared = [
+            self._prepare(a, b, layer, detach=self.stop_grad if a is clean else "none")
+            for layer in weights
+            for a, b in pairs
+        ]
+        found = self.distance.parts([(c.a, c.b) for c in compared])
+        values = [c.average(distances) for c, distances in zip(compared, found)]
         per_layer: dict[str, Tensor] = {}
         parts: dict[str, dict[str, Tensor]] = {}
-        for layer in weights:
-            values = [self._pair(a, b, layer, detach=self.stop_grad if a is clean else "none") for a, b in pairs]
-            means = {name: torch.stack([value[name] for value in values]).mean() for name in values[0]}
+        for i, layer in enumerate(weights):
+            own = values[i * len(pairs) : (i + 1) * len(pairs)]
+            means = {n: torch.stack([value[n] for value in own]).mean() if own[1:] else own[0][n] for n in own[0]}
             per_layer[layer] = self.distance.combine(means)
             for name, mean in means.items():
                 parts.setdefault(name, {})[layer] = mean
@@ -224,8 +231,8 @@ class IRLLoss:
         dist = torch.stack([weight * per_layer[layer] for layer, weight in weights.items()]).sum()
         return dist, per_layer, parts
 
-    def _pair(self, a_out: Output, b_out: Output, layer: str, detach: str) -> dict[str, Tensor]:
-        """Each elementary distance of one layer of one pair of views, averaged over frames and samples."""
+    def _prepare(self, a_out: Output, b_out: Output, layer: str, detach: str) -> _Compared:
+        """One layer of a pair of views as vectors, with what each counts in the average over frames and samples."""
         a, b = a_out.named()[layer], b_out.named()[layer]
         if not isinstance(a, Tensor):
             raise ValueError(
@@ -236,17 +243,32 @@ class IRLLoss:
         elif detach == "noisy":
             b = b.detach()
         lens = a_out.lens.get(layer)
+        rows = len(a)
+        dtype = torch.promote_types(a.dtype, torch.float32)
+        alike = torch.full((rows, 1), 1 / rows, dtype=dtype, device=a.device)
         if lens is None:
-            return {
-                name: d.mean() for name, d in self.distance.parts(a.flatten(1)[:, None], b.flatten(1)[:, None]).items()
-            }
+            return _Compared(a.flatten(1)[:, None], b.flatten(1)[:, None], alike)
         a, b = a.flatten(2), b.flatten(2)
         mask = lens_to_mask(lens.to(a.device), a.shape[1])
         if self.over == "sample":
+            # A mean over units counts the padding that is zeroed here: undo that.
+            per_unit = mask.shape[1] / mask.sum(1, keepdim=True, dtype=dtype).clamp(min=1)
             a, b = (x.masked_fill(~mask[..., None], 0).flatten(1)[:, None] for x in (a, b))
-            scale = mask.sum(1, keepdim=True) * (a.shape[-1] // mask.shape[1]) / a.shape[-1]
-            parts = self.distance.parts(a, b)
-            # A mean over units counts the padding that was zeroed: undo that.
-            return {n: (d / scale.clamp(min=1e-30) if n in PER_UNIT else d).mean() for n, d in parts.items()}
-        count = mask.sum(1).clamp(min=1)
-        return {n: ((d * mask).sum(1) / count).mean() for n, d in self.distance.parts(a, b).items()}
+            return _Compared(a, b, alike, per_unit)
+        return _Compared(a, b, mask / (mask.sum(1, keepdim=True, dtype=dtype).clamp(min=1) * rows))
+
+
+class _Compared(NamedTuple):
+    """Vectors a and b (N, M, D), their weights (N, M) in the average, and a factor (N, M) of means over units."""
+
+    a: Tensor
+    b: Tensor
+    weights: Tensor
+    per_unit: Tensor | None = None
+
+    def average(self, distances: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        means = {}
+        for name, d in distances.items():
+            d = d * self.per_unit if self.per_unit is not None and name in PER_UNIT else d
+            means[name] = (d * self.weights).sum()
+        return means

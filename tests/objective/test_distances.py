@@ -125,7 +125,7 @@ def test_sums_and_weights():
     a, b = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
     both = 0.1 * L2() + Cosine() * 2
     torch.testing.assert_close(both(a, b), 0.1 * L2()(a, b) + 2 * Cosine()(a, b))
-    assert set(both.parts(a, b)) == {"l2", "cosine"}
+    assert set(both.parts([(a, b)])[0]) == {"l2", "cosine"}
     same = Distance.from_dict({"l2": 0.1, "cosine": 2.0})
     assert torch.equal(same(a, b), both(a, b))
     assert list(BY_NAME) == ["l2", "l2_squared", "l2_mean", "l2_relative", "cosine", "kl", "norms"]

@@ -15,10 +15,11 @@ from pathlib import Path
 from harness import KEEP_MEMORY
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "RESULTS.md"
 BENCHMARKS = {
     "encoder_decoder": ["encoder_decoder.py"],
     "irl_step": ["irl_step.py"],
-    "irl_step_fsdd": ["irl_step.py", "--size", "fsdd"],
+    "irl_step_fsdd": ["irl_step.py", "--size", "fsdd", "--all"],
     "search": ["search.py"],
     "noise": ["noise.py"],
     "features": ["features.py"],
@@ -28,7 +29,6 @@ HEAD = """# Benchmarks
 
 Written by `make bench` (`tools/bench/run.py`). In each round every alternative runs once; a ratio is the median over
 rounds of its time divided by ours in the same round, with a 95 % interval: above 1 ours is faster.
-
 """
 
 
@@ -39,8 +39,6 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="a trained model for the search")
     parser.add_argument("--data", type=Path, help="data directory for the search")
     args = parser.parse_args()
-    parts = HERE / "results"
-    parts.mkdir(exist_ok=True)
     environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": "1"}
     for name in args.names:
         if name not in BENCHMARKS:
@@ -56,11 +54,18 @@ def main() -> None:
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             sys.exit(f"error: {name}: ended with status {done.returncode}")
-        # A part for each benchmark, so that an interrupted series loses nothing and one can be run again alone.
-        (parts / f"{name}.md").write_text(done.stdout)
-    found = [parts / f"{name}.md" for name in BENCHMARKS if (parts / f"{name}.md").exists()]
-    (HERE / "RESULTS.md").write_text(HEAD + "\n".join(path.read_text().strip() + "\n" for path in found))
-    print(f"results: {HERE / 'RESULTS.md'}", file=sys.stderr)
+        save(done.stdout)
+        print(f"{name}: in {RESULTS}", file=sys.stderr)
+
+
+def save(section: str) -> None:
+    """Renew the section of that title, so that an interrupted series loses nothing and one can be run again alone."""
+    text = RESULTS.read_text() if RESULTS.exists() else HEAD
+    head, *old = text.split("\n## ")
+    sections = {part.partition("\n")[0]: part.strip() for part in old}
+    new = section.strip().removeprefix("## ")
+    sections[new.partition("\n")[0]] = new
+    RESULTS.write_text(head + "".join(f"\n## {part}\n" for part in sections.values()))
 
 
 if __name__ == "__main__":
