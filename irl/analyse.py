@@ -23,7 +23,6 @@ from irl.data.features import pad_waves
 from irl.data.kaldi import read_data_dir, read_wave
 from irl.errors import UserError
 from irl.objective import L2, Cosine, IRLLoss
-from irl.report import label, save_figure
 from irl.tasks.base import Scatter, layer_norms, valid_frames
 from irl.tasks.recogniser import Recogniser
 from irl.types import Output, tree_map
@@ -82,37 +81,6 @@ def measure(recogniser: Recogniser, clean: Path, noisy: Path, batch_size: int = 
     return means
 
 
-def figure(found: dict[str, dict[str, dict[str, float]]], path: Path, title: str) -> None:
-    """One curve a run for each measure, told apart by markers and line styles as well as by shade."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    panels = {
-        "l2": "L2 distance / norm of clean",
-        "cosine": "cosine distance",
-        "norm": "norm of clean activations",
-        RANK: "effective rank of clean activations",
-    }
-    fig, axes = pyplot.subplots(1, len(panels), figsize=(15, 3.8), layout="constrained")
-    styles = [("o", "-"), ("s", "--"), ("^", "-."), ("D", ":")]
-    for ax, (column, axis) in zip(axes, panels.items()):
-        for i, (run, layers) in enumerate(found.items()):
-            marker, line = styles[i % len(styles)]
-            method, _, seed = run.rpartition(".")
-            name = label(method) + (f", seed {seed}" if seed != "1" else "")
-            values = [row[column] for row in layers.values()]
-            ax.plot(list(layers), values, marker=marker, linestyle=line, label=name, markersize=5)
-        ax.set_ylabel(axis)
-        ax.set_ylim(bottom=0)
-        ax.tick_params(axis="x", rotation=60)
-        ax.grid(alpha=0.3)
-    axes[0].legend(fontsize=8, frameon=False)
-    fig.suptitle(title, fontsize=10)
-    save_figure(fig, path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m irl.analyse", description="Distances between layers under noise.")
     parser.add_argument("runs", type=Path, nargs="+", help="directories METHOD.SEED with a checkpoint")
@@ -135,7 +103,9 @@ def main() -> None:
         for name, layers in found.items():
             for layer, row in layers.items():
                 writer.writerow([name, layer, *(f"{row[c]:.5g}" for c in (*COLUMNS, RANK))])
-    figure(found, args.out / "distances", f"clean against noisy activations, {args.noisy.name}")
+    from irl.figures import curves
+
+    curves(found, args.out / "distances", f"clean against noisy activations, {args.noisy.name}")
     summary = {
         name: round(sum(r["cosine"] for r in layers.values()) / len(layers), 4) for name, layers in found.items()
     }

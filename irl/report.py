@@ -7,243 +7,18 @@ tests), DIR/table.png and DIR/table.svg. With --exp and --data an utterance is s
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from pathlib import Path
-from typing import Any, Sequence
 
 import numpy as np
 
 from irl import command, files, results
 from irl.data.kaldi import read_table
 from irl.errors import UserError
+from irl.table import Table, label, markdown, rates, select, test_sets
 
-METHODS = {"baseline": "baseline", "data_aug": "data aug.", "irl_batching": "IRL batching", "irl_loss": "IRL loss"}
-TESTS = (("irl_loss", "irl_batching"), ("irl_batching", "baseline"), ("irl_loss", "baseline"), ("irl_loss", "data_aug"))
-OTHERS = "mean of the others"
-
-
-def label(method: str) -> str:
-    """What a method is called in tables: the paper's name, or the name of its file of configuration."""
-    return METHODS.get(method, method.rpartition("/")[2])
-
-
-def select(lines: Sequence[dict[str, Any]], wanted: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
-    """The newest line of each method and seed; with `wanted` only of runs that are asked for."""
-    if wanted is not None:
-        lines = [line for line in lines if any(results.matches(line, run) for run in wanted)]
-    newest = {(line["method"], line["seed"]): line for line in lines}
-    return list(newest.values())
-
-
-def test_sets(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The lines of each test set: with several of them conditions are called SET:CONDITION. One set has the name ""."""
-    names = dict.fromkeys(c.rpartition(":")[0] for line in lines for c in line["conditions"])
-    found = {}
-    for name in names:
-        own = lambda c: c.rpartition(":")[0] == name  # noqa: E731
-        found[name] = [
-            {**line, "conditions": {c.rpartition(":")[2]: v for c, v in line["conditions"].items() if own(c)}}
-            for line in lines
-        ]
-    return found
-
-
-class Table:
-    """Rates of methods under conditions. Errors of an utterance are averaged over the seeds of a method."""
-
-    def __init__(self, lines: Sequence[dict[str, Any]]) -> None:
-        self.lines = list(lines)
-        first = self.lines[0]
-        for line in self.lines[1:]:
-            for key in ("decode", "updates"):
-                if line[key] != first[key]:
-                    raise UserError(
-                        f"{line['method']}, seed {line['seed']}: {key} is {line[key]}, but {first[key]} for "
-                        f"{first['method']}, seed {first['seed']}: not to be compared"
-                    )
-        self.conditions = list(first["conditions"])
-        for line in self.lines:
-            for name in self.conditions:
-                there, here = line["conditions"].get(name), first["conditions"][name]
-                if there is None or there["data"] != here["data"] or there["reference"] != here["reference"]:
-                    raise UserError(
-                        f"{line['method']}, seed {line['seed']}: was not tested on the same utterances in condition "
-                        f"{name} as {first['method']}, seed {first['seed']}"
-                    )
-        # The paper's rows first, others in the order of their lines.
-        found = dict.fromkeys(line["method"] for line in self.lines)
-        self.methods = sorted(found, key=lambda m: list(METHODS).index(m) if m in METHODS else len(METHODS))
-        self.errors: dict[tuple[str, str], np.ndarray] = {}
-        self.seeds = {m: sorted(line["seed"] for line in self.lines if line["method"] == m) for m in self.methods}
-        self.by_seed: dict[tuple[str, str], list[float]] = {}
-        self.reference = {c: np.array(first["conditions"][c]["reference"], float) for c in self.conditions}
-        for method in self.methods:
-            rows = [line for line in self.lines if line["method"] == method]
-            for c in self.conditions:
-                errors = np.array([row["conditions"][c]["errors"] for row in rows], float)
-                self.errors[method, c] = errors.mean(0)
-                self.by_seed[method, c] = list(errors.sum(1) / self.reference[c].sum())
-        # The conditions are copies of the same utterances, so they are resampled together.
-        self.weights = results.bootstrap(len(self.reference[self.conditions[0]]))
-
-    @property
-    def noisy(self) -> list[str]:
-        return [c for c in self.conditions if c != "none"]
-
-    def columns(self) -> list[str]:
-        return self.conditions + ([OTHERS] if len(self.noisy) > 1 else [])
-
-    def _each(self, column: str) -> list[str]:
-        return self.noisy if column == OTHERS else [column]
-
-    def rate(self, method: str, column: str) -> float:
-        cs = self._each(column)
-        return float(np.mean([self.errors[method, c].sum() / self.reference[c].sum() for c in cs]))
-
-    def resampled(self, method: str, column: str) -> np.ndarray:
-        cs = self._each(column)
-        return np.mean(
-            [(self.weights @ self.errors[method, c]) / (self.weights @ self.reference[c]) for c in cs], axis=0
-        )
-
-    def interval(self, method: str, column: str) -> tuple[float, float]:
-        low, high = np.percentile(self.resampled(method, column), [2.5, 97.5])
-        return float(low), float(high)
-
-    def spread(self, method: str, column: str) -> float | None:
-        """Standard deviation over seeds, None for a single seed."""
-        values = np.mean([self.by_seed[method, c] for c in self._each(column)], axis=0)
-        return float(values.std(ddof=1)) if len(values) > 1 else None
-
-    def test(self, a: str, b: str, column: str) -> dict[str, float]:
-        observed = self.rate(a, column) - self.rate(b, column)
-        return results.paired_test(self.resampled(a, column), self.resampled(b, column), observed)
-
-
-def rates(table: Table) -> str:
-    """The rates as a Markdown table, the best of a column in bold."""
-    columns = table.columns()
-    out = [
-        "Character error rate in %, with 95 % bootstrap intervals over utterances"
-        + (" and ± the standard deviation over seeds." if any(len(s) > 1 for s in table.seeds.values()) else "."),
-        "",
-        "| method | " + " | ".join(columns) + " |",
-        "|---|" + "---|" * len(columns),
-    ]
-    best = {c: min(table.rate(m, c) for m in table.methods) for c in columns}
-    for method in table.methods:
-        cells = []
-        for column in columns:
-            rate, (low, high), sd = (
-                table.rate(method, column),
-                table.interval(method, column),
-                table.spread(method, column),
-            )
-            value = f"**{100 * rate:.1f}**" if rate == best[column] else f"{100 * rate:.1f}"
-            cells.append(
-                f"{value} ({100 * low:.1f}-{100 * high:.1f})" + (f" ±{100 * sd:.1f}" if sd is not None else "")
-            )
-        out.append(f"| {label(method)} | " + " | ".join(cells) + " |")
-    return "\n".join(out)
-
-
-def markdown(table: Table, note: str) -> str:
-    """The table, the paired tests, and what they were made from."""
-    columns = table.columns()
-    out = [note, "", rates(table)] if note else [rates(table)]
-    pairs = [*TESTS, *((m, "irl_batching") for m in table.methods if m not in METHODS)]
-    tests = [(a, b) for a, b in pairs if a in table.methods and b in table.methods]
-    if tests:
-        out += ["", "Paired bootstrap tests: difference in percentage points, its 95 % interval, two-sided p.", ""]
-        shown = [c for c in ("none", "additive", OTHERS) if c in columns]
-        out += ["| difference | " + " | ".join(shown) + " |", "|---|" + "---|" * len(shown)]
-        for a, b in tests:
-            cells = []
-            for column in shown:
-                t = table.test(a, b, column)
-                cells.append(
-                    f"{100 * t['difference']:+.1f} ({100 * t['low']:+.1f} to {100 * t['high']:+.1f}), p = {t['p']:.3f}"
-                )
-            out.append(f"| {label(a)} - {label(b)} | " + " | ".join(cells) + " |")
-    out += layers(table)
-    first = table.lines[0]
-    decode = {k: v for k, v in first["decode"].items() if k in ("search", "beam", "ctc_weight", "length_bonus")}
-    utterances = len(table.reference[table.conditions[0]])
-    seconds = {
-        m: np.mean([line["train_seconds"] for line in table.lines if line["method"] == m]) for m in table.methods
-    }
-    out += [
-        "",
-        f"{utterances} utterances a condition; {first['updates']} updates, of them "
-        f"{first['config']['train']['clean_updates']} clean, for every method; decoding {json.dumps(decode)}.",
-        "Seeds: " + ", ".join(f"{label(m)} {' '.join(map(str, s))}" for m, s in table.seeds.items()) + ".",
-        "Training time a run: " + ", ".join(f"{label(m)} {s:.0f} s" for m, s in seconds.items()) + ".",
-        "Versions: "
-        + ", ".join(f"{k} {v}" for k, v in first["versions"].items())
-        + f"; commit {', '.join(dict.fromkeys(line['commit'] for line in table.lines))}.",
-    ]
-    return "\n".join(out) + "\n"
-
-
-def layers(table: Table) -> list[str]:
-    """What the last evaluation on dev found of clean and noisy activations, averaged over layers and seeds."""
-    measures = {
-        "cosine": "cosine distance",
-        "l2_relative": "L2 / norm of clean",
-        "norm": "norm",
-        "rank": "effective rank",
-    }
-    rows = []
-    for method in table.methods:
-        lines = [line.get("dev", {}) for line in table.lines if line["method"] == method]
-        cells = []
-        for measure in measures:
-            values = [v for line in lines for key, v in line.items() if key.startswith(f"{measure}/")]
-            cells.append(f"{np.mean(values):.3g}" if values else "")
-        if any(cells):
-            rows.append(f"| {label(method)} | " + " | ".join(cells) + " |")
-    if not rows:
-        return []
-    head = "Activations of the dev set, clean and with the training's kind of noise, averaged over the layers:"
-    return ["", head, "", "| method | " + " | ".join(measures.values()) + " |", "|---" * 5 + "|", *rows]
-
-
-def save_figure(fig: Any, path: Path) -> None:
-    """Write path.png and path.svg, the latter without a date, so that it changes only with its content."""
-    from matplotlib import pyplot
-
-    for suffix in ("png", "svg"):
-        fig.savefig(path.with_suffix(f".{suffix}"), dpi=150, metadata={"Date": None} if suffix == "svg" else None)
-    pyplot.close(fig)
-
-
-def figure(table: Table, path: Path, title: str) -> None:
-    """Rates with intervals, grouped by condition; readable without colour. Writes path.png and path.svg."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    columns = table.columns()
-    shades, hatches = ("0.85", "0.65", "0.4", "0.1"), ("", "///", "...", "")
-    fig, axes = pyplot.subplots(figsize=(max(7.0, 1.35 * len(columns)), 4.2), layout="constrained")
-    width = 0.8 / len(table.methods)
-    for i, method in enumerate(table.methods):
-        rates = np.array([100 * table.rate(method, c) for c in columns])
-        bounds = np.array([table.interval(method, c) for c in columns]).T * 100
-        x = np.arange(len(columns)) + (i - (len(table.methods) - 1) / 2) * width
-        errors = np.abs(bounds - rates)
-        shade, hatch = shades[i % 4], hatches[i % 4]
-        axes.bar(x, rates, width, label=label(method), color=shade, hatch=hatch, edgecolor="black", linewidth=0.6)
-        axes.errorbar(x, rates, yerr=errors, fmt="none", ecolor="tab:red", elinewidth=1.2, capsize=2)
-    axes.set_xticks(np.arange(len(columns)), [c.replace(" of ", " of\n") for c in columns])
-    axes.set_ylabel("character error rate (%)")
-    axes.set_title(title, fontsize=10)
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
-    axes.legend(ncols=len(table.methods), fontsize=9, frameon=False)
-    save_figure(fig, path)
+# With more methods bars cannot be told apart.
+MOST_BARS = 6
 
 
 def example(table: Table, exp: Path, data: Path, condition: str) -> str:
@@ -265,11 +40,11 @@ def example(table: Table, exp: Path, data: Path, condition: str) -> str:
     return "\n".join(out) + "\n"
 
 
-def insert(path: Path, corpus: str, table: Table, note: str) -> None:
-    """Renew what stands in a Markdown file between <!-- table CORPUS --> (or report) and <!-- end -->."""
+def insert(path: Path, name: str, table: Table, note: str) -> None:
+    """Renew what stands in a Markdown file between <!-- table NAME --> (or report) and <!-- end -->."""
     text = path.read_text(encoding="utf-8")
     for kind, content in (("table", rates(table)), ("report", markdown(table, note).strip())):
-        mark = f"<!-- {kind} {corpus} -->"
+        mark = f"<!-- {kind} {name} -->"
         pattern = re.compile(re.escape(mark) + ".*?<!-- end -->", re.DOTALL)
         text = pattern.sub(lambda _: f"{mark}\n\n{content}\n\n<!-- end -->", text)
     path.write_text(text, encoding="utf-8")
@@ -283,7 +58,7 @@ def main() -> None:
     parser.add_argument("--wanted", type=Path, help="only runs listed in this file of irl.missing")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--name", default="table", help="of the files in --out, without suffix")
-    parser.add_argument("--insert", type=Path, nargs="*", default=[], help="Markdown files with marks for this corpus")
+    parser.add_argument("--insert", type=Path, nargs="*", default=[], help="Markdown files with marks for this --name")
     parser.add_argument("--note", default="", help="a sentence above the table")
     parser.add_argument("--exp", type=Path, help="directory of the runs, for an example")
     parser.add_argument("--data", type=Path, help="data directory of the example's condition")
@@ -294,6 +69,8 @@ def main() -> None:
     lines = select(lines, results.read(args.wanted) if args.wanted else None)
     if not lines:
         raise UserError(f"{args.results}: no result of corpus {args.corpus}")
+    from irl.figures import bars, forest
+
     args.out.mkdir(parents=True, exist_ok=True)
     texts: list[str] = []
     for name, rows in test_sets(lines).items():
@@ -302,8 +79,9 @@ def main() -> None:
         note = f"Test set {name}. {args.note}".strip() if name else args.note
         text = markdown(table, note)
         for path in args.insert:
-            insert(path, args.corpus, table, note)
-        figure(table, args.out / stem, f"{args.corpus}: {note}" if note else args.corpus)
+            insert(path, stem, table, note)
+        draw = forest if len(table.methods) > MOST_BARS and "irl_batching" in table.methods else bars
+        draw(table, args.out / stem, f"{args.corpus}: {note}" if note else args.corpus)
         if args.exp and args.data and not texts:
             text += "\n" + example(table, args.exp, args.data, args.condition)
         texts.append(text)

@@ -121,17 +121,17 @@ class Distance:
         from_sums = [part for _, part in self.weighted if isinstance(part, FromSums)]
         if from_sums:
             each = [pair_sums(a, b) for a, b in pairs]
-            sums = tuple(torch.cat([s[i].flatten() for s in each]) for i in range(4))
-            sizes = [s[0].numel() for s in each]
-            units = torch.cat([sums[0].new_full((n,), a.shape[-1]) for n, (a, _) in zip(sizes, pairs)])
+            d2, aa, bb, s = (torch.cat([sums[i].flatten() for sums in each]) for i in range(4))
+            sizes = [sums[0].numel() for sums in each]
+            units = torch.cat([d2.new_full((n,), a.shape[-1]) for n, (a, _) in zip(sizes, pairs)])
             for part in from_sums:
-                values = part.from_sums(sums, units).split(sizes)
-                for out, s, value in zip(found, each, values):
-                    out[part.name] = value.view_as(s[0])
-        for _, part in self.weighted:
-            if not isinstance(part, FromSums):
+                values = part.from_sums((d2, aa, bb, s), units).split(sizes)
+                for out, sums, value in zip(found, each, values):
+                    out[part.name] = value.view_as(sums[0])
+        for _, other in self.weighted:
+            if not isinstance(other, FromSums):
                 for out, (a, b) in zip(found, pairs):
-                    out[part.name] = part.of(a, b)
+                    out[other.name] = other.of(a, b)
         return found
 
     def combine(self, parts: Mapping[str, Tensor]) -> Tensor:

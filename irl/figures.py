@@ -1,0 +1,92 @@
+"""Pictures of results: drawn for people, readable without colour, each written as PNG and SVG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from irl.table import OTHERS, Table, label
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot  # noqa: E402 (after the choice of the backend)
+
+
+def save_figure(fig: Any, path: Path) -> None:
+    """Write path.png and path.svg, the latter without a date, so that it changes only with its content."""
+    for suffix in ("png", "svg"):
+        fig.savefig(path.with_suffix(f".{suffix}"), dpi=150, metadata={"Date": None} if suffix == "svg" else None)
+    pyplot.close(fig)
+
+
+def bars(table: Table, path: Path, title: str) -> None:
+    """Rates with intervals, grouped by condition; readable without colour. Writes path.png and path.svg."""
+    columns = table.columns()
+    shades, hatches = ("0.85", "0.65", "0.4", "0.1"), ("", "///", "...", "")
+    fig, axes = pyplot.subplots(figsize=(max(7.0, 1.35 * len(columns)), 4.2), layout="constrained")
+    width = 0.8 / len(table.methods)
+    for i, method in enumerate(table.methods):
+        rates = np.array([100 * table.rate(method, c) for c in columns])
+        bounds = np.array([table.interval(method, c) for c in columns]).T * 100
+        x = np.arange(len(columns)) + (i - (len(table.methods) - 1) / 2) * width
+        errors = np.abs(bounds - rates)
+        shade, hatch = shades[i % 4], hatches[i % 4]
+        axes.bar(x, rates, width, label=label(method), color=shade, hatch=hatch, edgecolor="black", linewidth=0.6)
+        axes.errorbar(x, rates, yerr=errors, fmt="none", ecolor="tab:red", elinewidth=1.2, capsize=2)
+    axes.set_xticks(np.arange(len(columns)), [c.replace(" of ", " of\n") for c in columns])
+    axes.set_ylabel("character error rate (%)")
+    axes.set_title(title, fontsize=10)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.legend(ncols=len(table.methods), fontsize=9, frameon=False)
+    save_figure(fig, path)
+
+
+def forest(table: Table, path: Path, title: str) -> None:
+    """For many methods: the difference of each to IRL batching, with its paired interval, from best to worst."""
+    column = table.columns()[-1]
+    base = "irl_batching"
+    others = [m for m in table.methods if m != base]
+    tests = {m: table.test(m, base, column) for m in others}
+    order = sorted(others, key=lambda m: -tests[m]["difference"])
+    fig, axes = pyplot.subplots(figsize=(7, 1.2 + 0.3 * len(order)), layout="constrained")
+    for y, method in enumerate(order):
+        t = tests[method]
+        axes.plot([100 * t["low"], 100 * t["high"]], [y, y], color="black", linewidth=1.2)
+        axes.plot(100 * t["difference"], y, "o", color="black", markersize=5)
+    axes.axvline(0, color="0.5", linestyle="--", linewidth=1)
+    axes.set_yticks(range(len(order)), [label(m) for m in order])
+    name = "character error rate" + (f", {column}" if column == OTHERS else "")
+    axes.set_xlabel(f"{name}: difference to {label(base)} (percentage points)")
+    axes.set_title(title, fontsize=10)
+    axes.grid(axis="x", alpha=0.3)
+    save_figure(fig, path)
+
+
+def curves(found: dict[str, dict[str, dict[str, float]]], path: Path, title: str) -> None:
+    """One curve a run for each measure, told apart by markers and line styles as well as by shade."""
+    panels = {
+        "l2": "L2 distance / norm of clean",
+        "cosine": "cosine distance",
+        "norm": "norm of clean activations",
+        "effective_rank": "effective rank of clean activations",
+    }
+    fig, axes = pyplot.subplots(1, len(panels), figsize=(15, 3.8), layout="constrained")
+    styles = [("o", "-"), ("s", "--"), ("^", "-."), ("D", ":")]
+    for ax, (column, axis) in zip(axes, panels.items()):
+        for i, (run, layers) in enumerate(found.items()):
+            marker, line = styles[i % len(styles)]
+            method, _, seed = run.rpartition(".")
+            name = label(method) + (f", seed {seed}" if seed != "1" else "")
+            values = [row[column] for row in layers.values()]
+            ax.plot(list(layers), values, marker=marker, linestyle=line, label=name, markersize=5)
+        ax.set_ylabel(axis)
+        ax.set_ylim(bottom=0)
+        ax.tick_params(axis="x", rotation=60)
+        ax.grid(alpha=0.3)
+    axes[0].legend(fontsize=8, frameon=False)
+    fig.suptitle(title, fontsize=10)
+    save_figure(fig, path)
