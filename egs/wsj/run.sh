@@ -53,8 +53,7 @@ read -ra seed_list <<<"$seeds"
 read -ra condition_list <<<"$conditions"
 read -ra test_list <<<"$test_dirs"
 [ -z "$(basename -a "${test_list[@]}" | sort | uniq -d)" ] || fail "two test directories have the same name: $test_dirs"
-made_test=$data/bank_$(basename "${test_list[0]}")
-bank_test=${musan:-$made_test}
+made_test=$data/bank_$(basename "${test_list[0]}") bank_test=${musan:-$data/bank_$(basename "${test_list[0]}")}
 mkdir -p "$exp/log"
 rate=$(python -m irl.show_config "$conf/irl_batching.yaml" --key features.rate "${settings[@]}")
 pipes=()
@@ -105,7 +104,8 @@ fi
 
 if run_stage 2 "noise banks and noisy test sets"; then
     talkers=("${test_list[@]}")
-    [ "$corpus" = mini ] && talkers=("$data/talkers")
+    # Overlapped speech is by somebody else, whom training did not hear either.
+    case $corpus$split in mini*) talkers=("$data/talkers") ;; fsddspeaker) talkers+=("$dev_dir") ;; esac
     if [ -z "$musan" ]; then
         python -m irl.make_bank "$bank_train" --name train --rate "$rate" --speech "$train_dir" --nj "$nj" "${pipes[@]}"
     fi

@@ -4,7 +4,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . ./path.sh
 synthetic="Synthetic speech (eSpeak NG, 20 voices): rates on it say nothing about real speech."
-python -m irl.report results/mini.jsonl --corpus mini --out results --name mini --insert ../../README.md RESULTS.md \
-    --note "$synthetic"
-python -m irl.report results/fsdd.jsonl --corpus fsdd --out results --name fsdd --insert RESULTS.md \
-    --note "Real voices: digit strings from the Free Spoken Digit Dataset."
+voices="Digit strings of real voices, 8 kHz"
+
+# renew NAME CORPUS NOTE
+renew() {
+    python -m irl.report "results/$1.jsonl" --corpus "$2" --out results --name "$1" --insert ../../README.md RESULTS.md --note "$3"
+    rm "results/$1.md"
+}
+
+renew mini mini "$synthetic"
+renew fsdd fsdd "$voices."
+renew fsdd-speaker fsdd-speaker "$voices; nobody is both in training and in the test."
+renew fsdd-ablations fsdd "$voices; dev set, seed 1."
