@@ -107,7 +107,9 @@ def test_mini_corpus_is_a_function_of_its_code(egs):
     assert not texts["train"] & texts["test"] and not texts["train"] & texts["dev"] and not texts["dev"] & texts["test"]
 
 
-def test_fsdd_strings(egs, tmp_path):
+@pytest.fixture
+def fsdd(tmp_path):
+    """A tree like FSDD's, of noise: three speakers, twelve recordings of each digit."""
     rng = np.random.default_rng(0)
     for speaker in ("ann", "bob", "cem"):
         for digit in range(10):
@@ -115,14 +117,28 @@ def test_fsdd_strings(egs, tmp_path):
                 path = tmp_path / "fsdd" / "recordings" / f"{digit}_{speaker}_{index}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 soundfile.write(path, 0.1 * rng.normal(size=2500), 8000)
-    run(sys.executable, "local/make_fsdd.py", tmp_path / "fsdd", "data/fsdd", cwd=egs)
+    return tmp_path / "fsdd"
+
+
+@pytest.mark.slow
+def test_a_test_set_of_one_speaker_is_overlapped_by_another(egs, fsdd):
+    """With --split speaker nobody but the test's only speaker was in the bank for overlapped speech."""
+    options = ["--corpus", "fsdd", "--fsdd", fsdd, "--split", "speaker", "--conditions", "speech", "--stop-stage", "2"]
+    run("./run.sh", *options, cwd=egs)
+    talkers = {path.parent.name for path in (egs / "data/fsdd-speaker/bank_test/speech").rglob("*.wav")}
+    assert talkers == {"bob", "cem"}
+    assert len(read_data_dir(egs / "data/fsdd-speaker/noisy/test_speech")) > 10
+
+
+def test_fsdd_strings(egs, fsdd, tmp_path):
+    run(sys.executable, "local/make_fsdd.py", fsdd, "data/fsdd", cwd=egs)
     digits = "zero one two three four five six seven eight nine".split()
     sets = {name: read_data_dir(egs / "data/fsdd" / name) for name in ("train", "dev", "test")}
     for name, each in (("dev", 5), ("test", 5), ("train", 2 * 3)):
         words = [word for u in sets[name] for word in u.text.split()]
         assert all(words.count(digit) == 3 * each for digit in digits), "each recording as often as it should be used"
         assert {len(u.text.split()) for u in sets[name]} <= {3, 4, 5}
-    run(sys.executable, "local/make_fsdd.py", tmp_path / "fsdd", "data/held", "--split", "speaker", cwd=egs)
+    run(sys.executable, "local/make_fsdd.py", fsdd, "data/held", "--split", "speaker", cwd=egs)
     speakers = {name: {u.speaker for u in read_data_dir(egs / "data/held" / name)} for name in sets}
     assert speakers == {"train": {"ann"}, "dev": {"bob"}, "test": {"cem"}}
     done = run(sys.executable, "local/make_fsdd.py", tmp_path, "data/x", cwd=egs, check=False)

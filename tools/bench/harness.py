@@ -84,8 +84,11 @@ class Report:
         for name, values in seconds.items():
             ratio = median_interval(values / seconds[ours])
             self.line["ratios"][f"{name} / {ours}"] = [ratio.median, ratio.low, ratio.high]
-            done = f" {work / float(np.median(values)):,.0f} |" if unit else ""
-            print(f"| {name} | {1000 * float(np.median(values)):.3g} |{done} {'1' if name == ours else ratio} |")
+            speed = work / float(np.median(values))
+            done = f" {speed:,.0f} |" if speed >= 100 else f" {speed:.3g} |"
+            print(
+                f"| {name} | {1000 * float(np.median(values)):.3g} |{done if unit else ''} {'1' if name == ours else ratio} |"
+            )
         print()
 
     def close(self) -> None:
