@@ -99,7 +99,7 @@ def main() -> None:
     report.table(seconds, "IRL batching", 2 * rows, "rows/s")
     for key in KEEP_MEMORY:
         os.environ.pop(key, None)
-    # Every large block is a mapping of its own, given back when freed: the peak is of what lives, not of a heap's holes.
+    # Every large block is a mapping of its own, given back when freed: the peak is what lives, not a heap's holes.
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         peaks = {name: pool.apply(peak, (size, name, args.threads)) for name in names}
