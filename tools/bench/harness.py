@@ -84,11 +84,11 @@ class Report:
         for name, values in seconds.items():
             ratio = median_interval(values / seconds[ours])
             self.line["ratios"][f"{name} / {ours}"] = [ratio.median, ratio.low, ratio.high]
-            speed = work / float(np.median(values))
-            done = f" {speed:,.0f} |" if speed >= 100 else f" {speed:.3g} |"
-            print(
-                f"| {name} | {1000 * float(np.median(values)):.3g} |{done if unit else ''} {'1' if name == ours else ratio} |"
-            )
+            median = float(np.median(values))
+            cells = [name, f"{1000 * median:.3g}"]
+            if unit:
+                cells.append(f"{work / median:,.0f}" if work / median >= 100 else f"{work / median:.3g}")
+            print(f"| {' | '.join(cells)} | {'1' if name == ours else ratio} |")
         print()
 
     def close(self) -> None:
