@@ -1,0 +1,73 @@
+"""Data directories of LibriSpeech (OpenSLR 12): python local/make_librispeech.py LIBRISPEECH DIR [PART ...]
+
+LIBRISPEECH is the folder that holds the unpacked parts, {part}/{speaker}/{chapter}/{speaker}-{chapter}.trans.txt and
+the .flac files beside it. Writes DIR/{part} for each part, by default those that are there; audio stays where it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from irl.command import progress, run_command
+from irl.data.kaldi import Utterance, write_data_dir
+from irl.errors import UserError
+
+# Utterances of each part, as published.
+PARTS = {
+    "train-clean-100": 28539,
+    "train-clean-360": 104014,
+    "train-other-500": 148688,
+    "dev-clean": 2703,
+    "dev-other": 2864,
+    "test-clean": 2620,
+    "test-other": 2939,
+}
+
+
+def utterances_of(part: Path) -> list[Utterance]:
+    found: list[Utterance] = []
+    transcripts = sorted(part.glob("*/*/*.trans.txt"))
+    if not transcripts:
+        raise UserError(f"{part}: no {{speaker}}/{{chapter}}/*.trans.txt in it")
+    for path in progress(transcripts, part.name, unit="chapter"):
+        audio = {p.stem for p in path.parent.glob("*.flac")}
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            key, _, text = line.partition(" ")
+            if not text.strip():
+                raise UserError(f"{path}:{number}: expected `utterance text`, found {line!r}")
+            if key not in audio:
+                raise UserError(f"{path}:{number}: names {key}, but {path.parent / key}.flac is not there")
+            found.append(Utterance(key, str(path.parent / f"{key}.flac"), key.partition("-")[0], text.strip()))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("librispeech", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--incomplete", action="store_true", help="take other numbers of utterances than published")
+    args = parser.parse_args()
+    root = args.librispeech / "LibriSpeech" if (args.librispeech / "LibriSpeech").is_dir() else args.librispeech
+    parts = args.parts or [name for name in PARTS if (root / name).is_dir()]
+    if not parts:
+        raise UserError(f"{root}: holds no part of LibriSpeech ({', '.join(PARTS)})")
+    for name in parts:
+        if name not in PARTS:
+            raise UserError(f"{name}: no part of LibriSpeech, known are {', '.join(PARTS)}")
+        if not (root / name).is_dir():
+            raise UserError(f"{root / name}: no such folder; unpack {name}.tar.gz of OpenSLR 12 there")
+    for name in parts:
+        utterances = utterances_of(root / name)
+        if len(utterances) != PARTS[name] and not args.incomplete:
+            raise UserError(
+                f"{root / name}: {len(utterances)} utterances, {PARTS[name]} are published "
+                f"({len(utterances) - PARTS[name]:+d}); unpack it again, or take it as it is with --incomplete"
+            )
+        write_data_dir(args.folder / name, utterances)
+        print(f"{args.folder / name}: {len(utterances)} utterances of {len({u.speaker for u in utterances})} speakers")
+
+
+if __name__ == "__main__":
+    run_command(main)
