@@ -191,9 +191,7 @@ def usable(path: Path, key: str, folder: Path, decode: Callable[[Path], np.ndarr
     flac = folder / f"{key}.flac"
     if not flac.exists():
         if decode is None:
-            raise UserError(
-                f"{path}: is compressed by shorten; install PyAV (pip install av) or put sph2pipe on PATH"
-            )
+            raise UserError(f"{path}: is compressed by shorten; install PyAV (pip install av) or put sph2pipe on PATH")
         partial = flac.with_suffix(".part")
         soundfile.write(partial, decode(path), RATE, format="FLAC", subtype="PCM_16")
         partial.rename(flac)
