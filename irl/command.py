@@ -74,14 +74,15 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the working tree, with -dirty if this package differs from it (a result holds its configuration
-    itself), or "unknown" outside a checkout."""
+    """The commit of the working tree, or "unknown" outside a checkout; with -dirty if tracked files differ from it,
+    other than what runs and people write about them: results and Markdown."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        command = ["git", "-C", str(Path(__file__).parent.parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
+    changed = ("status", "--porcelain", "--untracked-files=no", "--", ".", ":!egs/*/results/*", ":!*.md")
     try:
-        return git("rev-parse", "--short", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
+        return git("rev-parse", "--short", "HEAD") + ("-dirty" if git(*changed) else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

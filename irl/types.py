@@ -27,7 +27,10 @@ class Output(NamedTuple):
         return {**self.hidden, **self.extra, "logits": self.logits}
 
     def views(self, count: int) -> list[Output]:
-        """The outputs of each of `count` views out of one over stacked views, (count * N, ...) -> (N, ...) each."""
+        """The outputs of each of `count` views out of one over stacked views, (count * N, ...) -> (N, ...) each.
+
+        They share memory with the stacked output; autograd refuses to change one of several in place.
+        """
 
         def split(x: Tensor) -> tuple[Tensor, ...]:
             if x.dim() == 0 or len(x) % count:
@@ -39,6 +42,8 @@ class Output(NamedTuple):
             # with zeros and then added.
             return x.unflatten(0, (count, -1)).unbind(0)
 
+        if count == 1:
+            return [self]
         parts = tree_map(split, self)
         return [tree_map(lambda _, part, i=i: part[i], self, parts) for i in range(count)]
 
@@ -59,7 +64,7 @@ def tree_map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
         values = [tree_map(function, *leaves) for leaves in zip(tree, *rest)]
         return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
     for other in rest:
-        if tree != other:
+        if other is not tree and tree != other:
             raise ValueError(f"views differ in a value that is not a tensor: {tree!r} against {other!r}")
     return tree
 

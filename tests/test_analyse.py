@@ -35,7 +35,8 @@ def test_effective_rank_follows_its_definition_in_batches():
 
 
 def test_effective_rank_of_a_line_is_one_and_of_collapse_too():
-    for x in (torch.arange(9.0)[:, None] * torch.ones(3), torch.ones(5, 3)):
+    constant = torch.randn(96).expand(50, 96)
+    for x in (torch.arange(9.0)[:, None] * torch.ones(3), torch.ones(5, 3), constant, torch.full((50, 96), 0.1)):
         scatter = Scatter()
         scatter.add(x)
         assert scatter.effective_rank() == pytest.approx(1, abs=1e-3)

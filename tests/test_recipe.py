@@ -125,7 +125,7 @@ def test_a_test_set_of_one_speaker_is_overlapped_by_another(egs, fsdd):
     """With --split speaker nobody but the test's only speaker was in the bank for overlapped speech."""
     options = ["--corpus", "fsdd", "--fsdd", fsdd, "--split", "speaker", "--conditions", "speech", "--stop-stage", "2"]
     run("./run.sh", *options, cwd=egs)
-    talkers = {path.parent.name for path in (egs / "data/fsdd-speaker/bank_test/speech").rglob("*.wav")}
+    talkers = {path.parent.name for path in (egs / "data/fsdd-speaker/bank_for_test/speech").rglob("*.wav")}
     assert talkers == {"bob", "cem"}
     assert len(read_data_dir(egs / "data/fsdd-speaker/noisy/test_speech")) > 10
 

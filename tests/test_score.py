@@ -148,7 +148,9 @@ def test_results_lines_are_kept_and_replaced(tmp_path):
 def test_report_of_ablations(tmp_path, monkeypatch):
     """Rows in the order of their lines, each tested against IRL batching, with what became of activations on dev."""
     path = tmp_path / "r.jsonl"
-    for method, errors, rank in (("ablations/l2", 3, 5.0), ("irl_batching", 6, 4.0), ("ablations/cosine", 9, 3.0)):
+    others = [(f"ablations/{i}", 6, 4.0) for i in range(3)]
+    rows = [("ablations/l2", 3, 5.0), ("irl_batching", 6, 4.0), ("ablations/cosine", 9, 3.0), ("baseline", 30, 1.0)]
+    for method, errors, rank in rows + others:
         dev = {"rank/encoder.0": rank, "rank/decoder.0": rank + 1, "loss/clean": 0.5}
         row = line(method, 1, {"none": [0, 0, errors], "rir": [1, 1, 1], "tel": [1, 1, 1]})
         results.append(path, {**row, "dev": dev})
@@ -156,7 +158,10 @@ def test_report_of_ablations(tmp_path, monkeypatch):
     report.main()
     text = (tmp_path / "out" / "table.md").read_text()
     first = [row.split(" | ")[0] for row in text.splitlines() if row.startswith("| ")]
-    assert first[:4] == ["| method", "| IRL batching", "| l2", "| cosine"]
+    assert first[:5] == ["| method", "| baseline", "| IRL batching", "| l2", "| cosine"]
+    # So many methods are drawn as differences, without the far baseline.
+    drawn = (tmp_path / "out" / "table.svg").read_text()
+    assert "difference to IRL batching" in drawn and "<!-- l2 -->" in drawn and "<!-- baseline -->" not in drawn
     assert "| l2 - IRL batching | -5.0 (" in text and "| cosine - IRL batching | +5.0 (" in text
     assert "| l2 |  |  |  | 5.5 |" in text
 

@@ -122,6 +122,26 @@ def metrics(path):
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
 
 
+def test_specaugment_masks_features_of_the_copy_alone(recipe, monkeypatch):
+    from irl.tasks.base import Plan
+    from irl.tasks.speech import SpeechTask
+    from irl.train import read_config
+
+    monkeypatch.chdir(recipe)
+    config = read_config(Path("irl_loss.yaml"), ["noise.kinds=[specaugment]", "noise.musan="])
+    data = SpeechTask(config).train
+    batch = data.make(1, Plan(0, True, 1))
+    clean, noisy = batch.clean["x"], batch.noisy[0]["x"]
+    assert torch.equal(batch.clean["x_lens"], batch.noisy[0]["x_lens"])
+    changed = clean != noisy
+    assert 0.02 < changed.float().mean() < 0.9
+    # A mel channel is masked in both frames of a stack or in neither.
+    whole = changed.view(*changed.shape[:2], 2, 10).all(1)
+    assert torch.equal(whole[:, 0], whole[:, 1])
+    again = data.make(1, Plan(0, True, 1)).noisy[0]["x"]
+    assert torch.equal(again, noisy) and not torch.equal(data.make(2, Plan(0, True, 1)).noisy[0]["x"], noisy)
+
+
 def test_terms_are_logged_by_name_and_training_learns(recipe, reference):
     lines = metrics(recipe / "exp/reference/metrics.jsonl")
     assert reference["step"] == 24 and reference["skipped"] == 0
@@ -130,7 +150,13 @@ def test_terms_are_logged_by_name_and_training_learns(recipe, reference):
     layers = [f"dist/{part}.{i}" for part in ("encoder", "decoder") for i in range(2)]
     assert all(paired[layer] > 0 for layer in layers) and paired["noisy"] > 0
     assert lines[-2]["clean"] < lines[0]["clean"] < 4
-    assert {"dev/loss/clean", "dev/cer_ctc/noisy", "dev/cosine/encoder.0", "dev/norm/decoder.1"} <= lines[-1].keys()
+    assert {
+        "dev/loss/clean",
+        "dev/cer_ctc/noisy",
+        "dev/cosine/encoder.0",
+        "dev/norm/decoder.1",
+        "dev/rank/encoder.1",
+    } <= lines[-1].keys()
     assert list((recipe / "exp/reference/tensorboard").iterdir())
 
 

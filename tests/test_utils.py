@@ -97,7 +97,7 @@ def test_recipe_options():
     assert "--methods" in subprocess.run([script, "--help"], capture_output=True, text=True).stdout
 
 
-def test_commit_is_dirty_only_by_the_package(tmp_path, monkeypatch):
+def test_commit_is_not_dirty_by_results(tmp_path, monkeypatch):
     """Results that a run appends to must not mark the next run's code as changed."""
 
     def git(*arguments):
@@ -106,13 +106,15 @@ def test_commit_is_dirty_only_by_the_package(tmp_path, monkeypatch):
 
     (tmp_path / "irl").mkdir()
     (tmp_path / "irl" / "command.py").write_text("")
-    (tmp_path / "results.jsonl").write_text("")
+    results = tmp_path / "egs" / "wsj" / "results" / "mini.jsonl"
+    results.parent.mkdir(parents=True)
+    results.write_text("")
     git("init", "-q")
     git("add", "-A")
     git("commit", "-qm", "all")
     monkeypatch.setattr(command, "__file__", str(tmp_path / "irl" / "command.py"))
     known = git("rev-parse", "--short", "HEAD").stdout.strip()
-    (tmp_path / "results.jsonl").write_text("{}\n")
+    results.write_text("{}\n")
     assert command.commit() == known
     (tmp_path / "irl" / "command.py").write_text("1\n")
     assert command.commit() == f"{known}-dirty"

@@ -31,8 +31,7 @@ beam=5 ctc_weight=0.5 search=joint
 
 [ "$corpus" = mini ] && note=${note:-Synthetic speech (eSpeak NG, 20 voices): rates on it say nothing about real speech.}
 [ "$corpus$split" = fsddspeaker ] && name=${name:-fsdd-speaker}
-name=${name:-$corpus}
-conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl} data=data/$name exp=exp/$name
+name=${name:-$corpus} conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl} data=data/$name exp=exp/$name
 [ "$corpus" = kaldi ] || { train_dir=$data/train; dev_dir=$data/dev; test_dirs=${test_dirs:-$data/test}; }
 
 fail() { echo "$0: $1" >&2; exit 1; }
@@ -53,7 +52,9 @@ read -ra seed_list <<<"$seeds"
 read -ra condition_list <<<"$conditions"
 read -ra test_list <<<"$test_dirs"
 [ -z "$(basename -a "${test_list[@]}" | sort | uniq -d)" ] || fail "two test directories have the same name: $test_dirs"
-made_test=$data/bank_$(basename "${test_list[0]}") bank_test=${musan:-$data/bank_$(basename "${test_list[0]}")}
+# What is made for one test set is not heard in another, nor in training.
+base=$(basename "${test_list[0]}")
+made_test=$data/bank_for_$base bank_test=${musan:-$data/bank_for_$base}
 mkdir -p "$exp/log"
 rate=$(python -m irl.show_config "$conf/irl_batching.yaml" --key features.rate "${settings[@]}")
 pipes=()
@@ -104,13 +105,12 @@ fi
 
 if run_stage 2 "noise banks and noisy test sets"; then
     talkers=("${test_list[@]}")
-    # Overlapped speech is by somebody else, whom training did not hear either.
-    case $corpus$split in mini*) talkers=("$data/talkers") ;; fsddspeaker) talkers+=("$dev_dir") ;; esac
+    case $corpus$split in mini*) talkers=("$data/talkers") ;; fsddspeaker) talkers=("$data/test" "$dev_dir") ;; esac
     if [ -z "$musan" ]; then
         python -m irl.make_bank "$bank_train" --name train --rate "$rate" --speech "$train_dir" --nj "$nj" "${pipes[@]}"
     fi
     if [ -z "$musan" ] || [ -z "$rirs" ]; then
-        python -m irl.make_bank "$made_test" --name test --rate "$rate" --speech "${talkers[@]}" --nj "$nj" "${pipes[@]}"
+        python -m irl.make_bank "$made_test" --name "${base/#train/test-train}" --rate "$rate" --speech "${talkers[@]}" --nj "$nj" "${pipes[@]}"
     fi
     each "$decode_cmd" noisy "$exp/noisy.list" python -m irl.corrupt '{1}' '{2}' --condition '{3}' \
         --musan "$bank_test" --part "${part:+test}" --rirs "${rirs:-$made_test}" --rate "$rate" "${pipes[@]}"

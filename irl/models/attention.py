@@ -54,7 +54,8 @@ class Attention(nn.Module):
         if self.kind == "dot":
             energy = (q @ memory.keys.transpose(1, 2)).squeeze(1) * self.scale
         else:
-            # In place, because tensors (B, T, A) are the largest of a step: one is made of them, not four.
+            # In place, because tensors (B, T, A) are the largest of a step: one is made of them, not four. (Under
+            # torch.func.vmap all arguments must be batched for that.)
             if self.kind == "location":
                 features = self.location(self.convolution(previous[:, None]).transpose(1, 2)).add_(memory.keys).add_(q)
             else:

@@ -171,7 +171,7 @@ class Reverberation:
         return [groups[g][int(u * len(groups[g]))] for g, u in zip(group, index)]
 
     def apply(self, waves: Tensor, lens: Tensor, params: list[Any]) -> Tensor:
-        return _per_row(waves, lens, lambda i, x: reverberate(x, _spectrum(self.bank, params[i])))
+        return _fill_rows(waves, lens, lambda i, x, out: reverberate(x, _spectrum(self.bank, params[i]), out))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -14,8 +14,8 @@ from torch import Tensor
 from irl.random import Keys
 
 MASKS = 2
-# Widest mask: Park et al. mask up to 27 of 80 mel channels, and up to a fifth of an utterance's frames (their p = 0.2).
-MEL_SHARE, TIME_SHARE = 27 / 80, 0.2
+# The widest masks of Park et al.'s policy SS: 27 of 80 mel channels; a fifth of an utterance (p = 0.2), at most 0.7 s.
+MEL_SHARE, TIME_SHARE, TIME_SECONDS = 27 / 80, 0.2, 0.7
 
 
 class Masks(NamedTuple):
@@ -29,18 +29,25 @@ class Masks(NamedTuple):
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """Features are (N, T, stack * mels); a mel channel is masked in every frame of a stack. No time warping."""
+    """Features are (N, T, stack * mels), a mel channel being masked in every frame of a stack. No time warping.
+
+    frame: seconds from one feature vector to the next.
+    """
 
     mels: int
+    frame: float = 0.01
 
     def draw(self, keys: Keys, lens: Tensor) -> Masks:
-        time = self._spans(keys.sub("time"), lens[:, None], TIME_SHARE)
-        return Masks(*time, *self._spans(keys.sub("mel"), torch.full_like(lens, self.mels)[:, None], MEL_SHARE))
+        longest = (lens * TIME_SHARE).long().clamp(max=round(TIME_SECONDS / self.frame))
+        time = self._spans(keys.sub("time"), lens, longest)
+        mels = torch.full_like(lens, self.mels)
+        return Masks(*time, *self._spans(keys.sub("mel"), mels, (mels * MEL_SHARE).long()))
 
     @staticmethod
-    def _spans(keys: Keys, size: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """A width uniform on [0, share * size], then a begin uniform where the mask fits. size (N, 1)."""
-        width = keys.sub("width").integers(MASKS, (size * share).long() + 1)
+    def _spans(keys: Keys, size: Tensor, widest: Tensor) -> tuple[Tensor, Tensor]:
+        """A width uniform on [0, widest], then a begin uniform where the mask fits. size, widest: (N,)."""
+        size, widest = size[:, None], widest[:, None]
+        width = keys.sub("width").integers(MASKS, widest + 1)
         begin = (keys.sub("begin").uniform(MASKS) * (size - width + 1)).long()
         return begin, begin + width
 

@@ -24,6 +24,8 @@ from torch.nn import functional as F
 
 # A vector whose norm is at or below this counts as zero: it has no direction.
 ZERO_NORM = 1e-8
+# Units from which on a sum of squares needs torch's careful summation.
+LONG = 4096
 
 
 # (d2, aa, bb, s) as above.
@@ -34,11 +36,16 @@ def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def _squares(x: Tensor) -> Tensor:
+    """sum of x^2 over the last dimension. A norm reads its tensor once and keeps no product, and costs half of the sum
+    of squares on a CPU, but it adds up one by one and loses digits over long vectors."""
+    return torch.linalg.vector_norm(x, dim=-1).square() if x.shape[-1] <= LONG else (x * x).sum(-1)
+
+
 def _pair_sums(a: Tensor, b: Tensor) -> Sums:
     a, b = _wide(a), _wide(b)
     d = a - b
-    # A norm squared reads its tensor once and keeps no product, and costs half of (x * x).sum(-1) on a CPU.
-    d2, aa, bb = (torch.linalg.vector_norm(x, dim=-1).square() for x in (d, a, b))
+    d2, aa, bb = (_squares(x) for x in (d, a, b))
     return d2, aa, bb, (d * (a + b)).sum(-1)
 
 

@@ -146,11 +146,16 @@ class Scatter:
 
     def __init__(self) -> None:
         self.count = 0
+        # Sums are taken about the first vector: about zero, rounding would pass for variance where there is none.
+        self.origin: Tensor | None = None
         self.sum: Tensor | float = 0.0
         self.products: Tensor | float = 0.0
 
     def add(self, x: Tensor) -> None:
         x = x.double()
+        if self.origin is None and len(x):
+            self.origin = x[0].clone()
+        x = x - (0 if self.origin is None else self.origin)
         self.count += len(x)
         self.sum = self.sum + x.sum(0)
         self.products = self.products + x.T @ x

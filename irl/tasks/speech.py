@@ -131,8 +131,9 @@ class SpeechData(torch.utils.data.Dataset):
         self.features = LogMel(config.features)
         self.noise: Noise | SpecAugment | None = None
         if config.objective.build().needs_noisy:
-            masks = config.noise.masks_features
-            self.noise = SpecAugment(config.features.mels) if masks else config.noise.build(config.features.rate)
+            f = config.features
+            masks = SpecAugment(f.mels, f.hop_ms / 1000 * f.stack)
+            self.noise = masks if config.noise.masks_features else config.noise.build(f.rate)
         self._planned: tuple[int, list[list[int]]] = (-1, [])
 
     def batches(self, epoch: int) -> list[list[int]]:

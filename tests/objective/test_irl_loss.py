@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from irl import KL, L2, ROWS, Cosine, IRLLoss, Output, tap
+from irl.objective.distances import Norms
 
 
 class Sequence(nn.Module):
@@ -93,6 +94,17 @@ def test_mean_over_units_ignores_padding_when_flattened(kind):
 
     def distance(a, b):
         return ((a - b) ** 2).sum() / (len(a) if kind == "mean" else 1)
+
+    torch.testing.assert_close(loss(model, clean, noisy, task(y)).total, plain(loss, model, clean, noisy, y, distance))
+
+
+def test_mean_norms_ignore_padding_when_flattened():
+    model = Sequence().double()
+    clean, noisy, y = batch()
+    loss = IRLLoss(distance=1.0 * Norms(), over="sample")
+
+    def distance(a, b):
+        return ((a**2).sum() + (b**2).sum()) / (2 * len(a))
 
     torch.testing.assert_close(loss(model, clean, noisy, task(y)).total, plain(loss, model, clean, noisy, y, distance))
 

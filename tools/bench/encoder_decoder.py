@@ -2,8 +2,8 @@
 
 Forward, cross-entropy, backward and Adam on 16 utterances of up to 4.4 s (438 frames of 80 mels) and 60 tokens, 320
 units, 4 + 4 layers, location attention with 10 channels of 201 frames, no subsampling, no dropout. ESPnet's encoder
-is one packed BLSTM of four layers, which is ours but for the layer normalisation; with --projections also its default,
-BLSTM layers with projections between them.
+is one packed BLSTM of four layers with a projection to 320 at the end, on which its attention reads (ours reads the 640
+units themselves, and has layer normalisation); with --projections also its default, projections between the layers.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def machine() -> dict[str, Any]:
 
 def arguments(description: str, rounds: int = 30) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--rounds", type=int, default=rounds, help="at least 6, or there is no 95 %% interval")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="append the ratios to this file")
     return parser
@@ -125,5 +125,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     import torch
 
     args = parser.parse_args()
+    if args.rounds < 6:
+        parser.error(f"--rounds must be at least 6, got {args.rounds}")
     torch.set_num_threads(args.threads)
     return args

@@ -106,7 +106,10 @@ def main() -> None:
     base = peaks["IRL batching"]
     text = ", ".join(f"{name} {value:.0f} MiB ({value / base:.3f})" for name, value in peaks.items())
     report.line["ratios"].update({f"peak memory {n} / IRL batching": v / base for n, v in peaks.items()})
-    report.say(f"Peak memory of a step (and its ratio to IRL batching): {text}.")
+    report.say(
+        f"Peak memory of three steps, and its ratio to IRL batching, one measurement each in a process of its own whose "
+        f"allocator gives freed memory back: {text}."
+    )
     report.close()
 
 

@@ -84,7 +84,7 @@ def mixing(report: Report, folder: Path, speech: list[np.ndarray], noise: list[n
         for i in range(COUNT)
     ]
     steps = {
-        "irl": ours,
+        "irl, one by one": ours,
         "irl, batch with bank": lambda: additive.apply(waves, lens, params),
         "numpy, scale and add": plain,
         "torchaudio": lambda: [torchaudio.functional.add_noise(x, n, level) for x, n in tensors],
@@ -93,12 +93,17 @@ def mixing(report: Report, folder: Path, speech: list[np.ndarray], noise: list[n
     }
     expected = plain()
     batch = additive.apply(waves, lens, params)
+    theirs = {name: step() for name, step in steps.items() if name != "irl, batch with bank"}
     for i, x in enumerate(expected):
-        for name, found in (("irl", ours()[i]), ("batch", batch[i, : len(x)].numpy()), ("lhotse", lhotse_mix()[i][0])):
-            np.testing.assert_allclose(found, x, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(batch[i, : len(x)].numpy(), x, atol=1e-5)
+        for name, found in theirs.items():
+            np.testing.assert_allclose(np.asarray(found[i]).reshape(-1), x, atol=1e-5, err_msg=name)
     audio = sum(map(len, speech)) / RATE
-    report.say(f"Mixing at an SNR, {COUNT} utterances, {audio:.0f} s in all. All give the same samples (checked).")
-    report.table(alternate(steps, rounds, label="mixing"), "irl", audio, "x real time")
+    report.say(
+        f"Mixing at an SNR, {COUNT} utterances, {audio:.0f} s in all. All give the same samples (checked). Training "
+        "takes the batch with its bank. audiomentations reads the noise from its file each time, from the page cache."
+    )
+    report.table(alternate(steps, rounds, label="mixing"), "irl, batch with bank", audio, "x real time")
 
 
 def rooms(report: Report, folder: Path, speech: list[np.ndarray], rirs: list[np.ndarray], rounds: int) -> None:
@@ -116,7 +121,7 @@ def rooms(report: Report, folder: Path, speech: list[np.ndarray], rirs: list[np.
     transforms = [ApplyImpulseResponse(str(path), p=1.0) for path in paths]
     recordings = []
     for rir in rirs:
-        # In memory as a FLAC or WAV of the user would be after lhotse's own caching: it is not timed on the disk.
+        # In memory, so that no disk is timed; lhotse still decodes it at every call.
         with tempfile.NamedTemporaryFile(suffix=".wav") as file:
             soundfile.write(file.name, rir, RATE, subtype="FLOAT")
             recordings.append(Recording.from_file(file.name).move_to_memory(format="wav"))
@@ -131,7 +136,7 @@ def rooms(report: Report, folder: Path, speech: list[np.ndarray], rirs: list[np.
         return out
 
     steps = {
-        "irl": lambda: [reverberate(x, s) for x, s in zip(speech, spectra)],
+        "irl, one by one": lambda: [reverberate(x, s) for x, s in zip(speech, spectra)],
         "irl, batch with bank": lambda: bank.apply(waves, lens, paths),
         "irl, spectrum not cached": lambda: [reverberate(x, spectrum(h)) for x, h in zip(speech, rirs)],
         "scipy oaconvolve": scipy_oa,
@@ -139,7 +144,7 @@ def rooms(report: Report, folder: Path, speech: list[np.ndarray], rirs: list[np.
         "lhotse": lambda: [r(x[None], RATE) for r, x in zip(lhotse_reverb, speech)],
         "audiomentations": lambda: [t(x, RATE) for t, x in zip(transforms, speech)],
     }
-    found = steps["irl"]()
+    found = steps["irl, one by one"]()
     batch = bank.apply(waves, lens, paths)
     for i, (x, h) in enumerate(zip(speech, rirs)):
         peak = int(np.abs(h).argmax())
@@ -152,7 +157,7 @@ def rooms(report: Report, folder: Path, speech: list[np.ndarray], rirs: list[np.
         f"Reverberation, a response of 0.2-0.6 s of its own for each of {COUNT} utterances. Ours equals a float64 "
         "convolution (checked); the others differ in how they align and scale the output, not in the convolution."
     )
-    report.table(alternate(steps, rounds, label="reverberation"), "irl", audio, "x real time")
+    report.table(alternate(steps, rounds, label="reverberation"), "irl, batch with bank", audio, "x real time")
 
 
 def main() -> None:

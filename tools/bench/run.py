@@ -28,7 +28,7 @@ BENCHMARKS = {
 HEAD = """# Benchmarks
 
 Written by `make bench` (`tools/bench/run.py`). In each round every alternative runs once; a ratio is the median over
-rounds of its time divided by ours in the same round, with a 95 % interval: above 1 ours is faster.
+rounds of its time divided, within a round, by that of the alternative in the column's head, with a 95 % interval.
 """
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(BENCHMARKS), help=f"of {', '.join(BENCHMARKS)}")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--checkpoint", type=Path, help="a trained model for the search")
-    parser.add_argument("--data", type=Path, help="data directory for the search")
+    parser.add_argument("--data", type=Path, help="data directory for the search, paths in it relative to here")
     args = parser.parse_args()
     environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": "1"}
     for name in args.names:

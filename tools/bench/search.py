@@ -37,9 +37,10 @@ def main() -> None:
     equal = sum(a[0].tokens == b[0].tokens for a, b in zip(found, expected))
     gap = max(abs(a[0].score - b[0].score) for a, b in zip(found, expected))
     report.line["equal"] = [equal, len(waves)]
+    model = f"{args.checkpoint.parent.parent.name}/{args.checkpoint.parent.name}"
     report.say(
-        f"{len(waves)} utterances, {audio:.0f} s, beam {args.beam}: {equal} of {len(waves)} best hypotheses equal, "
-        f"scores within {gap:.1g}. Features and encoder are included in all times."
+        f"Model {model}, data {args.data.name}: {len(waves)} utterances, {audio:.0f} s, beam {args.beam}. "
+        f"{equal} of {len(waves)} best hypotheses equal, scores within {gap:.1g}. Features and encoder are included."
     )
     steps = {
         f"irl, {len(waves)} at once": lambda: ours(waves),
