@@ -107,7 +107,7 @@ def main() -> None:
     text = ", ".join(f"{name} {value:.0f} MiB ({value / base:.3f})" for name, value in peaks.items())
     report.line["ratios"].update({f"peak memory {n} / IRL batching": v / base for n, v in peaks.items()})
     report.say(
-        f"Peak memory of three steps, and its ratio to IRL batching, one measurement each in a process of its own whose "
+        f"Peak memory of three steps and its ratio to IRL batching, once each, in a process of its own whose "
         f"allocator gives freed memory back: {text}."
     )
     report.close()

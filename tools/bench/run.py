@@ -46,7 +46,7 @@ def main() -> None:
         script, *options = BENCHMARKS[name]
         if name == "search":
             if args.checkpoint is None or args.data is None:
-                print("search: needs --checkpoint and --data, left out", file=sys.stderr)
+                print("search: left out, it needs a trained model: --checkpoint FILE --data DIR", file=sys.stderr)
                 continue
             options += [str(args.checkpoint), "--data", str(args.data)]
         print(f"{name} ...", file=sys.stderr)
@@ -60,12 +60,11 @@ def main() -> None:
 
 def save(section: str) -> None:
     """Renew the section of that title, so that an interrupted series loses nothing and one can be run again alone."""
-    text = RESULTS.read_text() if RESULTS.exists() else HEAD
-    head, *old = text.split("\n## ")
+    _, *old = (RESULTS.read_text() if RESULTS.exists() else HEAD).split("\n## ")
     sections = {part.partition("\n")[0]: part.strip() for part in old}
     new = section.strip().removeprefix("## ")
     sections[new.partition("\n")[0]] = new
-    RESULTS.write_text(head + "".join(f"\n## {part}\n" for part in sections.values()))
+    RESULTS.write_text(HEAD + "".join(f"\n## {part}\n" for part in sections.values()))
 
 
 if __name__ == "__main__":
