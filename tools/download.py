@@ -1,7 +1,7 @@
 """Download and unpack free corpora: python tools/download.py DIR NAME ...
 
-NAME is musan, rirs_noises, or a part of LibriSpeech such as train-clean-100. A download that was cut off goes on where it
-stopped, a finished one is checked against its published MD5 sum, and what is unpacked is not fetched again. Archives
+NAME is musan, rirs_noises, or a part of LibriSpeech such as train-clean-100. A download that was cut off goes on where
+it stopped, a finished one is checked against its published MD5 sum, and what is unpacked is not fetched again. Archives
 are removed once unpacked, unless --keep is given. --mirror URL takes them from another server of OpenSLR's layout.
 """
 
