@@ -25,7 +25,7 @@ def save_figure(fig: Any, path: Path) -> None:
 def bars(table: Table, path: Path, title: str) -> None:
     """Rates with intervals, grouped by condition; readable without colour. Writes path.png and path.svg."""
     columns = table.columns()
-    shades, hatches = ("0.85", "0.65", "0.4", "0.1"), ("", "///", "...", "")
+    styles = (("0.9", ""), ("0.75", "///"), ("0.55", "..."), ("0.1", ""), ("1.0", "xxx"))
     fig, axes = pyplot.subplots(figsize=(max(7.0, 1.35 * len(columns)), 4.2), layout="constrained")
     width = 0.8 / len(table.methods)
     for i, method in enumerate(table.methods):
@@ -33,7 +33,7 @@ def bars(table: Table, path: Path, title: str) -> None:
         bounds = np.array([table.interval(method, c) for c in columns]).T * 100
         x = np.arange(len(columns)) + (i - (len(table.methods) - 1) / 2) * width
         errors = np.abs(bounds - rates)
-        shade, hatch = shades[i % 4], hatches[i % 4]
+        shade, hatch = styles[i % len(styles)]
         axes.bar(x, rates, width, label=label(method), color=shade, hatch=hatch, edgecolor="black", linewidth=0.6)
         axes.errorbar(x, rates, yerr=errors, fmt="none", ecolor="tab:red", elinewidth=1.2, capsize=2)
     axes.set_xticks(np.arange(len(columns)), [c.replace(" of ", " of\n") for c in columns])

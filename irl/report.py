@@ -18,7 +18,7 @@ from irl.errors import UserError
 from irl.table import Table, label, markdown, rates, select, test_sets
 
 # With more methods bars cannot be told apart.
-MOST_BARS = 4
+MOST_BARS = 5
 
 
 def example(table: Table, exp: Path, data: Path, condition: str) -> str:
