@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import http.client
+import shutil
 import tarfile
 import urllib.error
 import urllib.request
@@ -106,9 +107,24 @@ def unpack(path: Path, folder: Path) -> None:
         else:
             with tarfile.open(path) as tar:
                 for entry in progress(tar, f"unpack {path.name}", unit="file"):
-                    tar.extract(entry, folder, filter="data")
+                    _extract(tar, entry, folder)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         raise UserError(f"{path}: cannot be unpacked: {error}") from None
+
+
+def _extract(tar: tarfile.TarFile, entry: tarfile.TarInfo, folder: Path) -> None:
+    """A plain file or folder, with the user's own rights. (tarfile's filters came only with Python 3.11.4.)"""
+    target = folder / entry.name
+    if not target.resolve().is_relative_to(folder.resolve()) or not (entry.isfile() or entry.isdir()):
+        raise tarfile.TarError(f"{entry.name} is no plain file below the folder")
+    if entry.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = tar.extractfile(entry)
+    assert content is not None
+    with open(target, "wb") as file:
+        shutil.copyfileobj(content, file)
 
 
 def get(name: str, folder: Path, mirror: str, keep: bool) -> None:
