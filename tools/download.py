@@ -54,7 +54,7 @@ CORPORA = {
 
 def fetch(url: str, path: Path) -> None:
     """Bring `path` up to the whole of `url`; what is in it already is taken for its beginning."""
-    have = path.stat().st_size if path.exists() else 0
+    have = _size(path)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:

@@ -53,8 +53,8 @@ read -ra condition_list <<<"$conditions"
 read -ra test_list <<<"$test_dirs"
 [ -z "$(basename -a "${test_list[@]}" | sort | uniq -d)" ] || fail "two test directories have the same name: $test_dirs"
 # What is made for one test set is not heard in another, nor in training.
-base=$(basename "${test_list[0]}")
-made_test=$data/bank_for_$base bank_test=${musan:-$data/bank_for_$base}
+base=$(basename "${test_list[0]}") made_test=$data/bank_for_$base
+bank_test=${musan:-$made_test}
 mkdir -p "$exp/log"
 rate=$(python -m irl.show_config "$conf/irl_batching.yaml" --key features.rate "${settings[@]}")
 pipes=()

@@ -51,12 +51,8 @@ def add_at_snr(x: np.ndarray, noise: np.ndarray, snr: float, out: np.ndarray | N
 
 
 def _per_row(waves: Tensor, lens: Tensor, function: Any) -> Tensor:
-    """A new tensor whose row i is function(i, valid samples of row i), zero on padding. The input is not written."""
-    return _fill_rows(waves, lens, lambda i, x, out: np.copyto(out, function(i, x)))
-
-
-def _fill_rows(waves: Tensor, lens: Tensor, function: Any) -> Tensor:
-    """The same where function(i, valid samples of row i, out) writes its result itself and saves a copy."""
+    """A new tensor, zero on padding, into whose row i function(i, valid samples of row i, out) writes its result. The
+    input is not written."""
     x = waves.numpy()
     y = np.empty_like(x)
     for i, n in enumerate(lens.tolist()):
@@ -93,7 +89,7 @@ class _FromBank:
                 segments = [s / np.sqrt(max(float(np.dot(s, s)), 1e-20)) for s in segments]
             add_at_snr(x, sum(segments[1:], segments[0]), float(params.snr[i]), out)
 
-        return _fill_rows(waves, lens, mix)
+        return _per_row(waves, lens, mix)
 
 
 @dataclass(frozen=True)
@@ -171,7 +167,7 @@ class Reverberation:
         return [groups[g][int(u * len(groups[g]))] for g, u in zip(group, index)]
 
     def apply(self, waves: Tensor, lens: Tensor, params: list[Any]) -> Tensor:
-        return _fill_rows(waves, lens, lambda i, x, out: reverberate(x, _spectrum(self.bank, params[i]), out))
+        return _per_row(waves, lens, lambda i, x, out: reverberate(x, _spectrum(self.bank, params[i]), out))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -205,7 +201,7 @@ class Telephone:
         return [self.codecs[i] for i in keys.sub("codec").integers(1, len(self.codecs))[:, 0].tolist()]
 
     def apply(self, waves: Tensor, lens: Tensor, params: list[str]) -> Tensor:
-        return _per_row(waves, lens, lambda i, x: self._line(x, params[i]))
+        return _per_row(waves, lens, lambda i, x, out: np.copyto(out, self._line(x, params[i])))
 
     def _line(self, x: np.ndarray, codec: str) -> np.ndarray:
         import soundfile

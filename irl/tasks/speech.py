@@ -132,8 +132,10 @@ class SpeechData(torch.utils.data.Dataset):
         self.noise: Noise | SpecAugment | None = None
         if config.objective.build().needs_noisy:
             f = config.features
-            masks = SpecAugment(f.mels, f.hop_ms / 1000 * f.stack)
-            self.noise = masks if config.noise.masks_features else config.noise.build(f.rate)
+            if config.noise.masks_features:
+                self.noise = SpecAugment(f.mels, f.hop_ms / 1000 * f.stack)
+            else:
+                self.noise = config.noise.build(f.rate)
         self._planned: tuple[int, list[list[int]]] = (-1, [])
 
     def batches(self, epoch: int) -> list[list[int]]:
@@ -157,22 +159,20 @@ class SpeechData(torch.utils.data.Dataset):
         waves, lens = pad_waves([read_wave(u, self.config.features.rate) for u in chosen])
         y = pad_sequence([self.targets[i] for i in rows], batch_first=True, padding_value=-1)
         y_lens = torch.tensor([len(self.targets[i]) for i in rows])
-        clean = self._inputs(*self.features.batch(waves, lens), y, y_lens) if plan.clean else None
+        if plan.clean or isinstance(self.noise, SpecAugment):
+            x, x_lens = self.features.batch(waves, lens)
+        clean = self._inputs(x, x_lens, y, y_lens) if plan.clean else None
         noisy = []
         for copy in range(1, plan.noisy + 1):
+            assert self.noise is not None
             keys = Keys(self.ids[rows], self.config.seed, self.stream, epoch, copy)
-            x, x_lens = self._noisy(waves, lens, keys, [u.speaker for u in chosen])
-            noisy.append(self._inputs(x, x_lens, y, y_lens))
+            if isinstance(self.noise, SpecAugment):
+                features = self.noise.apply(x, x_lens, self.noise.draw(keys, x_lens)), x_lens
+            else:
+                params = self.noise.draw(keys, lens, [u.speaker for u in chosen])
+                features = self.features.batch(self.noise.apply(waves, lens, params), lens)
+            noisy.append(self._inputs(*features, y, y_lens))
         return Batch([u.id for u in chosen], clean, noisy, y, y_lens)
-
-    def _noisy(self, waves: Tensor, lens: Tensor, keys: Keys, speakers: list[str]) -> tuple[Tensor, Tensor]:
-        """Features of a noisy copy and their lengths."""
-        assert self.noise is not None
-        if isinstance(self.noise, SpecAugment):
-            x, x_lens = self.features.batch(waves, lens)
-            return self.noise.apply(x, x_lens, self.noise.draw(keys, x_lens)), x_lens
-        params = self.noise.draw(keys, lens, speakers)
-        return self.features.batch(self.noise.apply(waves, lens, params), lens)
 
     def _inputs(self, x: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor) -> dict[str, Tensor]:
         y_in = torch.cat([y.new_full((len(y), 1), self.eos), y[:, :-1]], dim=1).clamp(min=0)

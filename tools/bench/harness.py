@@ -8,7 +8,6 @@ interval from order statistics (free of assumptions about the distribution).
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -65,12 +64,10 @@ def alternate(
 
 
 class Report:
-    """Collects what one benchmark found: Markdown on standard output, a JSON line with --json FILE."""
+    """Prints what one benchmark found as a section in Markdown."""
 
     def __init__(self, title: str, args: argparse.Namespace, packages: tuple[str, ...] = ()) -> None:
-        self.args = args
-        self.line: dict[str, Any] = {"benchmark": title, "rounds": args.rounds, "ratios": {}, "machine": machine()}
-        self.line["versions"] = {name: version(name) for name in ("torch", "numpy", *packages)}
+        self.rounds, self.packages = args.rounds, ("torch", "numpy", *packages)
         print(f"## {title}\n")
 
     def say(self, text: str) -> None:
@@ -83,7 +80,6 @@ class Report:
         print("|---|---|" + ("---|" if unit else "") + "---|")
         for name, values in seconds.items():
             ratio = median_interval(values / seconds[ours])
-            self.line["ratios"][f"{name} / {ours}"] = [ratio.median, ratio.low, ratio.high]
             median = float(np.median(values))
             cells = [name, f"{1000 * median:.3g}"]
             if unit:
@@ -92,32 +88,26 @@ class Report:
         print()
 
     def close(self) -> None:
-        m = self.line["machine"]
-        print(f"{self.args.rounds} rounds; {m['cpu']}, {m['threads']} thread(s); allocator {m['allocator']};", end=" ")
-        print(", ".join(f"{k} {v}" for k, v in self.line["versions"].items()) + ".\n")
-        if self.args.json:
-            with self.args.json.open("a") as file:
-                file.write(json.dumps(self.line) + "\n")
+        versions = ", ".join(f"{name} {version(name)}" for name in self.packages)
+        print(f"{self.rounds} rounds; {machine()}; {versions}.\n")
 
 
-def machine() -> dict[str, Any]:
+def machine() -> str:
+    """Processor, threads, and what the allocator does with freed memory."""
     import torch
 
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
     kept = all(os.environ.get(key) == value for key, value in KEEP_MEMORY.items())
-    return {
-        "cpu": names[0].partition(":")[2].strip() if names else platform.processor(),
-        "threads": torch.get_num_threads(),
-        "allocator": "keeps freed memory" if kept else "as the system has it",
-    }
+    cpu = names[0].partition(":")[2].strip() if names else platform.processor()
+    allocator = "keeps freed memory" if kept else "as the system has it"
+    return f"{cpu}, {torch.get_num_threads()} thread(s); allocator {allocator}"
 
 
 def arguments(description: str, rounds: int = 30) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=rounds, help="at least 6, or there is no 95 %% interval")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="append the ratios to this file")
     return parser
 
 

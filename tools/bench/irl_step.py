@@ -105,7 +105,6 @@ def main() -> None:
         peaks = {name: pool.apply(peak, (size, name, args.threads)) for name in names}
     base = peaks["IRL batching"]
     text = ", ".join(f"{name} {value:.0f} MiB ({value / base:.3f})" for name, value in peaks.items())
-    report.line["ratios"].update({f"peak memory {n} / IRL batching": v / base for n, v in peaks.items()})
     report.say(
         f"Peak memory of three steps and its ratio to IRL batching, once each, in a process of its own whose "
         f"allocator gives freed memory back: {text}."

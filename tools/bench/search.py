@@ -36,7 +36,6 @@ def main() -> None:
     found, expected = ours(waves), espnet(waves)
     equal = sum(a[0].tokens == b[0].tokens for a, b in zip(found, expected))
     gap = max(abs(a[0].score - b[0].score) for a, b in zip(found, expected))
-    report.line["equal"] = [equal, len(waves)]
     model = f"{args.checkpoint.parent.parent.name}/{args.checkpoint.parent.name}"
     report.say(
         f"Model {model}, data {args.data.name}: {len(waves)} utterances, {audio:.0f} s, beam {args.beam}. "

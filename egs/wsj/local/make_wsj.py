@@ -169,7 +169,7 @@ def shorten_decoder() -> Callable[[Path], np.ndarray] | None:
             done = subprocess.run([program, "-f", "raw", "-p", "-c", "1", str(path)], capture_output=True)
             if done.returncode or not done.stdout:
                 raise UserError(f"{path}: sph2pipe cannot read it: {done.stderr.decode(errors='replace').strip()}")
-            return np.frombuffer(done.stdout, dtype="<i2" if np.little_endian else ">i2")
+            return np.frombuffer(done.stdout, dtype=np.int16)
 
         return by_program
 
