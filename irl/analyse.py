@@ -25,6 +25,7 @@ from irl.errors import UserError
 from irl.objective import L2, Cosine, IRLLoss
 from irl.tasks.base import Scatter, layer_norms, valid_frames
 from irl.tasks.recogniser import Recogniser
+from irl.tasks.search_options import SearchOptions
 from irl.types import Output, tree_map
 
 MEASURE = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2() + Cosine())
@@ -93,7 +94,7 @@ def main() -> None:
         if not (run / "checkpoint.pt").exists():
             print(f"{run}: no checkpoint, left out; train it again with another --results to have it here")
             continue
-        found[run.name] = measure(Recogniser(run / "checkpoint.pt", "attention"), args.clean, args.noisy)
+        found[run.name] = measure(Recogniser(run / "checkpoint.pt", SearchOptions("attention")), args.clean, args.noisy)
     if not found:
         return
     args.out.mkdir(parents=True, exist_ok=True)

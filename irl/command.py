@@ -62,6 +62,17 @@ def progress(items: Iterable[Any] | None, what: str, **settings: Any) -> Any:
     return tqdm(items, desc=what, mininterval=0.5 if terminal else 10, dynamic_ncols=terminal, **settings)
 
 
+def resident_mb() -> float:
+    """Memory of this process and its children (the loader's workers) in MB, shared pages counted once; NaN where
+    /proc does not tell."""
+    try:
+        children = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+        rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in ("self", *children)]
+    except OSError:
+        return float("nan")
+    return sum(int(line.split()[1]) for text in rollups for line in text.splitlines() if line.startswith("Pss:")) / 1024
+
+
 def versions() -> dict[str, str]:
     """What a result was made with, as far as installed."""
     found = {"irl": __version__, "python": platform.python_version()}

@@ -165,6 +165,22 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
+def changes(config: Any) -> dict[str, Any]:
+    """The values that differ from their defaults, nested like `to_dict`."""
+    found = {}
+    value: Any
+    default: Any
+    for field in dataclasses.fields(config):
+        value, default = getattr(config, field.name), field.default
+        if dataclasses.is_dataclass(value):
+            value, default = changes(value), {}
+        elif field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if value != default:
+            found[field.name] = value
+    return json.loads(json.dumps(found))
+
+
 def digest(content: Any) -> str:
     """A short hash of plain content, to tell configurations apart."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

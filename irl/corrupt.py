@@ -16,6 +16,7 @@ from irl import command
 from irl.data.features import pad_waves
 from irl.data.kaldi import read_data_dir, read_wave, write_data_dir, write_table
 from irl.errors import UserError
+from irl.noise.bank import PARTS
 from irl.noise.conditions import KINDS, build
 from irl.random import Keys, hash_ids
 
@@ -32,13 +33,14 @@ def main() -> None:
     parser.add_argument("--musan", default="", help="bank in MUSAN's layout")
     parser.add_argument("--rirs", default="", help="bank in RIRS_NOISES' layout")
     parser.add_argument("--categories", nargs="+", default=["noise", "music"], help="of additive noise")
-    parser.add_argument("--part", default="", help="of the bank's files: train, dev or test; empty for all")
+    for name, what in (("--part", "files of --musan"), ("--rirs-part", "rooms of --rirs")):
+        parser.add_argument(name, default="", choices=("", *PARTS), help=f"of the {what}; empty for all")
     parser.add_argument("--rate", type=int, default=16000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
     args = parser.parse_args()
     utterances = read_data_dir(args.source, allow_pipes=args.allow_pipes)
-    noise = build(args.condition, args.rate, args.musan, args.rirs, args.categories, args.part)
+    noise = build(args.condition, args.rate, args.musan, args.rirs, args.categories, args.part, args.rirs_part)
     wav = args.target / "wav"
     wav.mkdir(parents=True, exist_ok=True)
     copies, params, clipped, samples, checksum = [], {}, 0, 0, 0

@@ -1,13 +1,15 @@
 """Decode data directories with a checkpoint: python -m irl.decode CHECKPOINT --data DIR ... --out OUT
 
-For each directory writes OUT/NAME/text (the best hypotheses, as a Kaldi table), OUT/NAME/nbest.jsonl (all of them with
-their scores by name) and OUT/NAME/done.json, which tells a second run that there is nothing left to do.
+Writes into OUT/NAME/ for each directory, as ESPnet does, text, token, token_int and score of the best hypotheses; also
+nbest.jsonl, all hypotheses with their scores by name, and done.json, which tells a second run that nothing is left.
+
+--jobs N --job I decodes every N-th batch alone, into OUT/NAME/part.I.jsonl; the same command with --jobs N and no --job
+then joins the N parts. Batches are the same for any N, and with them the results.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import time
@@ -16,10 +18,13 @@ from typing import Any
 
 import torch
 
-from irl import command, files
+from irl import checkpoint, command, files, results
 from irl.data.kaldi import Utterance, num_samples, read_data_dir, read_wave, write_table
-from irl.tasks.beam_search import SearchOptions
-from irl.tasks.recogniser import SEARCHES, Recogniser
+from irl.errors import UserError
+from irl.experiment import saved_config
+from irl.tasks import search_options
+from irl.tasks.recogniser import Recogniser
+from irl.tasks.search_options import SearchOptions
 
 
 def file_digest(path: Path) -> str:
@@ -36,38 +41,79 @@ def data_digest(path: Path, pipes: bool) -> str:
     return hashed.hexdigest()
 
 
-def decode_dir(
-    recogniser: Recogniser, data: Path, out: Path, batch_size: int, done: dict[str, Any], pipes: bool
-) -> None:
-    """Decode one data directory; batches hold utterances of similar lengths."""
-    utterances = read_data_dir(data, allow_pipes=pipes)
-    for u in utterances:
-        # A reference with a character that cannot be written would count as errors of the model.
-        recogniser.vocabulary.encode(u.text or "", f"{data / 'text'}: {u.id}")
-    rate = recogniser.config.features.rate
+def lm_digest(path: Path | None) -> str | None:
+    """Of a language model's configuration, as results name it."""
+    return None if path is None else results.run_digest(saved_config(checkpoint.load(path), path))
+
+
+def batches_of(data: Path, utterances: list[Utterance], rate: int, size: int) -> list[list[Utterance]]:
+    """Utterances of similar lengths together."""
     lengths = num_samples(data, utterances, rate)
     order = sorted(utterances, key=lambda u: (lengths[u.id], u.id))
-    batches: list[list[Utterance]] = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    texts, lines = {}, {}
-    begin = time.monotonic()
-    with command.progress(None, data.name, total=len(order), unit="utt") as bar:
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def decode_part(recogniser: Recogniser, data: Path, batches: list[list[Utterance]], part: Path, mark: Any) -> None:
+    """Decode batches into a part file: its mark, then an utterance a line."""
+    vocabulary, rate = recogniser.vocabulary, recogniser.config.features.rate
+    for u in (u for batch in batches for u in batch):
+        # A reference with a character that cannot be written would count as errors of the model.
+        vocabulary.encode(u.text or "", f"{data / 'text'}: {u.id}")
+    lines, audio, begin = [], 0.0, time.monotonic()
+    with command.progress(None, data.name, total=sum(map(len, batches)), unit="utt") as bar:
         for batch in batches:
-            found = recogniser([read_wave(u, rate) for u in batch])
-            for u, hypotheses in zip(batch, found):
-                texts[u.id] = recogniser.text(hypotheses[0])
-                lines[u.id] = json.dumps(
-                    {
-                        "id": u.id,
-                        "nbest": [{"text": recogniser.text(h), "score": h.score, **h.scores} for h in hypotheses],
-                    }
-                )
+            waves = [read_wave(u, rate) for u in batch]
+            audio += sum(map(len, waves)) / rate
+            for u, found in zip(batch, recogniser(waves)):
+                nbest = [{"text": recogniser.text(h), "tokens": h.tokens, "score": h.score, **h.scores} for h in found]
+                lines.append({"id": u.id, "nbest": nbest})
             bar.update(len(batch))
-    seconds = time.monotonic() - begin
-    audio = sum(lengths.values()) / rate
-    write_table(out / "text", texts)
-    files.write(out / "nbest.jsonl", "".join(lines[u.id] + "\n" for u in utterances))
-    files.write(out / "done.json", json.dumps({**done, "seconds": round(seconds, 2), "audio": round(audio, 2)}) + "\n")
-    command.logger.info(f"{out}: {len(order)} utterances, real-time factor {seconds / audio:.3f}")
+    head = {"mark": mark, "seconds": round(time.monotonic() - begin, 2), "audio": round(audio, 2)}
+    files.write(part, "".join(json.dumps(line) + "\n" for line in [head, *lines]))
+
+
+def head_of(part: Path) -> dict[str, Any]:
+    """The first line of a part file, empty where there is none."""
+    if not part.exists():
+        return {}
+    with open(part) as file:
+        head: dict[str, Any] = json.loads(file.readline())
+    return head
+
+
+def join(out: Path, parts: list[Path], utterances: list[Utterance], tokens: list[str], mark: dict[str, Any]) -> None:
+    """Join part files into the tables of all utterances. Raises UserError if a part is of another run or one lacks."""
+    found: dict[str, Any] = {}
+    seconds = audio = 0.0
+    for path in parts:
+        if head_of(path).get("mark") != mark:
+            raise UserError(f"{path}: this part is missing or of another run; decode it again")
+        head, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+        seconds, audio = seconds + head["seconds"], audio + head["audio"]
+        found.update({line["id"]: line["nbest"] for line in lines})
+    for u in utterances:
+        if u.id not in found:
+            raise UserError(f"{out}: utterance {u.id} is in none of {len(parts)} parts; decode them again")
+    best = {key: nbest[0] for key, nbest in found.items()}
+    write_table(out / "text", {key: h["text"] for key, h in best.items()})
+    write_table(out / "token", {key: " ".join(tokens[i] for i in h["tokens"]) for key, h in best.items()})
+    write_table(out / "token_int", {key: " ".join(map(str, h["tokens"])) for key, h in best.items()})
+    write_table(out / "score", {key: f"{h['score']:.6f}" for key, h in best.items()})
+    files.write(out / "nbest.jsonl", "".join(json.dumps({"id": u.id, "nbest": found[u.id]}) + "\n" for u in utterances))
+    done = {**mark, "seconds": round(seconds, 2), "audio": round(audio, 2)}
+    files.write(out / "done.json", json.dumps(done) + "\n")
+    for path in parts:
+        path.unlink()
+    command.logger.info(f"{out}: {len(utterances)} utterances, real-time factor {seconds / audio:.3f}")
+
+
+def read_tuned(path: Path) -> tuple[SearchOptions, list[str]]:
+    """Options that `irl.tune` found, and the names of the data that it found them on."""
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file of tuned options; run irl.tune first") from None
+    return SearchOptions(**content["options"]), content["data"]
 
 
 def main() -> None:
@@ -75,42 +121,48 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="Kaldi data directories")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--search", choices=SEARCHES, default="joint")
-    parser.add_argument("--beam", type=int, default=SearchOptions.beam)
-    parser.add_argument("--ctc-weight", type=float, default=SearchOptions.ctc_weight)
-    parser.add_argument("--length-bonus", type=float, default=SearchOptions.length_bonus)
-    parser.add_argument("--nbest", type=int, default=SearchOptions.nbest)
+    search_options.add_arguments(parser)
+    parser.add_argument("--lm", type=Path, help="checkpoint of a character LM, for shallow fusion")
+    parser.add_argument("--tuned", type=Path, help="take the options from this file of irl.tune")
+    parser.add_argument("--jobs", type=int, default=1, help="number of parts")
+    parser.add_argument("--job", type=int, help="decode this part alone, 1 ... jobs; without it the parts are joined")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    command.log_to(args.out / "decode.log")
-    if args.batch_size < 1:
-        parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
-    weight = 0.0 if args.search == "attention" else args.ctc_weight
-    try:
-        options = SearchOptions(args.beam, weight, args.length_bonus, nbest=args.nbest)
-    except ValueError as error:
-        parser.error(str(error))
-    recogniser = Recogniser(args.checkpoint, args.search, options)
-    done = {
-        "search": args.search,
-        **dataclasses.asdict(options),
-    }
-    weights = file_digest(args.checkpoint)
+    command.log_to(args.out / ("decode.log" if args.job is None else f"decode.{args.job}.log"))
+    if min(args.batch_size, args.jobs) < 1 or not 1 <= (args.job or 1) <= args.jobs:
+        parser.error(
+            f"expected --batch-size >= 1 and 1 <= --job <= --jobs, got {args.batch_size}, {args.job}, {args.jobs}"
+        )
+    options, tuned = search_options.from_arguments(parser, args), None
+    if args.tuned is not None:
+        options, tuned = read_tuned(args.tuned)
     names = [data.name for data in args.data]
     if len(set(names)) < len(names):
         parser.error(f"data directories must have different names, got {', '.join(names)}")
+    recogniser = Recogniser(args.checkpoint, options, args.lm)
+    used = {**options.named(), "lm": lm_digest(args.lm), "tuned": tuned}
+    used = {key: value for key, value in used.items() if value is not None}
+    weights = {"weights": file_digest(args.checkpoint), **({"lm_weights": file_digest(args.lm)} if args.lm else {})}
     for data in args.data:
         out = args.out / data.name
-        marker = out / "done.json"
-        wanted = {"options": done, "weights": weights, "data": data_digest(data, args.allow_pipes)}
-        if marker.exists() and wanted.items() <= json.loads(marker.read_text()).items():
-            command.logger.info(f"{out}: already decoded in this way")
-            continue
-        marker.unlink(missing_ok=True)
-        decode_dir(recogniser, data, out, args.batch_size, wanted, args.allow_pipes)
+        mark = {"options": used, **weights, "data": data_digest(data, args.allow_pipes)}
+        if (out / "done.json").exists():
+            if mark.items() <= json.loads((out / "done.json").read_text()).items():
+                command.logger.info(f"{out}: already decoded in this way")
+                continue
+            (out / "done.json").unlink(missing_ok=True)
+        utterances = read_data_dir(data, allow_pipes=args.allow_pipes)
+        batches = batches_of(data, utterances, recogniser.config.features.rate, args.batch_size)
+        parts = [out / f"part.{job}.jsonl" for job in range(1, args.jobs + 1)]
+        if args.jobs == 1 or args.job is not None:
+            job = args.job or 1
+            if head_of(parts[job - 1]).get("mark") != mark:
+                decode_part(recogniser, data, batches[job - 1 :: args.jobs], parts[job - 1], mark)
+        if args.job is None:
+            join(out, parts, utterances, recogniser.vocabulary.tokens, mark)
 
 
 if __name__ == "__main__":

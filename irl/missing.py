@@ -10,9 +10,9 @@ import argparse
 import json
 from pathlib import Path
 
-from irl import command, config, files, results
-from irl.tasks.beam_search import SearchOptions
-from irl.train import read_config
+from irl import command, files, results
+from irl.experiment import read_config
+from irl.tasks import search_options
 
 
 def main() -> None:
@@ -24,13 +24,19 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, required=True)
     parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME=DATA_DIR")
-    parser.add_argument("--search", default="joint")
-    parser.add_argument("--beam", type=int, default=SearchOptions.beam)
-    parser.add_argument("--ctc-weight", type=float, default=SearchOptions.ctc_weight)
+    search_options.add_arguments(parser)
+    parser.add_argument("--lm", type=Path, help="configuration of the language model")
+    parser.add_argument("--tuned", nargs="+", help="names of the data that weights are tuned on")
     parser.add_argument("--wanted", type=Path, help="write the runs asked for")
     args = parser.parse_intermixed_args()
     lines = results.read(args.results)
-    weight = 0.0 if args.search == "attention" else args.ctc_weight
+    decode = search_options.from_arguments(parser, args).named()
+    if args.lm is not None:
+        shared = ("train_dir", "dev_dir", "vocabulary")
+        given = [item for item in args.overrides if item.partition("=")[0] in shared]
+        decode["lm"] = results.run_digest(read_config(args.lm, given))
+    if args.tuned:
+        decode["tuned"] = args.tuned
     runs = []
     for method in args.methods:
         for seed in args.seeds:
@@ -39,8 +45,8 @@ def main() -> None:
                 "corpus": args.corpus,
                 "method": method,
                 "seed": seed,
-                "digest": results.run_digest(config.to_dict(settings)),
-                "decode": {"search": args.search, "beam": args.beam, "ctc_weight": weight},
+                "digest": results.run_digest(settings),
+                "decode": decode,
                 "conditions": [item.partition("=")[0] for item in args.conditions],
             }
             runs.append(run)

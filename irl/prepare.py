@@ -13,7 +13,7 @@ from irl import command, files
 from irl.data.features import LogMel
 from irl.data.kaldi import read_data_dir, read_wave
 from irl.data.vocabulary import Vocabulary
-from irl.train import read_config
+from irl.experiment import read_config
 
 
 def main() -> None:

@@ -15,12 +15,15 @@ from irl.tasks.base import lasting
 RESAMPLES = 2000
 
 
-def run_digest(resolved: dict[str, Any]) -> str:
-    """Tells runs apart by all of their configuration that touches the weights, the seed included."""
-    content = lasting(resolved)
-    if "rir" not in content.get("noise", {}).get("kinds", ["rir"]):
-        content["noise"] = {k: v for k, v in content["noise"].items() if k != "rirs"}
-    return config.digest(content)
+def run_digest(settings: Any) -> str:
+    """Tells runs apart by all settings that touch the weights, the seed included. Those at their defaults do not
+    enter, so that a setting that is new in the package leaves the runs made before it as they are.
+    """
+    content = lasting(config.changes(settings))
+    noise = content.get("noise", {})
+    if "rir" not in noise.get("kinds", ()):
+        noise = {key: value for key, value in noise.items() if key not in ("rirs", "rirs_part")}
+    return config.digest({**content, "noise": noise})
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -40,15 +43,23 @@ def matches(line: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether a line is the result of a wanted run: same corpus, method, configuration and decoding, and no condition
     less than those wanted (`irl.missing` makes wanted runs)."""
     same = all(line[key] == wanted[key] for key in ("corpus", "method", "digest"))
-    decoding = all(line["decode"].get(key) == value for key, value in wanted["decode"].items())
-    return same and decoding and set(wanted["conditions"]) <= line["conditions"].keys()
+    same = same and decoding(line["decode"]) == decoding(wanted["decode"])
+    return same and set(wanted["conditions"]) <= line["conditions"].keys()
+
+
+def decoding(options: dict[str, Any]) -> dict[str, Any]:
+    """What makes two ways of decoding the same: all options that touch the best hypotheses, or, where they were tuned,
+    what they were tuned on."""
+    if options.get("tuned"):
+        return {key: options.get(key) for key in ("search", "beam", "lm", "tuned")}
+    return {key: value for key, value in options.items() if key not in ("nbest", "pre_beam_ratio")}
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
     """Append a line; a line of the same run (digest) and decoding is replaced, as it was made again."""
 
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
-        return row["corpus"], row["method"], row["digest"], json.dumps(row["decode"], sort_keys=True)
+        return row["corpus"], row["method"], row["digest"], json.dumps(decoding(row["decode"]), sort_keys=True)
 
     kept = [row for row in read(path) if key(row) != key(line)]
     files.write(path, "".join(json.dumps(row) + "\n" for row in [*kept, line]))

@@ -108,6 +108,7 @@ def run_line(args: argparse.Namespace) -> dict[str, Any]:
     """One finished run as a line of results: configuration, seed, commit, versions, time, counts by condition."""
     from irl import checkpoint
     from irl.decode import file_digest
+    from irl.experiment import saved_config
 
     state = checkpoint.load(args.run / "checkpoint.pt")
     if state["step"] != state["config"]["train"]["updates"]:
@@ -117,7 +118,7 @@ def run_line(args: argparse.Namespace) -> dict[str, Any]:
         "corpus": args.corpus,
         "method": args.method,
         "seed": state["config"]["seed"],
-        "digest": results.run_digest(state["config"]),
+        "digest": results.run_digest(saved_config(state, args.run / "checkpoint.pt")),
         "commit": state["commit"],
         "versions": state["versions"],
         "finished": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),

@@ -8,7 +8,7 @@ from typing import Any
 
 from irl import command, config
 from irl.errors import UserError
-from irl.train import read_config
+from irl.experiment import read_config
 
 
 def main() -> None:

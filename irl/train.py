@@ -8,55 +8,46 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import json
 import math
 import signal
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 import torch
 
 from irl import checkpoint, command, config, files
+from irl.averaging import BestWeights
 from irl.errors import UserError
+from irl.experiment import read_config, saved_config, task_classes
 from irl.objective import IRLLoss, Terms
 from irl.random import seed_step
 from irl.tasks.base import Plan, Stat, Task, lasting
 
-TASKS = {"speech": ("irl.tasks.speech", "SpeechConfig", "SpeechTask")}
-
-
-def task_classes(name: object, where: str) -> tuple[type, type]:
-    """(configuration, task) of a modality; its libraries are imported only here."""
-    if name not in TASKS:
-        raise UserError(f"{where}: task: expected one of {', '.join(TASKS)}, found {name!r}")
-    module, *classes = TASKS[str(name)]
-    found = [getattr(importlib.import_module(module), c) for c in classes]
-    return found[0], found[1]
-
-
-def read_config(path: Path, overrides: list[str]) -> Any:
-    parts = config.sources(path, overrides)
-    merged = {key: value for _, content in parts for key, value in content.items()}
-    return config.resolve(task_classes(merged.get("task", "speech"), str(path))[0], parts)
+# Adadelta with the constants of ESPnet's recipes, where its learning rate is 1.
+OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "adam": (torch.optim.Adam, {}),
+    "adadelta": (torch.optim.Adadelta, {"rho": 0.95, "eps": 1e-8}),
+}
 
 
 class Trainer:
     """The state of one run: step counts updates done, batch counts batches consumed in this epoch."""
 
     def __init__(self, settings: Any, exp: Path) -> None:
-        from irl.fabric import Fabric
+        from irl.fabric import build
 
         self.config, self.exp = settings, exp
         self.path = exp / "checkpoint.pt"
         c = settings.train
         if c.threads:
             torch.set_num_threads(c.threads)
-        self.fabric = Fabric(accelerator=c.accelerator, devices=1, precision=c.precision)
+        self.fabric = build(c.accelerator, c.precision)
         self.task: Task = task_classes(settings.task, str(exp))[1](settings)
-        optimizer = torch.optim.Adam(self.task.module.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay)
+        kind, options = OPTIMIZERS[c.optimizer]
+        optimizer = kind(self.task.module.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay, **options)
         self.raw_module = self.task.module
         self.module, self.optimizer = self.fabric.setup(self.task.module, optimizer)
         self.objective = settings.objective.build()
@@ -64,7 +55,10 @@ class Trainer:
         self.epoch = self.batch = self.step = 0
         self.skipped = 0
         self._stopped = False
-        self.seconds = 0.0
+        self.averaged: dict[str, torch.Tensor] | None = None
+        self.best = BestWeights(exp / "best", c.average)
+        # Seconds of training, and those of them that were spent waiting for batches.
+        self.seconds = self.waited = 0.0
         # What each layer contributes is in metrics.jsonl; sums since the last log line.
         self.stats: dict[str, Stat] = {}
 
@@ -74,12 +68,17 @@ class Trainer:
         return {
             "model": self.raw_module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            # Of the loss scaler of 16-mixed; empty for the others.
+            "precision": self.fabric.strategy.precision.state_dict(),
             "config": config.to_dict(self.config),
             "epoch": self.epoch,
             "batch": self.batch,
             "step": self.step,
             "skipped": self.skipped,
             "seconds": self.seconds,
+            "waited": self.waited,
+            "best": self.best.losses,
+            **({"averaged": self.averaged} if self.averaged else {}),
             "stats": {name: [stat.total, stat.count] for name, stat in self.stats.items()},
             "commit": command.commit(),
             "versions": command.versions(),
@@ -88,13 +87,14 @@ class Trainer:
 
     def save(self) -> None:
         checkpoint.save(self.path, self.state())
+        self.best.prune()
 
     def load(self, path: Path, start: bool = False) -> None:
         """Take up a run. start: `path` is the end of a clean phase, whose objective and noise may be another's."""
         state = checkpoint.load(path)
         if state["config"].get("task") != self.config.task or "optimizer" not in state:
             raise UserError(f"{path}: not a checkpoint of a training run of task {self.config.task}")
-        there, here = lasting(state["config"]), lasting(config.to_dict(self.config))
+        there, here = (lasting(config.to_dict(c)) for c in (saved_config(state, path), self.config))
         ignored = {"objective", "noise"} if start else set()
         for key, old, new in _differences(there, here):
             if key.split(".")[0] not in ignored:
@@ -112,8 +112,10 @@ class Trainer:
                 raise UserError(f"{path}: was trained with other {key} than there are now; use another --exp")
         checkpoint.load_weights(self.raw_module, state["model"], path)
         self.optimizer.load_state_dict(state["optimizer"])
-        for name in ("epoch", "batch", "step", "skipped", "seconds"):
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        for name in ("epoch", "batch", "step", "skipped", "seconds", "waited"):
             setattr(self, name, state[name])
+        self.best.losses, self.averaged = state["best"], state.get("averaged")
         self.stats = {name: Stat(*stat) for name, stat in state["stats"].items()}
 
     def _truncate_metrics(self) -> None:
@@ -150,13 +152,24 @@ class Trainer:
                     f"accumulate {c.accumulate} exceeds the {self.task.batches_in(self.epoch)} batches there are"
                 )
             group: list[Any] = []
-            for batch in self.task.loader(self.epoch, plans[:usable], c.workers):
+            for batch in self._timed(self.task.loader(self.epoch, plans[:usable], c.workers)):
                 group.append(batch)
                 if len(group) == c.accumulate:
                     yield group
                     group = []
             if self.step < stop:
                 self.epoch, self.batch = self.epoch + 1, 0
+
+    def _timed(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The same batches; the time that the loop waits for each is added up."""
+        iterator = iter(batches)
+        while True:
+            begin = time.monotonic()
+            batch = next(iterator, None)
+            self.waited += time.monotonic() - begin
+            if batch is None:
+                return
+            yield batch
 
     def update(self, batches: list[Any]) -> bool:
         """One optimiser step. False if loss or gradient was not finite; then the weights are left as they are."""
@@ -174,10 +187,15 @@ class Trainer:
             finite = finite and bool(torch.isfinite(terms.total))
             self.fabric.backward(terms.total / len(batches))
             _collect(found, terms, len(batch.ids))
-        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), c.clip_norm or math.inf)
+        norm = self.fabric.clip_gradients(
+            self.module, self.optimizer, max_norm=c.clip_norm or math.inf, error_if_nonfinite=False
+        )
+        assert norm is not None
         finite = finite and bool(torch.isfinite(norm))
-        if finite:
+        if finite or c.precision == "16-mixed":
+            # In float16 the loss scaler leaves the weights alone where a gradient is not finite, and lowers the scale.
             self.optimizer.step()
+        if finite:
             for name, stat in {**found, "gradient_norm": Stat(float(norm), 1)}.items():
                 self.stats[name] = self.stats.get(name, Stat(0, 0)) + stat
         self.optimizer.zero_grad()
@@ -221,17 +239,46 @@ class Trainer:
                         )
                 last = self.step == stop
                 if self.step % c.log_every == 0 or last:
-                    self._log(board, bar, {name: stat.mean for name, stat in self.stats.items()})
+                    resources = {"memory_mb": command.resident_mb(), "waited": self.waited / self.seconds}
+                    self._log(board, bar, {**{name: stat.mean for name, stat in self.stats.items()}, **resources})
                     self.stats = {}
                 if c.eval_every and self.step % c.eval_every == 0 or last:
-                    dev = {f"dev/{name}": stat.mean for name, stat in self.task.evaluate().items()}
-                    self._log(board, bar, dev)
-                    log.info(f"update {self.step}: " + " ".join(f"{k} {v:.4g}" for k, v in dev.items() if _headline(k)))
+                    dev = self._evaluate(board, bar)
+                    # Not where a run merely stops: one that did not stop has no weights from there.
+                    regular = c.average and (self.step % c.eval_every == 0 or self.step == c.updates)
+                    if regular and self.step > c.clean_updates:
+                        self.best.offer(self.step, self._selection_loss(dev), self.raw_module.state_dict())
+                if self.step == c.updates and c.average:
+                    self._average(board, bar)
                 if self.step % c.save_every == 0 or last:
                     self.save()
+        waiting = self.waited / self.seconds
         log.info(
-            f"{self.exp}: update {self.step}, {self.seconds:.0f} s of training, {self.skipped} skipped; {self.path}"
+            f"{self.exp}: update {self.step}, {self.seconds:.0f} s of training, {waiting:.1%} of it waiting for data; "
+            f"{command.resident_mb():.0f} MB; {self.skipped} updates skipped; {self.path}"
         )
+
+    def _evaluate(self, board: Any, bar: Any, what: str = "") -> dict[str, Stat]:
+        stats = self.task.evaluate()
+        dev = {f"dev/{name}": stat.mean for name, stat in stats.items()}
+        self._log(board, bar, dev)
+        headline = " ".join(f"{name} {value:.4g}" for name, value in dev.items() if _headline(name))
+        command.logger.info(f"update {self.step}: {what}{headline}")
+        return stats
+
+    def _selection_loss(self, dev: dict[str, Stat]) -> float:
+        """The run's own task loss on the dev set, by which the weights to average are chosen: without the distance,
+        which would favour weights of another kind than those of the other methods."""
+        weights = {"loss/clean": self.objective.alpha, "loss/noisy": self.objective.beta}
+        return sum(weight * dev[name].mean for name, weight in weights.items() if weight)
+
+    def _average(self, board: Any, bar: Any) -> None:
+        """The mean of the best weights beside the last ones, which resuming needs; `irl.decode` takes the mean."""
+        self.averaged = self.best.mean()
+        last = {name: value.clone() for name, value in self.raw_module.state_dict().items()}
+        self.raw_module.load_state_dict(self.averaged)
+        self._evaluate(board, bar, f"mean of updates {', '.join(map(str, self.best.losses))}: ")
+        self.raw_module.load_state_dict(last)
 
     @contextlib.contextmanager
     def _finishing_steps(self) -> Iterator[None]:

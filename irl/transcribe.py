@@ -9,22 +9,25 @@ import argparse
 from pathlib import Path
 
 from irl import command
+from irl.decode import read_tuned
 from irl.errors import UserError
 from irl.noise.bank import read_audio
-from irl.tasks.beam_search import SearchOptions
-from irl.tasks.recogniser import SEARCHES, Recogniser
+from irl.tasks import search_options
+from irl.tasks.recogniser import Recogniser
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m irl.transcribe", description="Transcribe recordings.")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("files", type=Path, nargs="+")
-    parser.add_argument("--search", choices=SEARCHES, default="joint")
-    parser.add_argument("--beam", type=int, default=SearchOptions.beam)
+    search_options.add_arguments(parser)
+    parser.add_argument("--lm", type=Path, help="checkpoint of a character LM, for shallow fusion")
+    parser.add_argument("--tuned", type=Path, help="take the options from this file of irl.tune")
     args = parser.parse_args()
-    if args.beam < 1:
-        parser.error(f"--beam must be at least 1, got {args.beam}")
-    recogniser = Recogniser(args.checkpoint, args.search, SearchOptions(beam=args.beam))
+    options = search_options.from_arguments(parser, args)
+    if args.tuned is not None:
+        options, _ = read_tuned(args.tuned)
+    recogniser = Recogniser(args.checkpoint, options, args.lm)
     for path in args.files:
         wave = read_audio(path, recogniser.config.features.rate)
         if not len(wave):

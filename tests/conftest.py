@@ -6,8 +6,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import tiny  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
+
+from irl import checkpoint  # noqa: E402
 
 torch.set_num_threads(1)
 # Times on shared machines say nothing about the code; examples stay the same from run to run.
@@ -19,3 +22,15 @@ settings.load_profile("irl")
 def seed():
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory):
+    return tiny.build_recipe(tmp_path_factory.mktemp("recipe"))
+
+
+@pytest.fixture(scope="session")
+def reference(recipe):
+    """An undisturbed run of the IRL loss."""
+    tiny.run("irl.train", "irl_loss.yaml", "--exp", "exp/reference", cwd=recipe)
+    return checkpoint.load(recipe / "exp/reference/checkpoint.pt")

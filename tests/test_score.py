@@ -132,6 +132,24 @@ def line(method, seed, errors, updates=10):
     }  # fmt: skip
 
 
+def test_decoding_in_another_way_is_another_result():
+    wanted = {"corpus": "toy", "method": "a", "digest": "a1", "conditions": ["none"]}
+    plain = {"search": "joint", "beam": 5, "ctc_weight": 0.5, "length_bonus": 0.0}
+
+    def found(decode):
+        return {**line("a", 1, {"none": [1, 2, 3]}), "decode": decode}
+
+    tuned = {**plain, "lm_weight": 0.4, "lm": "x", "tuned": ["dev"]}
+    asked = {"search": "joint", "beam": 5, "ctc_weight": 0.5, "lm": "x", "tuned": ["dev"]}
+    assert results.matches(found(plain), {**wanted, "decode": plain})
+    assert results.matches(found({**plain, "nbest": 1, "pre_beam_ratio": 1.5}), {**wanted, "decode": plain})
+    assert results.matches(found(tuned), {**wanted, "decode": asked})
+    assert not results.matches(found(tuned), {**wanted, "decode": plain})
+    assert not results.matches(found(tuned), {**wanted, "decode": {**asked, "lm": "y"}})
+    assert not results.matches(found(tuned), {**wanted, "decode": {**asked, "tuned": ["other"]}})
+    assert not results.matches(found({**plain, "max_length": 0.5}), {**wanted, "decode": plain})
+
+
 def test_results_lines_are_kept_and_replaced(tmp_path):
     path = tmp_path / "r.jsonl"
     assert results.read(path) == []
@@ -197,7 +215,14 @@ def test_report(tmp_path, monkeypatch, capsys):
     path.write_text(json.dumps(old) + "\n" + lines)
     report.main()
     assert (tmp_path / "out" / "table.md").read_text() == text
-    wanted = {"corpus": "toy", "method": "irl_loss", "seed": 1, "digest": "old", "decode": {}, "conditions": ["none"]}
+    wanted = {
+        "corpus": "toy",
+        "method": "irl_loss",
+        "seed": 1,
+        "digest": "old",
+        "decode": {"search": "joint"},
+        "conditions": ["none"],
+    }
     (tmp_path / "wanted").write_text(json.dumps(wanted) + "\n")
     monkeypatch.setattr("sys.argv", [*argv, "--wanted", str(tmp_path / "wanted")])
     report.main()

@@ -116,21 +116,31 @@ class Bank:
         return read_audio(clip.path, self.rate, offset, length)
 
 
-class RIRBank:
-    """Impulse responses: every audio file below root, but for folders of noises, as in RIRS_NOISES/simulated_rirs.
+# Sizes of rooms in RIRS_NOISES that one is drawn from with equal probability, as Kaldi's recipes do.
+ROOMS = ("smallroom", "mediumroom")
 
-    groups: folders below root to draw from with equal probability, such as ("smallroom", "mediumroom").
+
+class RIRBank:
+    """Simulated impulse responses, root/simulated_rirs/SIZE/ROOM/*.wav, by size.
+
+    Of RIRS_NOISES everything else is left out: its point-source noises come from MUSAN, and its folder of real
+    responses holds noises too.
+    part: as of `Bank`, by room: no room of training is heard in a test.
     """
 
-    def __init__(self, root: Path | str, rate: int, groups: Sequence[str] = ("smallroom", "mediumroom")) -> None:
+    def __init__(self, root: Path | str, rate: int, part: str = "", sizes: Sequence[str] = ROOMS) -> None:
         self.root, self.rate = Path(root), rate
         self.paths: dict[str, list[Path]] = {}
-        for group in groups:
+        for group in sizes:
             folder = self.root / "simulated_rirs" / group
-            self.paths[group] = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
-            if not self.paths[group]:
+            paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+            if part:
+                paths = [p for p in paths if stable_hash(p.parent.name) % 16 in PARTS[part]]
+            self.paths[group] = paths
+            if not paths:
+                which = f" in its part {part}" if part else ""
                 raise UserError(
-                    f"{folder}: no impulse response found; expected RIRS_NOISES' layout, "
+                    f"{folder}: no impulse response found{which}; expected RIRS_NOISES' layout, "
                     f"BANK/simulated_rirs/{group}/.../*.wav"
                 )
         self.get = functools.lru_cache(maxsize=1024)(self._load)

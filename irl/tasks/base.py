@@ -41,8 +41,8 @@ class ObjectiveConfig:
         return IRLLoss(distance=Distance.from_dict(self.distance), **settings)
 
 
-# float16 needs a loss scaler, whose state a checkpoint would have to hold; bfloat16 does not.
-PRECISIONS = ("32-true", "bf16-mixed")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+OPTIMIZERS = ("adam", "adadelta")
 ACCELERATORS = ("auto", "cpu", "gpu")
 
 
@@ -52,6 +52,7 @@ class TrainConfig:
 
     clean_updates: length of the clean phase at the beginning, the same for every method. The learning rate rises
     linearly over warmup_updates and falls linearly to 0 at the last update, or stays with decay "none".
+    average: number of evaluations after the clean phase, those of lowest loss, whose weights are averaged at the end.
     threads: of torch on a CPU, 0 to leave them; results are equal to the bit only for equal numbers of threads.
     """
 
@@ -59,6 +60,7 @@ class TrainConfig:
     clean_updates: int = 0
     batch_size: int = 8
     accumulate: int = 1
+    optimizer: str = "adam"
     learning_rate: float = 2e-3
     warmup_updates: int = 200
     decay: str = "linear"
@@ -72,6 +74,7 @@ class TrainConfig:
     eval_every: int = 0
     save_every: int = 500
     max_bad_steps: int = 20
+    average: int = 0
 
     def __post_init__(self) -> None:
         if min(self.updates, self.batch_size, self.accumulate, self.log_every, self.save_every, self.max_bad_steps) < 1:
@@ -86,6 +89,10 @@ class TrainConfig:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
+        if self.average < 0 or self.average and not self.eval_every:
+            raise ValueError(f"average must not be negative, and needs eval_every, got {self.average}")
         if self.accelerator not in ACCELERATORS:
             raise ValueError(f"accelerator must be one of {', '.join(ACCELERATORS)}, got {self.accelerator!r}")
         if min(self.weight_decay, self.clip_norm) < 0:
@@ -106,7 +113,7 @@ RUN_KEYS = ("workers", "log_every", "eval_every", "save_every", "max_bad_steps")
 
 def lasting(resolved: dict[str, Any]) -> dict[str, Any]:
     """A resolved configuration less what may change between a run and its resumption."""
-    return {**resolved, "train": {k: v for k, v in resolved["train"].items() if k not in RUN_KEYS}}
+    return {**resolved, "train": {k: v for k, v in resolved.get("train", {}).items() if k not in RUN_KEYS}}
 
 
 @dataclass(frozen=True)

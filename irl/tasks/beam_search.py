@@ -1,9 +1,9 @@
 """Joint attention/CTC beam search over many utterances at once; token numbers in, token numbers out.
 
-The same search as ESPnet's BatchBeamSearch with a decoder, a CTC prefix scorer and a length bonus (Watanabe et al.,
-"Hybrid CTC/attention architecture", 2017), which is the reference of its tests: the beam's log probability is
+The same search as ESPnet's BatchBeamSearch with a decoder, a CTC prefix scorer, a language model and a length bonus
+(Watanabe et al., "Hybrid CTC/attention architecture", 2017), which is the reference of its tests: the beam's score is
 
-    (1 - w) log p_attention + w log p_ctc(prefix) + bonus * length,
+    (1 - w) log p_attention + w log p_ctc(prefix) + v log p_lm + bonus * length,
 
 CTC scores only the tokens that are best by the others (the pre-beam), and a search ends when the hypotheses that ended
 lately are hopeless. The CTC recursion over frames is a linear recurrence, so with P_t the sum of log p_u(c) up to frame
@@ -13,35 +13,19 @@ t it is one logcumsumexp, r_t = P_t + logsumexp_{s <= t}(phi_{s-1} - P_{s-1}), i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from irl.models.encoder_decoder import Decoder
+from irl.models.lstm_lm import LSTMLM
+from irl.tasks.search_options import SearchOptions
 from irl.types import lens_to_mask
 
 BLANK = 0
 # A search ends when the best hypotheses of the last three lengths are this far below the best of all.
 END_LENGTHS, END_GAP = 3, 10.0
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """beam: running hypotheses. ctc_weight: in [0, 1), 0 is attention alone. length_bonus: for each token and eos."""
-
-    beam: int = 5
-    ctc_weight: float = 0.5
-    length_bonus: float = 0.0
-    pre_beam_ratio: float = 1.5
-    nbest: int = 1
-
-    def __post_init__(self) -> None:
-        if self.beam < 1 or self.nbest < 1:
-            raise ValueError(f"beam and nbest must be at least 1, got {self.beam} and {self.nbest}")
-        if not 0 <= self.ctc_weight < 1:
-            raise ValueError(f"ctc_weight must be in [0, 1), got {self.ctc_weight}")
 
 
 class Hypothesis(NamedTuple):
@@ -128,15 +112,24 @@ class _Ended:
 
 @torch.no_grad()
 def beam_search(
-    decoder: Decoder, encoded: Tensor, lens: Tensor, ctc_log_probs: Tensor | None, eos: int, options: SearchOptions
+    decoder: Decoder,
+    encoded: Tensor,
+    lens: Tensor,
+    ctc_log_probs: Tensor | None,
+    eos: int,
+    options: SearchOptions,
+    lm: LSTMLM | None = None,
 ) -> list[list[Hypothesis]]:
     """The best hypotheses of each utterance, the best first.
 
-    encoded: the encoder's output (N, T, E) with lens (N,); ctc_log_probs (N, T, V), needed if ctc_weight > 0.
+    encoded: the encoder's output (N, T, E) with lens (N,); ctc_log_probs (N, T, V), needed if ctc_weight > 0; lm: a
+    language model over the same tokens, needed if lm_weight > 0.
     """
     weight = options.ctc_weight
     if weight > 0 and ctc_log_probs is None:
         raise ValueError("ctc_weight is positive, but the model has no CTC layer: set it to 0")
+    if options.lm_weight > 0 and lm is None:
+        raise ValueError("lm_weight is positive, but there is no language model")
     count = len(lens)
     ended = [_Ended() for _ in range(count)]
     memory = decoder.memory(encoded, lens)
@@ -147,13 +140,26 @@ def beam_search(
     rows_memory = memory
     tokens = owner.new_full((count, 1), eos)
     score = encoded.new_zeros(count, dtype=torch.float64)
-    attention = score.clone()
-    limits = lens.tolist()
+    # What each row's scores are made of so far, by name.
+    parts = {"decoder": score.clone()}
+    lm_state = None
+    if lm is not None and options.lm_weight > 0:
+        lm_state, parts["lm"] = lm.first_state(count), score.clone()
+    # Tokens that a hypothesis may have at most, and those that it must have before it ends.
+    longest = lens if not options.max_length else (options.max_length * lens).long().clamp(min=1)
+    shortest = torch.minimum((options.min_length * lens).long(), longest - 1)
     step = 0
     while len(owner):
         log_probs, state = decoder.step(tokens[:, -1], state, rows_memory)
         log_probs = log_probs.double()
         full = (1 - weight) * log_probs + options.length_bonus
+        each = {"decoder": log_probs}
+        if lm_state is not None:
+            lm_log_probs, lm_state = lm.step(tokens[:, -1], lm_state)  # type: ignore[union-attr]
+            each["lm"] = lm_log_probs.double()
+            full = full + options.lm_weight * each["lm"]
+        if options.min_length:
+            full[:, eos].masked_fill_(step < shortest[owner], -math.inf)
         vocabulary = full.shape[1]
         if ctc is not None:
             size = min(int(options.pre_beam_ratio * options.beam), vocabulary)
@@ -166,26 +172,28 @@ def beam_search(
         total = score[:, None] + full
         # The best `beam` extensions of each utterance, over its rows together.
         parents, chosen = _best_extensions(total, owner, options.beam)
-        last = step + 1 >= torch.tensor([limits[i] for i in owner[parents].tolist()])
+        last = step + 1 >= longest[owner[parents]]
         new_tokens = torch.cat([tokens[parents], chosen[:, None]], dim=1)
-        new_score, new_attention = total[parents, chosen], attention[parents] + log_probs[parents, chosen]
+        new_score = total[parents, chosen]
+        parts = {name: value[parents] + each[name][parents, chosen] for name, value in parts.items()}
         is_eos = chosen == eos
         columns = None
         if ctc is not None:
             hits = candidates[parents] == chosen[:, None]
             columns = hits.int().argmax(1)
             new_psi = torch.where(is_eos, end[parents], psi[parents, columns])
-        for i in (is_eos | last.to(is_eos.device)).nonzero()[:, 0].tolist():
-            scores = {"decoder": float(new_attention[i]), "length_bonus": float(step + 1)}
+        for i in (is_eos | last).nonzero()[:, 0].tolist():
+            scores = {**{name: float(value[i]) for name, value in parts.items()}, "length_bonus": float(step + 1)}
             if ctc is not None:
                 scores["ctc"] = float(new_psi[i])
             sequence = [t for t in new_tokens[i, 1:].tolist() if t != eos]
-            # A hypothesis cut off at the limit is given its eos without a score, and is longer by it.
-            length = step + 2 + (0 if is_eos[i] else 1)
+            # At the limit every hypothesis is given an eos without a score, and is longer by it, as in ESPnet.
+            length = step + 2 + int(last[i])
             ended[int(owner[parents[i]])].add(length, sequence, float(new_score[i]), scores)
-        done = torch.tensor([e.hopeless(step) for e in ended], device=owner.device)
+        early = options.max_length == 0
+        done = torch.tensor([early and e.hopeless(step) for e in ended], device=owner.device)
         step += 1
-        going = (~is_eos & ~last.to(is_eos.device) & ~done[owner[parents]]).nonzero()[:, 0]
+        going = (~is_eos & ~last & ~done[owner[parents]]).nonzero()[:, 0]
         new_owner = owner[parents[going]]
         if ctc is not None:
             assert columns is not None
@@ -193,9 +201,17 @@ def beam_search(
         if len(new_owner) != len(owner) or not torch.equal(new_owner, owner):
             rows_memory = memory.rows(new_owner)
         state = state.rows(parents[going])
-        tokens, score, attention, owner = new_tokens[going], new_score[going], new_attention[going], new_owner
-    best = [sorted((h for _, h in e.found), key=lambda h: -h.score) for e in ended]
-    return [hypotheses[: options.nbest] for hypotheses in best]
+        if lm_state is not None:
+            lm_state = lm_state.rows(parents[going])
+        parts = {name: value[going] for name, value in parts.items()}
+        tokens, score, owner = new_tokens[going], new_score[going], new_owner
+
+    def rank(found: tuple[int, Hypothesis]) -> float:
+        # The length counts sos, which has no score.
+        length, hypothesis = found
+        return -hypothesis.score / (length - 1) if options.normalise_length else -hypothesis.score
+
+    return [[h for _, h in sorted(e.found, key=rank)[: options.nbest]] for e in ended]
 
 
 def _best_extensions(total: Tensor, owner: Tensor, beam: int) -> tuple[Tensor, Tensor]:

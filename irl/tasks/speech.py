@@ -4,81 +4,36 @@ from __future__ import annotations
 
 import json
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
-from irl.data.batches import epoch_batches
-from irl.data.features import FeatureConfig, LogMel, pad_waves
-from irl.data.kaldi import num_samples, read_data_dir, read_wave
+from irl.data.features import FeatureConfig
 from irl.data.vocabulary import Vocabulary
 from irl.errors import UserError
-from irl.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
-from irl.noise.audio import Noise
-from irl.noise.conditions import NoiseConfig
-from irl.noise.masks import SpecAugment
+from irl.models.encoder_decoder import EncoderDecoder
 from irl.objective import L2, Cosine, IRLLoss, Terms
-from irl.random import Keys, hash_ids
-from irl.tasks.base import ObjectiveConfig, Plan, Scatter, Stat, TrainConfig, layer_norms, valid_frames
+from irl.tasks.base import Plan, Scatter, Stat, layer_norms, valid_frames
 from irl.tasks.beam_search import greedy_ctc
 from irl.tasks.edits import count_edits
+from irl.tasks.speech_data import Batch, SpeechConfig, SpeechData
 from irl.types import Output
 
 
-@dataclass(frozen=True)
-class SpeechConfig:
-    """A whole speech experiment. ctc_weight: of the CTC loss in the sum of both, in [0, 1)."""
+def task_loss(view: Output, y: Tensor, y_lens: Tensor, ctc_weight: float, label_smoothing: float = 0.0) -> Tensor:
+    """(1 - w) * cross-entropy + w * CTC, each summed over the batch and divided by its number of target tokens.
 
-    train_dir: str
-    dev_dir: str
-    vocabulary: str
-    statistics: str
-    task: str = "speech"
-    seed: int = 1
-    ctc_weight: float = 0.5
-    allow_pipes: bool = False
-    short_first: bool = True
-    features: FeatureConfig = FeatureConfig()
-    model: EncoderDecoderConfig = EncoderDecoderConfig()
-    noise: NoiseConfig = NoiseConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
-    train: TrainConfig = TrainConfig()
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.ctc_weight < 1:
-            raise ValueError(f"ctc_weight must be in [0, 1), got {self.ctc_weight}")
-        if (self.ctc_weight > 0) != self.model.ctc:
-            # A head that is never trained would be listened to in decoding.
-            raise ValueError(f"ctc_weight is {self.ctc_weight}, but model.ctc is {str(self.model.ctc).lower()}")
-        known = self.model.layer_names()
-        names = [*known, "logits", *(["ctc"] if self.model.ctc else [])]
-        # Unknown layers are refused here, before any training, not at the end of the clean phase.
-        self.objective.build().layer_weights(names, known)
-
-
-class Batch(NamedTuple):
-    """Views of the same utterances as model inputs, and their targets. clean is None where no term looks at it.
-
-    y: int64 (B, U) padded with -1, y_lens (B,); the last target of every utterance is eos.
+    label_smoothing: of the cross-entropy (Szegedy et al. 2016): that share of each target is uniform over all tokens.
     """
-
-    ids: list[str]
-    clean: dict[str, Tensor] | None
-    noisy: list[dict[str, Tensor]]
-    y: Tensor
-    y_lens: Tensor
-
-
-def task_loss(view: Output, y: Tensor, y_lens: Tensor, ctc_weight: float) -> Tensor:
-    """(1 - w) * cross-entropy + w * CTC, each summed over the batch and divided by its number of target tokens."""
     loss = view.logits.new_zeros(())
     if ctc_weight < 1:
-        loss = (1 - ctc_weight) * F.cross_entropy(view.logits.flatten(0, 1), y.flatten(), ignore_index=-1)
+        loss = (1 - ctc_weight) * F.cross_entropy(
+            view.logits.flatten(0, 1), y.flatten(), ignore_index=-1, label_smoothing=label_smoothing
+        )
     if ctc_weight > 0:
         # CTC's targets have no eos. An utterance with fewer frames than it needs has no alignment and counts 0.
         ctc = F.ctc_loss(
@@ -96,10 +51,10 @@ def task_loss(view: Output, y: Tensor, y_lens: Tensor, ctc_weight: float) -> Ten
 class SpeechStep(nn.Module):
     """The model with its loss inside, as the loop calls it."""
 
-    def __init__(self, model: EncoderDecoder, ctc_weight: float) -> None:
+    def __init__(self, model: EncoderDecoder, ctc_weight: float, label_smoothing: float = 0.0) -> None:
         super().__init__()
         self.model = model
-        self.ctc_weight = ctc_weight
+        self.ctc_weight, self.label_smoothing = ctc_weight, label_smoothing
         # Set by the loop before each step: Fabric's precision plugins walk through arguments, and refuse dataclasses.
         self.objective = IRLLoss.row("baseline")
 
@@ -108,75 +63,9 @@ class SpeechStep(nn.Module):
             self.model,
             batch.clean,
             batch.noisy,
-            lambda view: task_loss(view, batch.y, batch.y_lens, self.ctc_weight),
+            lambda view: task_loss(view, batch.y, batch.y_lens, self.ctc_weight, self.label_smoothing),
             step,
         )
-
-
-class SpeechData(torch.utils.data.Dataset):
-    """Batches of one data directory by plan: reads, noises and turns into features. Indexed by (epoch, plan)."""
-
-    def __init__(self, path: str, config: SpeechConfig, vocabulary: Vocabulary, stream: str) -> None:
-        self.path, self.config = path, config
-        self.stream = stream
-        self.utterances = read_data_dir(path, allow_pipes=config.allow_pipes)
-        counts = num_samples(path, self.utterances, config.features.rate)
-        self.lengths = [counts[u.id] for u in self.utterances]
-        self.ids = hash_ids([u.id for u in self.utterances])
-        self.targets = [
-            torch.tensor(vocabulary.encode(u.text or "", f"{path}/text: {u.id}") + [vocabulary.eos])
-            for u in self.utterances
-        ]
-        self.eos = vocabulary.eos
-        self.features = LogMel(config.features)
-        self.noise: Noise | SpecAugment | None = None
-        if config.objective.build().needs_noisy:
-            f = config.features
-            if config.noise.masks_features:
-                self.noise = SpecAugment(f.mels, f.hop_ms / 1000 * f.stack)
-            else:
-                self.noise = config.noise.build(f.rate)
-        self._planned: tuple[int, list[list[int]]] = (-1, [])
-
-    def batches(self, epoch: int) -> list[list[int]]:
-        if self._planned[0] != epoch:
-            c = self.config
-            short_first = c.short_first and epoch == 0
-            batches = epoch_batches(self.ids, self.lengths, c.train.batch_size, c.seed, epoch, short_first)
-            self._planned = (epoch, batches)
-        return self._planned[1]
-
-    def __getitem__(self, item: tuple[int, Plan]) -> Batch | UserError:
-        try:
-            return self.make(*item)
-        except UserError as error:
-            # From a worker an exception would come with its traceback; `SpeechTask.loader` raises it again.
-            return error
-
-    def make(self, epoch: int, plan: Plan) -> Batch:
-        rows = self.batches(epoch)[plan.batch]
-        chosen = [self.utterances[i] for i in rows]
-        waves, lens = pad_waves([read_wave(u, self.config.features.rate) for u in chosen])
-        y = pad_sequence([self.targets[i] for i in rows], batch_first=True, padding_value=-1)
-        y_lens = torch.tensor([len(self.targets[i]) for i in rows])
-        if plan.clean or isinstance(self.noise, SpecAugment):
-            x, x_lens = self.features.batch(waves, lens)
-        clean = self._inputs(x, x_lens, y, y_lens) if plan.clean else None
-        noisy = []
-        for copy in range(1, plan.noisy + 1):
-            assert self.noise is not None
-            keys = Keys(self.ids[rows], self.config.seed, self.stream, epoch, copy)
-            if isinstance(self.noise, SpecAugment):
-                features = self.noise.apply(x, x_lens, self.noise.draw(keys, x_lens)), x_lens
-            else:
-                params = self.noise.draw(keys, lens, [u.speaker for u in chosen])
-                features = self.features.batch(self.noise.apply(waves, lens, params), lens)
-            noisy.append(self._inputs(*features, y, y_lens))
-        return Batch([u.id for u in chosen], clean, noisy, y, y_lens)
-
-    def _inputs(self, x: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor) -> dict[str, Tensor]:
-        y_in = torch.cat([y.new_full((len(y), 1), self.eos), y[:, :-1]], dim=1).clamp(min=0)
-        return {"x": x, "x_lens": x_lens, "y_in": y_in, "y_in_lens": y_lens}
 
 
 def read_statistics(path: Path, features: FeatureConfig) -> tuple[Tensor, Tensor]:
@@ -207,15 +96,15 @@ class SpeechTask:
     def __init__(self, config: SpeechConfig) -> None:
         self.config = config
         self.vocabulary = Vocabulary.read(Path(config.vocabulary))
-        self.train = SpeechData(config.train_dir, config, self.vocabulary, "noise/train")
-        self.dev = SpeechData(config.dev_dir, config, self.vocabulary, "noise/dev")
+        self.train = SpeechData(config.train_dir, config, self.vocabulary, "train")
+        self.dev = SpeechData(config.dev_dir, config, self.vocabulary, "dev")
         torch.manual_seed(config.seed)
         model = EncoderDecoder(config.features.dim, len(self.vocabulary), config.model)
         if config.features.normalise == "global":
             mean, std = read_statistics(Path(config.statistics), config.features)
             model.encoder.mean.copy_(mean)
             model.encoder.std.copy_(std)
-        self.module = SpeechStep(model, config.ctc_weight)
+        self.module = SpeechStep(model, config.ctc_weight, config.label_smoothing)
 
     def batches_in(self, epoch: int) -> int:
         return len(self.train.batches(epoch))
@@ -237,9 +126,10 @@ class SpeechTask:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, Stat]:
-        """On the dev set: loss and CTC greedy character errors, and, where training draws noise, the same on one
-        fixed noisy copy, and for each layer the relative L2 and cosine distances between the two, the clean norm, and
-        the effective rank of clean activations, which falls with the distances where representations collapse.
+        """On the dev set: loss, without label smoothing, and CTC greedy character errors, and, where training draws
+        noise, the same on one fixed noisy copy, and for each layer the relative L2 and cosine distances between the
+        two, the clean norm, and the effective rank of clean activations, which falls with the distances where
+        representations collapse.
         """
         model, device = self.module.model, next(self.module.parameters()).device
         measure = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2("relative") + Cosine())

@@ -6,7 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from irl.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
-from irl.tasks.beam_search import PrefixScorer, SearchOptions, beam_search, greedy_ctc
+from irl.models.lstm_lm import LSTMLM, LSTMLMConfig
+from irl.tasks.beam_search import PrefixScorer, beam_search, greedy_ctc
+from irl.tasks.search_options import SearchOptions
 
 EOS = 4
 
@@ -29,6 +31,19 @@ def encode(model, lens=(5, 3, 6)):
     with torch.no_grad():
         encoded, _, out = model.encoder.hidden_states(x, lens)
         return encoded, out[-1], model.ctc(encoded).log_softmax(-1)
+
+
+def language_model(vocabulary=5):
+    torch.manual_seed(7)
+    lm = LSTMLM(vocabulary, LSTMLMConfig(layers=2, units=6, embedding_units=4)).double().eval()
+    lm.output.weight.data *= 8
+    return lm
+
+
+def lm_probability(lm, tokens, eos=EOS):
+    x = torch.tensor([[eos, *tokens]])
+    log_probs = lm(x, torch.tensor([x.shape[1]])).logits[0].log_softmax(-1)
+    return float(sum(log_probs[u, t].item() for u, t in enumerate([*tokens, eos])))
 
 
 def ctc_probability(log_probs, tokens):
@@ -79,12 +94,14 @@ def test_prefix_scores_sum_over_all_continuations():
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 0.7])
-@pytest.mark.parametrize("bonus", [0.0, 0.5])
-def test_a_full_beam_equals_exhaustive_search(weight, bonus):
-    model = build()
+@pytest.mark.parametrize("bonus, lm_weight", [(0.0, 0.0), (0.5, 0.0), (-0.3, 0.6), (0.2, 2.0)])
+def test_a_full_beam_equals_exhaustive_search(weight, bonus, lm_weight):
+    model, lm = build(), language_model()
     encoded, lens, ctc = encode(model, (4, 3))
-    options = SearchOptions(beam=400, ctc_weight=weight, length_bonus=bonus, pre_beam_ratio=10, nbest=10**6)
-    found = beam_search(model.decoder, encoded, lens, ctc, EOS, options)
+    options = SearchOptions(
+        beam=400, ctc_weight=weight, length_bonus=bonus, lm_weight=lm_weight, pre_beam_ratio=10, nbest=10**6
+    )
+    found = beam_search(model.decoder, encoded, lens, ctc, EOS, options, lm)
     for i, n in enumerate(lens.tolist()):
         scores = {}
         # As in ESPnet there are at most as many tokens as frames, eos among them.
@@ -93,6 +110,7 @@ def test_a_full_beam_equals_exhaustive_search(weight, bonus):
                 a = attention_probability(model, encoded[i, :n], list(tokens))
                 c = ctc_probability(ctc[i, :n], list(tokens)) if weight else 0.0
                 scores[tokens] = (1 - weight) * a + weight * c + bonus * (length + 1)
+                scores[tokens] += lm_weight * lm_probability(lm, list(tokens))
         if weight == 0:
             # Without CTC nothing forbids the blank as a token; leave such utterances to the test of greedy search.
             best = found[i][0]
@@ -102,6 +120,8 @@ def test_a_full_beam_equals_exhaustive_search(weight, bonus):
         complete = [h for h in found[i] if len(h.tokens) < n]
         assert tuple(complete[0].tokens) == best
         assert complete[0].score == pytest.approx(scores[best], abs=1e-9)
+        if lm_weight:
+            assert complete[0].scores["lm"] == pytest.approx(lm_probability(lm, complete[0].tokens), abs=1e-9)
 
 
 def test_beam_one_is_greedy_attention():
@@ -120,8 +140,20 @@ def test_beam_one_is_greedy_attention():
         assert found[i][0].tokens == tokens
 
 
-@pytest.mark.parametrize("weight, bonus, beam", [(0.5, 0.0, 4), (0.3, 0.6, 3), (0.0, 0.2, 5), (0.7, 0.1, 10)])
-def test_equals_espnets_search(weight, bonus, beam):
+@pytest.mark.parametrize(
+    "weight, bonus, beam, lm_weight, longest, by_token",
+    [
+        (0.5, 0.0, 4, 0.0, 0.0, False),
+        (0.3, 0.6, 3, 0.0, 0.0, False),
+        (0.0, 0.2, 5, 0.0, 0.0, False),
+        (0.7, 0.1, 10, 0.0, 0.0, False),
+        (0.5, 0.0, 4, 0.7, 0.0, False),
+        (0.3, -0.4, 5, 0.3, 0.0, True),
+        (0.0, 0.5, 6, 1.0, 0.4, False),
+        (0.4, 0.0, 5, 0.5, 0.6, True),
+    ],
+)
+def test_equals_espnets_search(weight, bonus, beam, lm_weight, longest, by_token):
     """Same n-best lists and scores as BatchBeamSearch, one utterance at a time, on 12 random utterances."""
     search = pytest.importorskip("espnet.nets.batch_beam_search").BatchBeamSearch
     from espnet.nets.scorers.ctc import CTCPrefixScorer
@@ -130,22 +162,42 @@ def test_equals_espnets_search(weight, bonus, beam):
     model = build(vocabulary=12, seed=3, scale=5.0)
     eos = 11
     encoded, lens, ctc = encode(model, tuple(5 + i for i in range(12)))
-    options = SearchOptions(beam=beam, ctc_weight=weight, length_bonus=bonus, nbest=3)
-    ours = beam_search(model.decoder, encoded, lens, ctc, eos, options)
-    scorers = {"decoder": model.decoder, "length_bonus": LengthBonus(12)}
-    weights = {"decoder": 1 - weight, "length_bonus": bonus}
+    lm = language_model(12)
+    options = SearchOptions(
+        beam=beam, ctc_weight=weight, lm_weight=lm_weight, length_bonus=bonus, max_length=longest,
+        normalise_length=by_token, nbest=3,
+    )  # fmt: skip
+    ours = beam_search(model.decoder, encoded, lens, ctc, eos, options, lm)
+    scorers = {"decoder": model.decoder, "length_bonus": LengthBonus(12), "lm": lm}
+    weights = {"decoder": 1 - weight, "length_bonus": bonus, "lm": lm_weight}
     if weight:
         scorers["ctc"] = CTCPrefixScorer(model.ctc, eos)
         weights["ctc"] = weight
     theirs = search(
-        beam_size=beam, weights=weights, scorers=scorers, sos=eos, eos=eos, vocab_size=12, pre_beam_score_key="full"
-    ).to(dtype=torch.float64)
+        beam_size=beam, weights=weights, scorers=scorers, sos=eos, eos=eos, vocab_size=12, pre_beam_score_key="full",
+        normalize_length=by_token,
+    ).to(dtype=torch.float64)  # fmt: skip
     for i, n in enumerate(lens.tolist()):
-        expected = theirs(x=encoded[i, :n])[:3]
+        expected = theirs(x=encoded[i, :n], maxlenratio=longest)[:3]
         for a, b in zip(ours[i], expected, strict=True):
             assert a.tokens == [t for t in b.yseq[1:].tolist() if t != eos]
             assert a.score == pytest.approx(float(b.score), abs=1e-4)
-            assert a.scores["decoder"] == pytest.approx(float(b.scores["decoder"]), abs=1e-4)
+            for name in ("decoder", *(["lm"] if lm_weight else [])):
+                assert a.scores[name] == pytest.approx(float(b.scores[name]), abs=1e-4)
+
+
+def test_a_least_length_is_kept_and_otherwise_changes_nothing():
+    """The best of those that are long enough, by exhaustive search."""
+    model = build()
+    encoded, lens, ctc = encode(model, (5, 4))
+    settings = {"beam": 400, "pre_beam_ratio": 10.0, "ctc_weight": 0.5, "nbest": 10**6}
+    free = beam_search(model.decoder, encoded, lens, ctc, EOS, SearchOptions(**settings))
+    bound = beam_search(model.decoder, encoded, lens, ctc, EOS, SearchOptions(**settings, min_length=0.4))
+    for n, a, b in zip(lens.tolist(), free, bound):
+        least = int(0.4 * n)
+        assert b and all(len(h.tokens) >= least for h in b) and any(len(h.tokens) < least for h in a)
+        kept = [h for h in a if len(h.tokens) >= least]
+        assert b[0].tokens == kept[0].tokens and b[0].score == pytest.approx(kept[0].score)
 
 
 def test_alone_equals_batched():
@@ -165,7 +217,19 @@ def test_greedy_ctc():
     assert greedy_ctc(F.one_hot(path, 4).float(), torch.tensor([7, 6])) == [[1, 1, 2], [2, 3]]
 
 
-@pytest.mark.parametrize("settings", [{"beam": 0}, {"ctc_weight": 1.0}, {"ctc_weight": -0.1}, {"nbest": 0}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"beam": 0},
+        {"ctc_weight": 1.0},
+        {"ctc_weight": -0.1},
+        {"nbest": 0},
+        {"search": "deep"},
+        {"lm_weight": -1.0},
+        {"max_length": 0.3, "min_length": 0.5},
+        {"min_length": -0.1},
+    ],
+)
 def test_bad_options(settings):
     with pytest.raises(ValueError):
         SearchOptions(**settings)

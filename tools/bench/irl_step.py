@@ -17,7 +17,8 @@ from harness import KEEP_MEMORY, Report, alternate, arguments, parse
 
 from irl.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from irl.objective import L2, Cosine, IRLLoss
-from irl.tasks.speech import Batch, SpeechStep, task_loss
+from irl.tasks.speech import SpeechStep, task_loss
+from irl.tasks.speech_data import Batch
 
 TOKENS, MELS = 30, 80
 SIZES = {"paper": (320, 8, 438, 60), "fsdd": (96, 8, 80, 25)}

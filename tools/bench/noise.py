@@ -116,7 +116,7 @@ def rooms(report: Report, folder: Path, speech: list[np.ndarray], rirs: list[np.
     spectra = [spectrum(rir) for rir in rirs]
     paths = [folder / "simulated_rirs" / "smallroom" / f"{i:02d}.wav" for i in range(COUNT)]
     waves, lens = padded(speech)
-    bank = Reverberation(RIRBank(folder, RATE, ("smallroom",)))
+    bank = Reverberation(RIRBank(folder, RATE, sizes=("smallroom",)))
     tensors = [(torch.from_numpy(x)[None], torch.from_numpy(h)[None]) for x, h in zip(speech, rirs)]
     transforms = [ApplyImpulseResponse(str(path), p=1.0) for path in paths]
     recordings = []

@@ -15,8 +15,8 @@ from harness import Report, alternate, arguments, median_interval, parse
 
 from irl.command import run_command
 from irl.data.kaldi import read_data_dir, read_wave
-from irl.tasks.beam_search import SearchOptions
 from irl.tasks.recogniser import Recogniser
+from irl.tasks.search_options import SearchOptions
 
 
 def main() -> None:
@@ -28,8 +28,7 @@ def main() -> None:
     parser.add_argument("--beam", type=int, default=10)
     args = parse(parser)
     report = Report("Joint beam search", args, ("espnet",))
-    options = SearchOptions(beam=args.beam)
-    ours, espnet = (Recogniser(args.checkpoint, search, options) for search in ("joint", "espnet"))
+    ours, espnet = (Recogniser(args.checkpoint, SearchOptions(search, args.beam)) for search in ("joint", "espnet"))
     waves = [read_wave(u, ours.config.features.rate) for u in read_data_dir(args.data)[: args.utterances]]
     audio = sum(map(len, waves)) / ours.config.features.rate
 

@@ -1,0 +1,45 @@
+"""The weights of a run's best evaluations, and their mean (as ESPnet's n-best average of checkpoints)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from irl import checkpoint
+
+Weights = dict[str, torch.Tensor]
+
+
+class BestWeights:
+    """The `count` evaluations of lowest loss, FOLDER/STEP.pt each; `losses` by step belongs into the checkpoint.
+
+    A file is removed only by `prune`, after a checkpoint was written that does not name it, so that a run that is
+    killed finds what its last checkpoint names.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder, self.count = folder, count
+        self.losses: dict[int, float] = {}
+
+    def offer(self, step: int, loss: float, weights: Weights) -> None:
+        """Keep these weights if they are among the best; of equal ones the later."""
+        kept = sorted([*self.losses.items(), (step, loss)], key=lambda item: (item[1], -item[0]))[: self.count]
+        if step in dict(kept):
+            checkpoint.save(self.folder / f"{step}.pt", {"model": weights, "config": {}})
+        self.losses = dict(sorted(kept))
+
+    def prune(self) -> None:
+        for path in self.folder.glob("*.pt"):
+            if path.stem not in map(str, self.losses):
+                path.unlink()
+
+    def mean(self) -> Weights:
+        """In float64 and back; whole numbers, such as counters, are those of the last."""
+        states: list[dict[str, Any]] = [checkpoint.load(self.folder / f"{step}.pt")["model"] for step in self.losses]
+        mean = dict(states[-1])
+        for name, last in mean.items():
+            if last.is_floating_point():
+                mean[name] = torch.stack([state[name].double() for state in states]).mean(0).to(last.dtype)
+        return mean

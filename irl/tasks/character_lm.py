@@ -1,0 +1,153 @@
+"""A character language model of the training transcripts, for shallow fusion in speech recognition."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable, Iterator, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from irl.data.batches import epoch_batches
+from irl.data.kaldi import read_table
+from irl.data.vocabulary import Vocabulary
+from irl.errors import UserError
+from irl.models.lstm_lm import LSTMLM, LSTMLMConfig
+from irl.objective import IRLLoss, Terms
+from irl.tasks.base import ObjectiveConfig, Plan, Stat, TrainConfig
+from irl.types import Output
+
+
+@dataclass(frozen=True)
+class CharacterLMConfig:
+    """train_dir, dev_dir: data directories, of which only `text` is read. extra_text: further training text, plain
+    files of a sentence a line in the characters of the vocabulary, which is the recogniser's."""
+
+    train_dir: str
+    dev_dir: str
+    vocabulary: str
+    task: str = "character_lm"
+    seed: int = 1
+    extra_text: tuple[str, ...] = ()
+    model: LSTMLMConfig = LSTMLMConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    train: TrainConfig = TrainConfig()
+
+    def __post_init__(self) -> None:
+        if self.objective.build().needs_noisy:
+            raise ValueError("objective: this task has no noisy views, beta and gamma must be 0")
+
+
+class Batch(NamedTuple):
+    """Sentences x (B, T) beginning with sos, x_lens (B,), and targets y (B, T) ending with eos, padded with -1."""
+
+    ids: list[int]
+    clean: dict[str, Tensor]
+    y: Tensor
+
+
+def token_loss(view: Output, y: Tensor) -> Tensor:
+    """Mean negative log likelihood of a token in nats, eos included."""
+    return F.cross_entropy(view.logits.flatten(0, 1), y.flatten(), ignore_index=-1)
+
+
+class CharacterLMStep(nn.Module):
+    """The model with its loss inside, as the loop calls it."""
+
+    def __init__(self, model: LSTMLM) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = IRLLoss.row("baseline")
+
+    def forward(self, batch: Batch, step: int) -> Terms:
+        return self.objective(self.model, batch.clean, [], lambda view: token_loss(view, batch.y), step)
+
+
+class Sentences:
+    """Numbered sentences as one array of token numbers: millions of them take little room."""
+
+    def __init__(self, texts: Iterable[tuple[str, str]], vocabulary: Vocabulary) -> None:
+        numbers, ends = array("i"), [0]
+        for where, text in texts:
+            numbers.extend([*vocabulary.encode(text, where), vocabulary.eos])
+            ends.append(len(numbers))
+        self.numbers, self.ends, self.eos = torch.tensor(numbers, dtype=torch.int32), ends, vocabulary.eos
+        self.lengths = [end - begin for begin, end in zip(ends, ends[1:])]
+
+    def batch(self, rows: list[int]) -> Batch:
+        targets = [self.numbers[self.ends[i] : self.ends[i + 1]].long() for i in rows]
+        y = pad_sequence(targets, batch_first=True, padding_value=-1)
+        x = torch.cat([y.new_full((len(y), 1), self.eos), y[:, :-1]], dim=1).clamp(min=0)
+        return Batch(rows, {"x": x, "x_lens": torch.tensor([len(t) for t in targets])}, y)
+
+
+def transcripts(folder: str) -> Iterator[tuple[str, str]]:
+    """(where, text) of a data directory."""
+    path = Path(folder) / "text"
+    for key, text in read_table(path).items():
+        yield f"{path}: {key}", " ".join(text.split())
+
+
+def plain_text(path: str) -> Iterator[tuple[str, str]]:
+    """(where, text) of the lines of a file that are not empty."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f"{path}:{number}", " ".join(line.split())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: {error}") from None
+
+
+class CharacterLMTask:
+    """The task of the training loop (see `irl.tasks.base.Task`)."""
+
+    def __init__(self, config: CharacterLMConfig) -> None:
+        self.config = config
+        self.vocabulary = Vocabulary.read(Path(config.vocabulary))
+        texts = [transcripts(config.train_dir), *map(plain_text, config.extra_text)]
+        self.train = Sentences((item for text in texts for item in text), self.vocabulary)
+        self.dev = Sentences(transcripts(config.dev_dir), self.vocabulary)
+        self.numbers = torch.arange(len(self.train.lengths))
+        self._planned: tuple[int, list[list[int]]] = (-1, [])
+        torch.manual_seed(config.seed)
+        self.module = CharacterLMStep(LSTMLM(len(self.vocabulary), config.model))
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        if self._planned[0] != epoch:
+            c = self.config
+            batches = epoch_batches(self.numbers, self.train.lengths, c.train.batch_size, c.seed, epoch)
+            self._planned = (epoch, batches)
+        return self._planned[1]
+
+    def batches_in(self, epoch: int) -> int:
+        return len(self._batches(epoch))
+
+    def loader(self, epoch: int, plans: list[Plan], workers: int) -> Iterator[Batch]:
+        """Making a batch takes no time worth a worker."""
+        for plan in plans:
+            yield self.train.batch(self._batches(epoch)[plan.batch])
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, Stat]:
+        """Negative log likelihood of a dev token in nats, eos included; exp of it is the perplexity of a character."""
+        model, device = self.module.model, next(self.module.parameters()).device
+        model.eval()
+        found = Stat(0, 0)
+        size = self.config.train.batch_size
+        for begin in range(0, len(self.dev.lengths), size):
+            batch = self.dev.batch(list(range(len(self.dev.lengths)))[begin : begin + size])
+            view = model(**{name: value.to(device) for name, value in batch.clean.items()})
+            tokens = int((batch.y >= 0).sum())
+            found += Stat(tokens * float(token_loss(view, batch.y.to(device))), tokens)
+        model.train()
+        return {"loss/clean": found}
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"tokens": self.vocabulary.tokens}

@@ -1,0 +1,103 @@
+"""Find decoding weights on dev data: python -m irl.tune CHECKPOINT ... --data DEV_DIR ... --out FILE [--lm CHECKPOINT]
+
+Every combination of the weights given is tried on every recogniser and data directory, and the one with the fewest
+character errors of all together is written to FILE, which `irl.decode --tuned` reads. One choice for all recognisers:
+methods are compared under the same search. Never give it test data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import torch
+
+from irl import command, files
+from irl.data.kaldi import read_data_dir, read_wave
+from irl.decode import batches_of, file_digest, lm_digest
+from irl.errors import UserError
+from irl.tasks import search_options
+from irl.tasks.edits import count_edits
+from irl.tasks.recogniser import Recogniser
+from irl.tasks.search_options import SearchOptions
+
+# What is tried: the weights of ESPnet's recipes for character models, and around them.
+GRID = {"ctc_weight": (0.3, 0.5), "lm_weight": (0.0, 0.2, 0.4, 0.6, 1.0), "length_bonus": (0.0, 0.5, 1.0)}
+
+
+def errors(
+    recogniser: Recogniser, data: Path, grid: list[SearchOptions], size: int, pipes: bool
+) -> tuple[list[int], int]:
+    """Character errors with each of the options, and the number of reference characters. Batches are encoded once."""
+    utterances = read_data_dir(data, allow_pipes=pipes)
+    rate = recogniser.config.features.rate
+    found, reference = [0] * len(grid), 0
+    with command.progress(None, f"tune {data.name}", total=len(utterances), unit="utt") as bar:
+        for batch in batches_of(data, utterances, rate, size):
+            encoded = recogniser.encode([read_wave(u, rate) for u in batch])
+            reference += sum(len(u.text or "") for u in batch)
+            for i, options in enumerate(grid):
+                best = [recogniser.text(hypotheses[0]) for hypotheses in recogniser.search(encoded, options)]
+                found[i] += sum(
+                    count_edits(u.text or "", " ".join(text.split())).errors for u, text in zip(batch, best)
+                )
+            bar.update(len(batch))
+    return found, reference
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m irl.tune", description="Find decoding weights on dev data.")
+    parser.add_argument("checkpoints", type=Path, nargs="+")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="data directories, none of them a test set")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--lm", type=Path, help="checkpoint of a character LM; without it lm_weight is 0")
+    search_options.add_arguments(parser)
+    for name, option in zip(GRID, ("--ctc-weights", "--lm-weights", "--length-bonuses")):
+        parser.add_argument(option, type=float, nargs="+", default=GRID[name], help="to try")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    command.log_to(args.out.with_suffix(".log"))
+    base = search_options.from_arguments(parser, args)
+    if base.search != "joint":
+        raise UserError(f"only the joint search has weights to tune, got --search {base.search}")
+    lm_weights = args.lm_weights if args.lm else (0.0,)
+    try:
+        grid = [
+            dataclasses.replace(base, ctc_weight=ctc, lm_weight=lm, length_bonus=bonus)
+            for ctc, lm, bonus in itertools.product(args.ctc_weights, lm_weights, args.length_bonuses)
+        ]
+    except ValueError as error:
+        parser.error(str(error))
+    names = [path.name for path in args.data]
+    spec = {
+        "grid": [options.named() for options in grid],
+        "lm": lm_digest(args.lm),
+        "weights": [file_digest(path) for path in [*args.checkpoints, *([args.lm] if args.lm else [])]],
+        "data": names,
+    }
+    if args.out.exists() and spec.items() <= json.loads(args.out.read_text()).items():
+        command.logger.info(f"{args.out}: already tuned in this way")
+        return
+    total, reference = [0] * len(grid), 0
+    for path in args.checkpoints:
+        recogniser = Recogniser(path, lm=args.lm)
+        for data in args.data:
+            found, count = errors(recogniser, data, grid, args.batch_size, args.allow_pipes)
+            total, reference = [a + b for a, b in zip(total, found)], reference + count
+    # Of equals the first, so the smallest weights.
+    best = min(range(len(grid)), key=lambda i: total[i])
+    content = {**spec, "errors": total, "reference": reference, "options": dataclasses.asdict(grid[best])}
+    files.write(args.out, json.dumps(content) + "\n")
+    command.logger.info(
+        f"{args.out}: CER {100 * total[best] / reference:.2f} % with {grid[best].named()}, "
+        f"the best of {len(grid)} (worst {100 * max(total) / reference:.2f} %) on {', '.join(names)}"
+    )
+
+
+if __name__ == "__main__":
+    command.run_command(main)

@@ -1,0 +1,150 @@
+"""What cannot be used gives one line that says what is wrong, and status 1."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny import ENV, RATE, run
+
+from irl import checkpoint
+from irl.data.kaldi import Utterance, write_data_dir
+from irl.errors import UserError
+
+pytest.importorskip("lightning_fabric")
+
+
+BAD = [
+    (["train.foo=1"], "command line: unknown key train.foo, known are updates, clean_updates"),
+    (["nothing=1"], "command line: unknown key nothing, known are train_dir"),
+    (["train.updates=many"], "command line: train.updates: expected int, found 'many'"),
+    (["objective.gamma=-1"], "gamma must be finite and not negative, got -1"),
+    (["objective.layers={encoder.7: 1.0}"], "unknown layer 'encoder.7', known are encoder.0, encoder.1, decoder.0"),
+    (["objective.from_layer=encoder.9"], "unknown layer 'encoder.9', known are encoder.0, encoder.1, decoder.0"),
+    (["objective.distance={l3: 1.0}"], "unknown distance 'l3', known are l2"),
+    (["noise.musan=data/nothing"], "data/nothing/noise: no audio found"),
+    (["train_dir=data/none"], "data/none: no such data directory"),
+    (["features.mels=12"], "statistics of 20 features, expected 24"),
+    (["task=video"], "task: expected one of speech, character_lm, found 'video'"),
+    (["model.attention=foo"], "model: unknown attention 'foo', known are additive, dot, location"),
+    (["model.encoder_units=0"], "encoder_units must be at least 1"),
+    (["train.precision=foo"], "precision must be one of 32-true, bf16-mixed"),
+    (["train.clip_norm=-5"], "clip_norm must not be negative"),
+    (["objective.alpha=null"], "objective.alpha: expected a value, found null"),
+    (["objective.pairs=noisy"], "needs at least 2 copies"),
+    (["ctc_weight=0"], "ctc_weight is 0"),
+    (["features.low_hz=50"], "statistics of other feature settings; run stage 3 again"),
+    (["updates"], "command line: expected key=value, found 'updates'"),
+    (["model.subsampling=[1]"], "subsampling needs one factor"),
+]
+
+
+@pytest.mark.parametrize("overrides, message", BAD, ids=[o[0] for o, _ in BAD])
+def test_bad_configuration_is_one_line_and_status_1(recipe, overrides, message):
+    done = run("irl.train", "irl_loss.yaml", *overrides, "--exp", "exp/bad", cwd=recipe, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("error: ") and message in last
+    assert "Traceback" not in done.stderr
+
+
+def test_status_and_one_line_of_the_real_command(recipe):
+    line = [sys.executable, "-m", "irl.train", "irl_loss.yaml", "--exp", "exp/bad", "train.foo=1"]
+    done = subprocess.run(line, cwd=recipe, env=ENV, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+
+
+def test_bad_files(recipe, reference, tmp_path):
+    def fails(*args, message):
+        done = run(*args, cwd=recipe, check=False)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        last = done.stderr.strip().splitlines()[-1]
+        assert last.startswith("error: ") and message in last, last
+
+    fails("irl.train", "none.yaml", "--exp", "exp/x", message="none.yaml: no such configuration file")
+    (recipe / "bad.yaml").write_text("base: irl_loss.yaml\n")
+    fails(
+        "irl.train",
+        "bad.yaml",
+        "--exp",
+        "exp/x",
+        message="irl_loss.yaml: is the base of bad.yaml and may not have a base",
+    )
+    (recipe / "bad.yaml").write_text("base: irl_batching.yaml\ntrain: {updates: 3, decay: [\n")
+    fails("irl.train", "bad.yaml", "--exp", "exp/x", message="bad.yaml: not valid YAML")
+    (recipe / "bad.yaml").write_text("base: irl_batching.yaml\ntrain: {decay: up}\n")
+    fails("irl.train", "bad.yaml", "--exp", "exp/x", message="bad.yaml: train: decay must be linear or none, got 'up'")
+
+    path = recipe / "exp/reference/checkpoint.pt"
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(path.read_bytes()[:-1000])
+    fails("irl.decode", cut, "--data", "data/dev", "--out", tmp_path, message="cut.pt: truncated or damaged")
+    state = checkpoint.load(path)
+    state["model"].pop("model.ctc.bias")
+    checkpoint.save(tmp_path / "other.pt", state)
+    fails(
+        "irl.decode",
+        tmp_path / "other.pt",
+        "--data",
+        "data/dev",
+        "--out",
+        tmp_path,
+        message="checkpoint of another model: ctc.bias",
+    )
+    fails(
+        "irl.train",
+        "irl_loss.yaml",
+        "model.encoder_units=9",
+        "--exp",
+        "exp/reference",
+        message="was trained with model.encoder_units 8, this run has 9",
+    )
+    fails("irl.decode", "none.pt", "--data", "data/dev", "--out", tmp_path, message="none.pt: no such checkpoint")
+
+    strange = tmp_path / "strange"
+    rows = [Utterance("u-1", str(recipe / "wav/dev00.wav"), "u", "ab%")]
+    write_data_dir(strange, rows)
+    fails("irl.decode", path, "--data", strange, "--out", tmp_path, message="u-1: unknown character '%'")
+    (tmp_path / "hyp").write_text("u-2 ab\n")
+    fails("irl.score", strange / "text", tmp_path / "hyp", message="is missing")
+
+
+def test_errors_of_workers_are_one_line_too(recipe, tmp_path):
+    shutil.copytree(recipe / "data/train", tmp_path / "train")
+    x, _ = soundfile.read(recipe / "wav/train00.wav")
+    soundfile.write(tmp_path / "nan.wav", np.where(np.arange(len(x)) == 5, np.nan, x), RATE, subtype="FLOAT")
+    scp = (tmp_path / "train/wav.scp").read_text().replace(str(recipe / "wav/train00.wav"), str(tmp_path / "nan.wav"))
+    (tmp_path / "train/wav.scp").write_text(scp)
+    for workers in (0, 1):
+        options = [f"train_dir={tmp_path}/train", f"train.workers={workers}"]
+        done = run("irl.train", "irl_loss.yaml", *options, "--exp", tmp_path / f"exp{workers}", cwd=recipe, check=False)
+        last = done.stderr.strip().splitlines()[-1]
+        assert done.returncode == 1 and last.startswith("error: utterance spk0-train00") and "not finite" in last
+
+
+def test_another_vocabulary_is_noticed(recipe):
+    run("irl.train", "irl_loss.yaml", "--exp", "exp/tokens", "--stop", 2, cwd=recipe)
+    tokens = recipe / "data/lang/tokens.txt"
+    before = tokens.read_text()
+    tokens.write_text(before.replace("a\nb\n", "b\na\n"))
+    done = run("irl.train", "irl_loss.yaml", "--exp", "exp/tokens", cwd=recipe, check=False)
+    tokens.write_text(before)
+    assert done.returncode == 1 and "was trained with other tokens" in done.stderr
+
+
+def test_checkpoints_run_no_code(tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "written"), "w"))
+
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(UserError, match="not a checkpoint: it cannot be read"):
+        checkpoint.load(tmp_path / "evil.pt")
+    torch.save({"model": {}, "config": {"a": Evil()}}, tmp_path / "evil2.pt")
+    with pytest.raises(UserError):
+        checkpoint.load(tmp_path / "evil2.pt")
+    assert not (tmp_path / "written").exists()
