@@ -30,7 +30,7 @@ check: install
 	$(bin)/black --quiet --check --line-length 120 $(code)
 	$(bin)/isort --quiet --check-only $(code)
 	$(bin)/flake8 $(code)
-	$(bin)/shellcheck --external-sources --source-path=SCRIPTDIR tools/install utils/*.sh egs/*/run.sh .ci/run
+	$(bin)/shellcheck --external-sources --source-path=SCRIPTDIR tools/install utils/*.sh egs/*/run.sh egs/*/local/*.sh egs/*/local/corpora/*.sh .ci/run
 	$(bin)/mypy
 
 format: install

@@ -11,6 +11,8 @@ import numpy as np
 from irl.table import Table, label
 
 matplotlib.use("Agg")
+# Names inside an SVG come from its content, not from chance: it changes only with its content.
+matplotlib.rcParams["svg.hashsalt"] = "irl"
 
 from matplotlib import pyplot  # noqa: E402 (after the choice of the backend)
 

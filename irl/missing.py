@@ -1,7 +1,8 @@
-"""List what has no result yet: python -m irl.missing CONF_DIR --results FILE --corpus NAME --methods ... --seeds ...
+"""List what has no result yet: python -m irl.missing CONF_DIR --results FILE --corpus NAME --methods ... --out DIR
 
-Prints one line `method seed` for each run that the results file lacks, judged by its configuration, its decoding and
-its test conditions. --wanted FILE also writes every run that is asked for as a JSON line; `irl.report` selects by it.
+A run is there if a line of the results file has its configuration, its decoding and its test conditions. Writes into
+DIR wanted.jsonl, every run asked for, by which `irl.report` selects, and lists of jobs, one a line: missing.list
+(method, seed, number of parts to decode it in), clean.list (seeds), parts.list (method, seed, part, number of parts).
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ def main() -> None:
     search_options.add_arguments(parser)
     parser.add_argument("--lm", type=Path, help="configuration of the language model")
     parser.add_argument("--tuned", nargs="+", help="names of the data that weights are tuned on")
-    parser.add_argument("--wanted", type=Path, help="write the runs asked for")
+    parser.add_argument("--lm-overrides", nargs="*", default=[], metavar="key=value")
+    parser.add_argument("--nj", type=int, default=1, help="jobs at once: fewer runs than that are decoded in parts")
+    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_intermixed_args()
     lines = results.read(args.results)
     decode = search_options.from_arguments(parser, args).named()
     if args.lm is not None:
-        shared = ("train_dir", "dev_dir", "vocabulary")
-        given = [item for item in args.overrides if item.partition("=")[0] in shared]
-        decode["lm"] = results.run_digest(read_config(args.lm, given))
+        decode["lm"] = results.run_digest(read_config(args.lm, args.lm_overrides))
     if args.tuned:
         decode["tuned"] = args.tuned
-    runs = []
+    wanted, missing = [], []
     for method in args.methods:
         for seed in args.seeds:
             settings = read_config(args.conf / f"{method}.yaml", [*args.overrides, f"seed={seed}"])
@@ -49,11 +50,20 @@ def main() -> None:
                 "decode": decode,
                 "conditions": [item.partition("=")[0] for item in args.conditions],
             }
-            runs.append(run)
+            wanted.append(run)
             if not any(results.matches(line, run) for line in lines):
-                print(method, seed)
-    if args.wanted:
-        files.write(args.wanted, "".join(json.dumps(run) + "\n" for run in runs))
+                missing.append((method, seed))
+    parts = -(-args.nj // max(1, len(missing)))
+    tables: dict[str, list[tuple[object, ...]]] = {
+        # The clean phase of a seed is the same for every method: it is trained once.
+        "clean.list": [(seed,) for seed in sorted({seed for _, seed in missing})],
+        "missing.list": [(*run, parts) for run in missing],
+        "parts.list": [(*run, part, parts) for run in missing for part in range(1, parts + 1) if parts > 1],
+    }
+    for name, rows in tables.items():
+        files.write(args.out / name, "".join(" ".join(map(str, row)) + "\n" for row in rows))
+    files.write(args.out / "wanted.jsonl", "".join(json.dumps(run) + "\n" for run in wanted))
+    print(f"runs without a result in {args.results}: {len(missing)}")
 
 
 if __name__ == "__main__":

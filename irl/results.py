@@ -47,10 +47,10 @@ def matches(line: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return same and set(wanted["conditions"]) <= line["conditions"].keys()
 
 
-def decoding(options: dict[str, Any]) -> dict[str, Any]:
-    """What makes two ways of decoding the same: all options that touch the best hypotheses, or, where they were tuned,
-    what they were tuned on."""
-    if options.get("tuned"):
+def decoding(options: dict[str, Any], tuned: bool = True) -> dict[str, Any]:
+    """What makes two ways of decoding the same: all options that touch the best hypotheses, or, where they were tuned
+    (unless what was found shall count), what they were tuned on."""
+    if tuned and options.get("tuned"):
         return {key: options.get(key) for key in ("search", "beam", "lm", "tuned")}
     return {key: value for key, value in options.items() if key not in ("nbest", "pre_beam_ratio")}
 

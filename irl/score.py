@@ -89,12 +89,44 @@ def write_alignments(path: Path, reference: Path, hypothesis: Path) -> None:
                 file.write(f"{key}\n  ref {top}\n  hyp {bottom}\n")
 
 
-def write_trn(path: Path, table: Mapping[str, str]) -> None:
-    """Characters as tokens in sclite's trn format."""
+def tokens_of(text: str, unit: str) -> list[str]:
+    """The tokens that sclite is given: characters with spaces written <space> ("cer"), or words ("wer")."""
+    words = text.split()
+    return words if unit == "wer" else ["<space>" if c == " " else c for c in " ".join(words)]
+
+
+def write_trn(path: Path, table: Mapping[str, str], unit: str = "cer", speakers: Mapping[str, str] = {}) -> None:
+    """In sclite's trn format; with speakers utterances are named SPEAKER-UTTERANCE, as in ESPnet."""
     with open(path, "w", encoding="utf-8") as file:
         for key, text in table.items():
-            tokens = ["<space>" if c == " " else c for c in " ".join(text.split())]
-            file.write(f"{' '.join(tokens)} ({key})\n")
+            name = f"{speakers[key]}-{key}" if speakers else key
+            file.write(f"{' '.join(tokens_of(text, unit))} ({name})\n")
+
+
+def write_result(path: Path, ids: list[str], counts: list[Edits], speakers: Mapping[str, str]) -> None:
+    """Rates by speaker and in all as sclite's summary shows them, which ESPnet's show_asr_result.sh reads."""
+    by_speaker: dict[str, list[Edits]] = {}
+    for key, edits in zip(ids, counts):
+        by_speaker.setdefault(speakers[key], []).append(edits)
+    lines = ["| SPKR | # Snt # Wrd | Corr Sub Del Ins Err S.Err |"]
+    for name, rows in [*sorted(by_speaker.items()), ("Sum/Avg", counts)]:
+        t = total(rows)
+        parts = (t.reference - t.substitutions - t.deletions, t.substitutions, t.deletions, t.insertions, t.errors)
+        rates = " ".join(f"{100 * part / t.reference:.1f}" for part in parts)
+        wrong = 100 * sum(edits.errors > 0 for edits in rows) / len(rows)
+        lines.append(f"| {name} | {len(rows)} {t.reference} | {rates} {wrong:.1f} |")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_espnet(out: Path, data: Path, scores: Scores) -> None:
+    """OUT/score_cer and OUT/score_wer with ref.trn, hyp.trn and result.txt, as ESPnet leaves them."""
+    speakers = read_table(data / "utt2spk")
+    for unit, counts in (("cer", scores.characters), ("wer", scores.words)):
+        folder = out / f"score_{unit}"
+        folder.mkdir(exist_ok=True)
+        write_trn(folder / "ref.trn", read_table(data / "text"), unit, speakers)
+        write_trn(folder / "hyp.trn", read_table(out / "text"), unit, speakers)
+        write_result(folder / "result.txt", scores.ids, counts, speakers)
 
 
 def last_evaluation(path: Path) -> dict[str, float]:
@@ -143,6 +175,7 @@ def run_line(args: argparse.Namespace) -> dict[str, Any]:
             raise UserError(f"{out}: decoded with other options than the sets before it; run stage 5 again")
         scores = score(Path(folder) / "text", out / "text")
         write_alignments(out / "alignments.txt", Path(folder) / "text", out / "text")
+        write_espnet(out, Path(folder), scores)
         line["conditions"][name] = {
             # Substitutions, deletions and insertions are summed; errors by utterance are what intervals are made from.
             "cer": total(scores.characters)._asdict(),

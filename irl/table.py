@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Sequence
 
 import numpy as np
@@ -13,19 +12,25 @@ from irl.errors import UserError
 METHODS = {"baseline": "baseline", "data_aug": "data aug.", "irl_batching": "IRL batching", "irl_loss": "IRL loss"}
 TESTS = (("irl_loss", "irl_batching"), ("irl_batching", "baseline"), ("irl_loss", "baseline"), ("irl_loss", "data_aug"))
 OTHERS = "mean of the others"
+# Ends the name of a method that was decoded with a language model, in a table that holds it without one too.
+WITH_LM = " + LM"
 
 
 def label(method: str) -> str:
     """What a method is called in tables: the paper's name, or the name of its file of configuration."""
-    return METHODS.get(method, method.rpartition("/")[2])
+    name, lm, _ = method.partition(WITH_LM)
+    return METHODS.get(name, name.rpartition("/")[2]) + lm
 
 
 def select(lines: Sequence[dict[str, Any]], wanted: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
-    """The newest line of each method and seed; with `wanted` only of runs that are asked for."""
+    """The newest line of each method and seed; with `wanted` only of runs that are asked for. Where some were decoded
+    with a language model and some without, those with it are methods of their own."""
     if wanted is not None:
         lines = [line for line in lines if any(results.matches(line, run) for run in wanted)]
-    newest = {(line["method"], line["seed"]): line for line in lines}
-    return list(newest.values())
+    newest = {(line["method"], line["seed"], "lm" in line["decode"]): line for line in lines}
+    if len({lm for _, _, lm in newest}) < 2:
+        return list(newest.values())
+    return [{**line, "method": line["method"] + WITH_LM * lm} for (_, _, lm), line in newest.items()]
 
 
 def test_sets(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -47,11 +52,14 @@ class Table:
     def __init__(self, lines: Sequence[dict[str, Any]]) -> None:
         self.lines = list(lines)
         first = self.lines[0]
-        for line in self.lines[1:]:
-            for key in ("decode", "updates"):
-                if line[key] != first[key]:
+        self.decoding: dict[str, dict[str, Any]] = {}
+        for line in self.lines:
+            used = results.decoding(line["decode"], tuned=False)
+            fused = self.decoding.setdefault(WITH_LM * line["method"].endswith(WITH_LM), used)
+            for key, found, expected in (("decode", used, fused), ("updates", line["updates"], first["updates"])):
+                if found != expected:
                     raise UserError(
-                        f"{line['method']}, seed {line['seed']}: {key} is {line[key]}, but {first[key]} for "
+                        f"{line['method']}, seed {line['seed']}: {key} is {found}, but {expected} for "
                         f"{first['method']}, seed {first['seed']}: not to be compared"
                     )
         self.conditions = list(first["conditions"])
@@ -64,8 +72,9 @@ class Table:
                         f"{name} as {first['method']}, seed {first['seed']}"
                     )
         # The paper's rows first, others in the order of their lines.
-        found = dict.fromkeys(line["method"] for line in self.lines)
-        self.methods = sorted(found, key=lambda m: list(METHODS).index(m) if m in METHODS else len(METHODS))
+        plain = {line["method"]: line["method"].removesuffix(WITH_LM) for line in self.lines}
+        order = list(METHODS)
+        self.methods = sorted(plain, key=lambda m: order.index(plain[m]) if plain[m] in order else len(order))
         self.errors: dict[tuple[str, str], np.ndarray] = {}
         self.seeds = {m: sorted(line["seed"] for line in self.lines if line["method"] == m) for m in self.methods}
         self.by_seed: dict[tuple[str, str], list[float]] = {}
@@ -144,7 +153,10 @@ def markdown(table: Table, note: str) -> str:
     """The table, the paired tests, and what they were made from."""
     columns = table.columns()
     out = [note, "", rates(table)] if note else [rates(table)]
-    pairs = [*TESTS, *((m, "irl_batching") for m in table.methods if m not in METHODS)]
+    with_lm = [m for m in table.methods if m.endswith(WITH_LM)]
+    pairs = [*TESTS, *((m, "irl_batching") for m in table.methods if m not in METHODS and m not in with_lm)]
+    pairs += [(a + WITH_LM, b + WITH_LM) for a, b in TESTS]
+    pairs += [(m, m.removesuffix(WITH_LM)) for m in with_lm]
     tests = [(a, b) for a, b in pairs if a in table.methods and b in table.methods]
     if tests:
         out += ["", "Paired bootstrap tests: difference in percentage points, its 95 % interval, two-sided p.", ""]
@@ -160,7 +172,6 @@ def markdown(table: Table, note: str) -> str:
             out.append(f"| {label(a)} - {label(b)} | " + " | ".join(cells) + " |")
     out += layers(table)
     first = table.lines[0]
-    decode = {k: v for k, v in first["decode"].items() if k in ("search", "beam", "ctc_weight", "length_bonus")}
     utterances = len(table.reference[table.conditions[0]])
     seconds = {
         m: np.mean([line["train_seconds"] for line in table.lines if line["method"] == m]) for m in table.methods
@@ -168,7 +179,8 @@ def markdown(table: Table, note: str) -> str:
     out += [
         "",
         f"{utterances} utterances a condition; {first['updates']} updates, of them "
-        f"{first['config']['train']['clean_updates']} clean, for every method; decoding {json.dumps(decode)}.",
+        f"{first['config']['train']['clean_updates']} clean, for every method.",
+        *(f"Decoding{lm.replace(' +', ' with')}: {describe(decode)}." for lm, decode in table.decoding.items()),
         "Seeds: " + ", ".join(f"{label(m)} {' '.join(map(str, s))}" for m, s in table.seeds.items()) + ".",
         "Training time a run: " + ", ".join(f"{label(m)} {s:.0f} s" for m, s in seconds.items()) + ".",
         "Versions: "
@@ -176,6 +188,14 @@ def markdown(table: Table, note: str) -> str:
         + f"; commit {', '.join(dict.fromkeys(line['commit'] for line in table.lines))}.",
     ]
     return "\n".join(out) + "\n"
+
+
+def describe(decode: dict[str, Any]) -> str:
+    """A way of decoding in words: the search, its weights, and what they were tuned on."""
+    shown = {key: value for key, value in decode.items() if key not in ("search", "lm", "tuned")}
+    parts = [f"{decode['search']} search", *(f"{key.replace('_', ' ')} {value:g}" for key, value in shown.items())]
+    parts += ["with a character LM"] if decode.get("lm") else []
+    return ", ".join(parts) + (f"; weights tuned on {', '.join(decode['tuned'])}" if decode.get("tuned") else "")
 
 
 def layers(table: Table) -> list[str]:

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import trees
 
 from irl.data.kaldi import Utterance, read_data_dir, write_data_dir
+from irl.noise.bank import Bank, RIRBank
 
 pytest.importorskip("lightning_fabric")
 ROOT = Path(__file__).parent.parent
@@ -92,6 +94,91 @@ def test_own_recordings_through_all_stages(egs, tmp_path):
     # A stage that fails says why, and the recipe stops there.
     wrong = run("./run.sh", *options, "--stage", "4", "--overrides", SMALL + " train.updates=0", cwd=egs, check=False)
     assert wrong.returncode == 1 and "error: command line: train: updates" in wrong.stderr
+
+
+def results_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_wsj_with_musan_rooms_and_a_language_model_through_all_stages(egs, tmp_path):
+    wsj0, wsj1 = trees.larger_wsj(tmp_path)
+    banks = ["--musan", trees.musan(tmp_path / "musan"), "--rirs", trees.rirs_noises(tmp_path / "RIRS_NOISES")]
+    options = [
+        "--corpus", "wsj", "--wsj0", wsj0, "--wsj1", wsj1, *banks, "--methods", "irl_loss",
+        "--overrides", SMALL, "--conditions", "additive rir", "--beam", "2", "--lm", "true",
+        "--tune", "true", "--lm-overrides", "train.updates=4 model.units=8 model.embedding_units=4",
+    ]  # fmt: skip
+    wrong = run("./run.sh", *options, cwd=egs, check=False)
+    assert wrong.returncode == 1 and "train_si284: 13 utterances, 37416 are published (-37403)" in wrong.stderr
+    out = run("./run.sh", *options, "--incomplete", "true", cwd=egs).stdout
+    for stage in range(8):
+        assert f"stage {stage}: " in out
+    rows = results_of(egs / "results/wsj.jsonl")
+    assert [(row["method"], *row["conditions"]) for row in rows] == [("irl_loss", "none", "additive", "rir")]
+    # The weights are those that were found on dev and on its noisy copy, and the table names them.
+    weights = json.loads((egs / "results/wsj.lm-weights.json").read_text())
+    assert weights["data"] == ["test_dev93", "test_dev93_heard"]
+    for row in rows:
+        assert row["decode"]["tuned"] == weights["data"] and row["decode"]["lm"]
+        assert all(row["decode"].get(key, 0) == weights["options"][key] for key in ("ctc_weight", "lm_weight"))
+    table = (egs / "exp/wsj/report/table.md").read_text()
+    assert "weights tuned on test_dev93, test_dev93_heard" in table and "with a character LM" in table
+    # No clip and no room of training is heard in dev or test.
+    heard = {}
+    for part in ("train", "dev", "test"):
+        clips, rooms = Bank(tmp_path / "musan", 16000, ["noise", "music"], part), RIRBank(
+            tmp_path / "RIRS_NOISES", 16000, part
+        )
+        heard[part] = {c.path for each in clips.clips.values() for c in each}
+        heard[part] |= {p.parent.name for paths in rooms.paths.values() for p in paths}
+        used = [str(p) for paths in rooms.paths.values() for p in paths]
+        assert not any("pointsource" in path or "isotropic" in path for path in used)
+    assert not heard["train"] & heard["dev"] and not heard["train"] & heard["test"] and not heard["dev"] & heard["test"]
+    # ESPnet's folders beside each other, and a second call finds nothing to do.
+    decoded = egs / "exp/wsj/irl_loss.1/decode/test_eval92_rir"
+    for name in ("text", "token", "token_int", "score", "nbest.jsonl", "score_cer/ref.trn", "score_cer/hyp.trn",
+                 "score_cer/result.txt", "score_wer/ref.trn", "score_wer/result.txt"):  # fmt: skip
+        assert (decoded / name).stat().st_size, name
+    again = run("./run.sh", *options, "--incomplete", "true", "--stage", "3", "--stop-stage", "6", cwd=egs).stdout
+    assert "runs without a result in results/wsj.jsonl: 0" in again
+    assert results_of(egs / "results/wsj.jsonl") == rows
+
+
+def test_librispeech_with_two_test_sets_through_all_stages(egs, tmp_path):
+    train = ("train-clean-100", "train-clean-360")
+    trees.librispeech(tmp_path, train[:1], (103, 19, 26), 3)
+    trees.librispeech(tmp_path, train[1:], (14, 16), 2)
+    for parts, speakers in (
+        (("dev-clean",), (84,)),
+        (("dev-other",), (116,)),
+        (("test-clean", "test-other"), (61, 121)),
+    ):
+        trees.librispeech(tmp_path, parts, speakers, 2)
+    # Both test sets are of the same speakers here, which LibriSpeech's are not; their utterances keep apart by set.
+    options = [
+        "--corpus", "librispeech", "--librispeech", tmp_path, "--train-parts", " ".join(train), "--incomplete", "true",
+        "--musan", trees.musan(tmp_path / "musan"), "--methods", "irl_loss", "--overrides", SMALL,
+        "--conditions", "additive rir", "--beam", "2",
+    ]  # fmt: skip
+    out = run("./run.sh", *options, cwd=egs).stdout
+    for stage in range(8):
+        assert f"stage {stage}: " in out
+    assert len(read_data_dir(egs / "data/librispeech/train")) == 13
+    assert {u.speaker for u in read_data_dir(egs / "data/librispeech/dev")} == {"84", "116"}
+    (row,) = results_of(egs / "results/librispeech.jsonl")
+    names = [
+        f"{test}:{condition}" for test in ("test-clean", "test-other") for condition in ("none", "additive", "rir")
+    ]
+    assert list(row["conditions"]) == names
+    assert row["config"]["augment"] == {"speeds": [0.9, 1.0, 1.1], "specaugment": True}
+    table = (egs / "exp/librispeech/report/table.md").read_text()
+    assert "Test set test-clean." in table and "Test set test-other." in table
+    missing = run("./run.sh", "--corpus", "librispeech", "--stop-stage", "0", cwd=egs, check=False)
+    assert missing.returncode == 1 and "--corpus librispeech needs --librispeech DIR" in missing.stderr
+    unknown = run("./run.sh", "--corpus", "timit", cwd=egs, check=False)
+    assert (
+        unknown.returncode == 1 and "unknown corpus timit, known are fsdd kaldi librispeech mini wsj" in unknown.stderr
+    )
 
 
 def test_mini_corpus_is_a_function_of_its_code(egs):

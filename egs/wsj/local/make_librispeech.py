@@ -1,7 +1,8 @@
-"""Data directories of LibriSpeech (OpenSLR 12): python local/make_librispeech.py LIBRISPEECH DIR [PART ...]
+"""Data directories of LibriSpeech (OpenSLR 12): python local/make_librispeech.py LIBRISPEECH DIR SET ...
 
 LIBRISPEECH is the folder that holds the unpacked parts, {part}/{speaker}/{chapter}/{speaker}-{chapter}.trans.txt and
-the .flac files beside it. Writes DIR/{part} for each part, by default those that are there; audio stays where it is.
+the .flac files beside it. A SET is a part such as test-clean, or NAME=PART+PART, several together, such as
+dev=dev-clean+dev-other; each becomes DIR/NAME. Audio stays where it is.
 """
 
 from __future__ import annotations
@@ -46,25 +47,29 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("librispeech", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("sets", nargs="+", metavar="SET", help=f"PART or NAME=PART+PART, parts are {', '.join(PARTS)}")
     parser.add_argument("--incomplete", action="store_true", help="take other numbers of utterances than published")
     args = parser.parse_args()
     root = args.librispeech / "LibriSpeech" if (args.librispeech / "LibriSpeech").is_dir() else args.librispeech
-    parts = args.parts or [name for name in PARTS if (root / name).is_dir()]
-    if not parts:
-        raise UserError(f"{root}: holds no part of LibriSpeech ({', '.join(PARTS)})")
-    for name in parts:
-        if name not in PARTS:
-            raise UserError(f"{name}: no part of LibriSpeech, known are {', '.join(PARTS)}")
-        if not (root / name).is_dir():
-            raise UserError(f"{root / name}: no such folder; unpack {name}.tar.gz of OpenSLR 12 there")
-    for name in parts:
-        utterances = utterances_of(root / name)
-        if len(utterances) != PARTS[name] and not args.incomplete:
-            raise UserError(
-                f"{root / name}: {len(utterances)} utterances, {PARTS[name]} are published "
-                f"({len(utterances) - PARTS[name]:+d}); unpack it again, or take it as it is with --incomplete"
-            )
+    sets = {}
+    for item in args.sets:
+        name, equals, parts = item.partition("=")
+        sets[name] = parts.split("+") if equals else [name]
+    for part in (part for parts in sets.values() for part in parts):
+        if part not in PARTS:
+            raise UserError(f"{part}: no part of LibriSpeech, known are {', '.join(PARTS)}")
+        if not (root / part).is_dir():
+            raise UserError(f"{root / part}: no such folder; unpack {part}.tar.gz of OpenSLR 12 there")
+    for name, parts in sets.items():
+        utterances: list[Utterance] = []
+        for part in parts:
+            found = utterances_of(root / part)
+            if len(found) != PARTS[part] and not args.incomplete:
+                raise UserError(
+                    f"{root / part}: {len(found)} utterances, {PARTS[part]} are published "
+                    f"({len(found) - PARTS[part]:+d}); unpack it again, or take it as it is with --incomplete"
+                )
+            utterances += found
         write_data_dir(args.folder / name, utterances)
         print(f"{args.folder / name}: {len(utterances)} utterances of {len({u.speaker for u in utterances})} speakers")
 

@@ -2,6 +2,7 @@
 # Renew the committed tables and pictures from results/*.jsonl; called by hand in egs/wsj after new runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=/dev/null
 . ./path.sh
 synthetic="Synthetic speech (eSpeak NG, 20 voices): rates on it say nothing about real speech."
 voices="Digit strings of real voices, 8 kHz"
