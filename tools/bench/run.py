@@ -24,6 +24,7 @@ BENCHMARKS = {
     "noise": ["noise.py"],
     "features": ["features.py"],
     "scoring": ["scoring.py"],
+    "cost": ["cost.py", "--rounds", "6"],
 }
 HEAD = """# Benchmarks
 
