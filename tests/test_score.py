@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from irl import report, results
 from irl.data.kaldi import write_table
 from irl.errors import UserError
-from irl.score import alignment, last_evaluation, score, summary, total, write_trn
+from irl.score import alignment, last_evaluation, score, summary, total, write_espnet, write_trn
+from irl.table import Table, markdown, select
 from irl.tasks.edits import Edits, count_edits
 
 WORDS = st.lists(st.sampled_from(["a", "b", "cd", "e"]), max_size=8)
@@ -95,6 +96,49 @@ def test_totals_equal_sclite(tmp_path, rate):
     numbers = [int(x) for x in line.replace("|", " ").split()[1:]]
     assert numbers[:2] == [100, ours.reference]
     assert numbers[6] == ours.errors if rate < 0.5 else ours.errors <= numbers[6] <= 1.01 * ours.errors
+
+
+def test_espnets_folders(tmp_path):
+    """Counts by speaker and in all, as sclite counts them; trn files whose ids name the speaker."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir(), out.mkdir()
+    (data / "text").write_text("a-1 one two\na-2 three\nb-1 four five six\n")
+    (data / "utt2spk").write_text("a-1 ann\na-2 ann\nb-1 bob\n")
+    (out / "text").write_text("a-1 one too\na-2 three\nb-1 four six six six\n")
+    write_espnet(out, data, score(data / "text", out / "text"))
+    rows = [line.replace("|", " ").split() for line in (out / "score_wer/result.txt").read_text().splitlines()[1:]]
+    # Words: ann has one substitution in three, bob one substitution and one insertion in three.
+    assert rows[0] == ["ann", "2", "3", "66.7", "33.3", "0.0", "0.0", "33.3", "50.0"]
+    assert rows[1] == ["bob", "1", "3", "66.7", "33.3", "0.0", "33.3", "66.7", "100.0"]
+    assert rows[2] == ["Sum/Avg", "3", "6", "66.7", "33.3", "0.0", "16.7", "50.0", "66.7"]
+    assert (out / "score_cer/hyp.trn").read_text().splitlines()[0] == "o n e <space> t o o (ann-a-1)"
+    assert (out / "score_wer/ref.trn").read_text().splitlines()[2] == "four five six (bob-b-1)"
+
+
+def test_a_table_with_and_without_a_language_model(tmp_path):
+    def lines(method, errors, lm):
+        decode = {"search": "joint", "beam": 5, "ctc_weight": 0.3, "length_bonus": 0.0, "tuned": ["dev"]}
+        decode = {**decode, "lm": "x", "lm_weight": 0.4} if lm else decode
+        return [{**line(method, seed, {"none": errors, "tel": errors}), "decode": decode} for seed in (1, 2)]
+
+    rows = [
+        *lines("irl_loss", [5, 5, 5], False),
+        *lines("irl_loss", [1, 2, 2], True),
+        *lines("baseline", [9, 9, 9], True),
+    ]
+    table = Table(select(rows, None))
+    assert table.methods == ["baseline + LM", "irl_loss", "irl_loss + LM"]
+    text = markdown(table, "")
+    assert "| IRL loss + LM - IRL loss | -16.7" in text and "| IRL loss + LM - baseline + LM |" in text
+    assert "Decoding: joint search, beam 5, ctc weight 0.3, length bonus 0; weights tuned on dev." in text
+    assert "Decoding with LM: joint search" in text and "lm weight 0.4, with a character LM; weights" in text
+    # Asked for one of them, it alone is shown under its own name.
+    wanted = [{**rows[0], "decode": {**rows[0]["decode"], "tuned": ["dev"]}, "conditions": ["none"]}]
+    assert {row["method"] for row in select(rows, wanted)} == {"irl_loss"}
+    # Weights that differ between runs are not to be compared.
+    rows[1]["decode"] = {**rows[1]["decode"], "ctc_weight": 0.5}
+    with pytest.raises(UserError, match="not to be compared"):
+        Table(select(rows, None))
 
 
 def test_bootstrap_interval_covers():

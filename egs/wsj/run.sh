@@ -127,8 +127,8 @@ if run_stage 5 "decode"; then
     [ -z "$tune" ] || decoding=(--tuned "$weights")
     decode=(python -m irl.decode "$exp/{1}.{2}/checkpoint.pt" --data "${tests[@]#*=}" --out "$exp/{1}.{2}/decode"
         "${decoding[@]}" "${lm_model[@]}" "${pipes[@]}")
-    each "$decode_cmd" decode "$exp/parts.list" "${decode[@]}" --jobs '{4}' --job '{3}'
-    each "$decode_cmd" join "$exp/missing.list" "${decode[@]}" --jobs '{3}'
+    each "$decode_cmd" part "$exp/parts.list" "${decode[@]}" --jobs '{4}' --job '{3}'
+    each "$decode_cmd" decode "$exp/missing.list" "${decode[@]}" --jobs '{3}'
 fi
 
 if run_stage 6 "score"; then

@@ -79,7 +79,7 @@ def main() -> None:
     report = Report(f"Cost of WSJ si284, {args.conf.name}, {device}, {args.precision}", args)
     report.say(
         f"Batches of {size} utterances of {SECONDS} s and {CHARACTERS} characters, clean or as pairs; "
-        f"{train.updates} updates of {train.batch_size} utterances, the first {train.clean_updates} clean for every method."
+        f"{train.updates} updates of {train.batch_size} utterances, the first {train.clean_updates} of them clean."
     )
     report.table(seconds, "baseline", size, "utterances/s")
     print("| | one device, hours | eight, hours at best |\n|---|---|---|")
