@@ -72,9 +72,10 @@ def main() -> None:
             updates = math.ceil(utterances / batch) if name == "mini" else args.updates
             stop = [f"train.updates={updates}", "train.eval_every=0", "train.average=0", "train.save_every=100000"]
             runs[name] = train(conf, Path(folder) / name, [*own, *stop])
+    hours = samples / 16000 / 3600
     report.say(
-        f"{utterances} utterances, {samples / 16000 / 3600:.1f} h, in random order. Pairs and the IRL loss from the first "
-        "update on, one thread for training, one worker for the data."
+        f"{utterances} utterances, {hours:.1f} h, in random order. Pairs and the IRL loss from the first update on, "
+        "one thread for training, one worker for the data."
     )
     print("| model | updates | s to the first | s an update | waiting for data | memory in tenths of the run, MB |")
     print("|---|---|---|---|---|---|")
