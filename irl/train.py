@@ -112,10 +112,11 @@ class Trainer:
                 raise UserError(f"{path}: was trained with other {key} than there are now; use another --exp")
         checkpoint.load_weights(self.raw_module, state["model"], path)
         self.optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
-        for name in ("epoch", "batch", "step", "skipped", "seconds", "waited"):
+        self.fabric.strategy.precision.load_state_dict(state.get("precision", {}))
+        for name in ("epoch", "batch", "step", "skipped", "seconds"):
             setattr(self, name, state[name])
-        self.best.losses, self.averaged = state["best"], state.get("averaged")
+        self.waited, self.best.losses = state.get("waited", 0.0), state.get("best", {})
+        self.averaged = state.get("averaged")
         self.stats = {name: Stat(*stat) for name, stat in state["stats"].items()}
 
     def _truncate_metrics(self) -> None:

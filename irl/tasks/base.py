@@ -113,7 +113,10 @@ RUN_KEYS = ("workers", "log_every", "eval_every", "save_every", "max_bad_steps")
 
 def lasting(resolved: dict[str, Any]) -> dict[str, Any]:
     """A resolved configuration less what may change between a run and its resumption."""
-    return {**resolved, "train": {k: v for k, v in resolved.get("train", {}).items() if k not in RUN_KEYS}}
+    train = resolved.get("train", {})
+    # Where the best evaluations are averaged, it matters when they are.
+    kept = {"eval_every"} if train.get("average") else set()
+    return {**resolved, "train": {k: v for k, v in train.items() if k in kept or k not in RUN_KEYS}}
 
 
 @dataclass(frozen=True)
