@@ -24,8 +24,8 @@ from irl.tasks.edits import count_edits
 from irl.tasks.recogniser import Recogniser
 from irl.tasks.search_options import SearchOptions
 
-# What is tried: the weights of ESPnet's recipes for character models, and around them.
-GRID = {"ctc_weight": (0.3, 0.5, 0.7), "lm_weight": (0.0, 0.2, 0.4, 0.6, 1.0), "length_bonus": (0.0, 0.5, 1.0)}
+# What is tried by default: around the weights of recipes for character models, with room to both sides.
+GRID = {"ctc_weight": (0.3, 0.5, 0.7, 0.9), "lm_weight": (0.0, 0.3, 0.6, 1.0, 1.5), "length_bonus": (0.0, 0.5, 1.0)}
 
 
 def errors(
