@@ -74,7 +74,10 @@ class Table:
         # The paper's rows first, others in the order of their lines.
         plain = {line["method"]: line["method"].removesuffix(WITH_LM) for line in self.lines}
         order = list(METHODS)
-        self.methods = sorted(plain, key=lambda m: order.index(plain[m]) if plain[m] in order else len(order))
+        rank = {m: order.index(plain[m]) if plain[m] in order else len(order) for m in plain}
+        self.methods = sorted(plain, key=lambda m: (rank[m], m != plain[m]))
+        # A run that was decoded in two ways was trained once.
+        self.trained = [m for m in self.methods if m == plain[m] or plain[m] not in plain]
         self.errors: dict[tuple[str, str], np.ndarray] = {}
         self.seeds = {m: sorted(line["seed"] for line in self.lines if line["method"] == m) for m in self.methods}
         self.by_seed: dict[tuple[str, str], list[float]] = {}
@@ -174,14 +177,14 @@ def markdown(table: Table, note: str) -> str:
     first = table.lines[0]
     utterances = len(table.reference[table.conditions[0]])
     seconds = {
-        m: np.mean([line["train_seconds"] for line in table.lines if line["method"] == m]) for m in table.methods
+        m: np.mean([line["train_seconds"] for line in table.lines if line["method"] == m]) for m in table.trained
     }
     out += [
         "",
         f"{utterances} utterances a condition; {first['updates']} updates, of them "
         f"{first['config']['train']['clean_updates']} clean, for every method.",
         *(f"Decoding{lm.replace(' +', ' with')}: {describe(decode)}." for lm, decode in table.decoding.items()),
-        "Seeds: " + ", ".join(f"{label(m)} {' '.join(map(str, s))}" for m, s in table.seeds.items()) + ".",
+        "Seeds: " + ", ".join(f"{label(m)} {' '.join(map(str, table.seeds[m]))}" for m in table.trained) + ".",
         "Training time a run: " + ", ".join(f"{label(m)} {s:.0f} s" for m, s in seconds.items()) + ".",
         "Versions: "
         + ", ".join(f"{k} {v}" for k, v in first["versions"].items())
@@ -207,7 +210,7 @@ def layers(table: Table) -> list[str]:
         "rank": "effective rank",
     }
     rows = []
-    for method in table.methods:
+    for method in table.trained:
         lines = [line.get("dev", {}) for line in table.lines if line["method"] == method]
         cells = []
         for measure in measures:

@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    command.log_to(args.out.with_suffix(".log"))
+    command.log_to()
     base = search_options.from_arguments(parser, args)
     if base.search != "joint":
         raise UserError(f"only the joint search has weights to tune, got --search {base.search}")

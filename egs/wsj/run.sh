@@ -121,8 +121,9 @@ fi
 
 if run_stage 5 "decode"; then
     if [ -n "$tune" ] && [ ! -f "$weights" ]; then
-        python -m irl.tune "${first[@]/%//checkpoint.pt}" --data "${dev[@]}" --out "$weights" "${lm_model[@]}" \
-            --beam "$beam" "${pipes[@]}"
+        $decode_cmd "$log/tune.log" python -m irl.tune "${first[@]/%//checkpoint.pt}" --data "${dev[@]}" --out "$weights" \
+            "${lm_model[@]}" --beam "$beam" "${pipes[@]}"
+        tail -n 3 "$log/tune.log" | head -n 1
     fi
     [ -z "$tune" ] || decoding=(--tuned "$weights")
     decode=(python -m irl.decode "$exp/{1}.{2}/checkpoint.pt" --data "${tests[@]#*=}" --out "$exp/{1}.{2}/decode"

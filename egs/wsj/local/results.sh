@@ -15,5 +15,6 @@ renew() {
 
 renew mini mini "$synthetic"
 renew fsdd fsdd "$voices."
+renew fsdd-lm fsdd "$voices."
 renew fsdd-speaker fsdd-speaker "$voices; nobody is both in training and in the test."
 renew fsdd-ablations fsdd "$voices; dev set, seed 1."
