@@ -3,13 +3,15 @@
 Writes into OUT/NAME/ for each directory, as ESPnet does, text, token, token_int and score of the best hypotheses; also
 nbest.jsonl, all hypotheses with their scores by name, and done.json, which tells a second run that nothing is left.
 
---jobs N --job I decodes every N-th batch alone, into OUT/NAME/part.I.jsonl; the same command with --jobs N and no --job
-then joins the N parts. Batches are the same for any N, and with them the results.
+--jobs N --job I decodes every N-th batch alone, into OUT/NAME/part.I.of.N.jsonl; the same command with --jobs N and no
+--job then joins the N parts. Batches are the same for any N, and with them the results.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import hashlib
 import json
 import time
@@ -81,12 +83,14 @@ def head_of(part: Path) -> dict[str, Any]:
     return head
 
 
-def join(out: Path, parts: list[Path], utterances: list[Utterance], tokens: list[str], mark: dict[str, Any]) -> None:
+def join(
+    out: Path, parts: list[Path], utterances: list[Utterance], tokens: list[str], mark: Any, part_mark: Any
+) -> None:
     """Join part files into the tables of all utterances. Raises UserError if a part is of another run or one lacks."""
     found: dict[str, Any] = {}
     seconds = audio = 0.0
     for path in parts:
-        if head_of(path).get("mark") != mark:
+        if head_of(path).get("mark") != part_mark:
             raise UserError(f"{path}: this part is missing or of another run; decode it again")
         head, *lines = [json.loads(line) for line in path.read_text().splitlines()]
         seconds, audio = seconds + head["seconds"], audio + head["audio"]
@@ -102,18 +106,21 @@ def join(out: Path, parts: list[Path], utterances: list[Utterance], tokens: list
     files.write(out / "nbest.jsonl", "".join(json.dumps({"id": u.id, "nbest": found[u.id]}) + "\n" for u in utterances))
     done = {**mark, "seconds": round(seconds, 2), "audio": round(audio, 2)}
     files.write(out / "done.json", json.dumps(done) + "\n")
-    for path in parts:
+    for path in out.glob("part.*.jsonl"):
         path.unlink()
     command.logger.info(f"{out}: {len(utterances)} utterances, real-time factor {seconds / audio:.3f}")
 
 
-def read_tuned(path: Path) -> tuple[SearchOptions, list[str]]:
-    """Options that `irl.tune` found, and the names of the data that it found them on."""
+def with_tuned(options: SearchOptions, path: Path) -> tuple[SearchOptions, list[str]]:
+    """The options with the weights that `irl.tune` found, and the names of the data that it found them on."""
     try:
         content = json.loads(path.read_text())
+        weights: dict[str, Any] = {name: float(content["options"][name]) for name in search_options.WEIGHTS}
+        return dataclasses.replace(options, **weights), list(content["data"])
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file of tuned options; run irl.tune first") from None
-    return SearchOptions(**content["options"]), content["data"]
+        raise UserError(f"{path}: no such file of tuned weights; run irl.tune first") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a file of irl.tune: {error!r}") from None
 
 
 def main() -> None:
@@ -123,7 +130,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     search_options.add_arguments(parser)
     parser.add_argument("--lm", type=Path, help="checkpoint of a character LM, for shallow fusion")
-    parser.add_argument("--tuned", type=Path, help="take the options from this file of irl.tune")
+    parser.add_argument("--tuned", type=Path, help="take the weights from this file of irl.tune")
     parser.add_argument("--jobs", type=int, default=1, help="number of parts")
     parser.add_argument("--job", type=int, help="decode this part alone, 1 ... jobs; without it the parts are joined")
     parser.add_argument("--batch-size", type=int, default=16)
@@ -138,7 +145,9 @@ def main() -> None:
         )
     options, tuned = search_options.from_arguments(parser, args), None
     if args.tuned is not None:
-        options, tuned = read_tuned(args.tuned)
+        options, tuned = with_tuned(options, args.tuned)
+    elif args.lm is not None and not options.lm_weight:
+        raise UserError("--lm without --lm-weight (or --tuned) would do nothing")
     names = [data.name for data in args.data]
     if len(set(names)) < len(names):
         parser.error(f"data directories must have different names, got {', '.join(names)}")
@@ -149,20 +158,22 @@ def main() -> None:
     for data in args.data:
         out = args.out / data.name
         mark = {"options": used, **weights, "data": data_digest(data, args.allow_pipes)}
-        if (out / "done.json").exists():
+        with contextlib.suppress(FileNotFoundError):  # another part's job may remove it too
             if mark.items() <= json.loads((out / "done.json").read_text()).items():
                 command.logger.info(f"{out}: already decoded in this way")
                 continue
-            (out / "done.json").unlink(missing_ok=True)
+            (out / "done.json").unlink()
         utterances = read_data_dir(data, allow_pipes=args.allow_pipes)
         batches = batches_of(data, utterances, recogniser.config.features.rate, args.batch_size)
-        parts = [out / f"part.{job}.jsonl" for job in range(1, args.jobs + 1)]
+        parts = [out / f"part.{job}.of.{args.jobs}.jsonl" for job in range(1, args.jobs + 1)]
+        # What a part holds depends on the batches too.
+        part_mark = {**mark, "batch_size": args.batch_size}
         if args.jobs == 1 or args.job is not None:
             job = args.job or 1
-            if head_of(parts[job - 1]).get("mark") != mark:
-                decode_part(recogniser, data, batches[job - 1 :: args.jobs], parts[job - 1], mark)
+            if head_of(parts[job - 1]).get("mark") != part_mark:
+                decode_part(recogniser, data, batches[job - 1 :: args.jobs], parts[job - 1], part_mark)
         if args.job is None:
-            join(out, parts, utterances, recogniser.vocabulary.tokens, mark)
+            join(out, parts, utterances, recogniser.vocabulary.tokens, mark, part_mark)
 
 
 if __name__ == "__main__":

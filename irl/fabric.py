@@ -25,6 +25,8 @@ def build(accelerator: str, precision: str) -> Fabric:
     if precision != "16-mixed":
         return Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
     kind = "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    if kind == "cpu":
+        torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]  # oneDNN's LSTM knows no float16
     return Fabric(accelerator=accelerator, devices=1, plugins=MixedPrecision("16-mixed", kind))
 
 

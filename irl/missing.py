@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 from irl import command, files, results
+from irl.errors import UserError
 from irl.experiment import read_config
 from irl.tasks import search_options
 
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME=DATA_DIR")
     search_options.add_arguments(parser)
     parser.add_argument("--lm", type=Path, help="configuration of the language model")
+    parser.add_argument("--banks", nargs=2, default=results.GENERATED, help="noises and rooms of the test sets")
     parser.add_argument("--tuned", nargs="+", help="names of the data that weights are tuned on")
     parser.add_argument("--lm-overrides", nargs="*", default=[], metavar="key=value")
     parser.add_argument("--nj", type=int, default=1, help="jobs at once: fewer runs than that are decoded in parts")
@@ -36,6 +38,8 @@ def main() -> None:
     decode = search_options.from_arguments(parser, args).named()
     if args.lm is not None:
         decode["lm"] = results.run_digest(read_config(args.lm, args.lm_overrides))
+    if args.tuned and args.search != "joint":
+        raise UserError(f"--tuned: only the joint search has weights to tune, got --search {args.search}")
     if args.tuned:
         decode["tuned"] = args.tuned
     wanted, missing = [], []
@@ -48,6 +52,7 @@ def main() -> None:
                 "seed": seed,
                 "digest": results.run_digest(settings),
                 "decode": decode,
+                "banks": args.banks,
                 "conditions": [item.partition("=")[0] for item in args.conditions],
             }
             wanted.append(run)

@@ -13,6 +13,8 @@ from irl.errors import UserError
 from irl.tasks.base import lasting
 
 RESAMPLES = 2000
+# The banks of noises and of rooms that test sets were made with, where none were given.
+GENERATED = ["generated", "generated"]
 
 
 def run_digest(settings: Any) -> str:
@@ -44,6 +46,7 @@ def matches(line: dict[str, Any], wanted: dict[str, Any]) -> bool:
     less than those wanted (`irl.missing` makes wanted runs)."""
     same = all(line[key] == wanted[key] for key in ("corpus", "method", "digest"))
     same = same and decoding(line["decode"]) == decoding(wanted["decode"])
+    same = same and line.get("banks", GENERATED) == wanted.get("banks", GENERATED)
     return same and set(wanted["conditions"]) <= line["conditions"].keys()
 
 
@@ -59,7 +62,8 @@ def append(path: Path, line: dict[str, Any]) -> None:
     """Append a line; a line of the same run (digest) and decoding is replaced, as it was made again."""
 
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
-        return row["corpus"], row["method"], row["digest"], json.dumps(decoding(row["decode"]), sort_keys=True)
+        made = [decoding(row["decode"]), row.get("banks", GENERATED)]
+        return row["corpus"], row["method"], row["digest"], json.dumps(made, sort_keys=True)
 
     kept = [row for row in read(path) if key(row) != key(line)]
     files.write(path, "".join(json.dumps(row) + "\n" for row in [*kept, line]))

@@ -159,6 +159,7 @@ def run_line(args: argparse.Namespace) -> dict[str, Any]:
         "skipped": state["skipped"],
         "dev": last_evaluation(args.run / "metrics.jsonl"),
         "config": state["config"],
+        "banks": args.banks,
         "conditions": {},
     }
     for item in args.conditions:
@@ -199,6 +200,7 @@ def main() -> None:
     parser.add_argument("--corpus", default="")
     parser.add_argument("--method", default="")
     parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME=DATA_DIR")
+    parser.add_argument("--banks", nargs=2, default=results.GENERATED, help="noises and rooms of the test sets")
     parser.add_argument("--results", type=Path, help="JSON lines file to append the run to")
     args = parser.parse_args()
     if args.run is not None:

@@ -184,7 +184,7 @@ def markdown(table: Table, note: str) -> str:
         f"{utterances} utterances a condition; {first['updates']} updates, of them "
         f"{first['config']['train']['clean_updates']} clean, for every method.",
         *(f"Decoding{lm.replace(' +', ' with')}: {describe(decode)}." for lm, decode in table.decoding.items()),
-        "Seeds: " + ", ".join(f"{label(m)} {' '.join(map(str, table.seeds[m]))}" for m in table.trained) + ".",
+        "Seeds: " + ", ".join(f"{label(m)} {' '.join(map(str, s))}" for m, s in table.seeds.items()) + ".",
         "Training time a run: " + ", ".join(f"{label(m)} {s:.0f} s" for m, s in seconds.items()) + ".",
         "Versions: "
         + ", ".join(f"{k} {v}" for k, v in first["versions"].items())

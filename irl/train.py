@@ -193,9 +193,12 @@ class Trainer:
         )
         assert norm is not None
         finite = finite and bool(torch.isfinite(norm))
-        if finite or c.precision == "16-mixed":
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        if finite or scaler is not None and not torch.isfinite(norm):
             # In float16 the loss scaler leaves the weights alone where a gradient is not finite, and lowers the scale.
             self.optimizer.step()
+        elif scaler is not None:
+            scaler.update()
         if finite:
             for name, stat in {**found, "gradient_norm": Stat(float(norm), 1)}.items():
                 self.stats[name] = self.stats.get(name, Stat(0, 0)) + stat

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from irl import command
-from irl.decode import read_tuned
+from irl.decode import with_tuned
 from irl.errors import UserError
 from irl.noise.bank import read_audio
 from irl.tasks import search_options
@@ -22,11 +22,11 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+")
     search_options.add_arguments(parser)
     parser.add_argument("--lm", type=Path, help="checkpoint of a character LM, for shallow fusion")
-    parser.add_argument("--tuned", type=Path, help="take the options from this file of irl.tune")
+    parser.add_argument("--tuned", type=Path, help="take the weights from this file of irl.tune")
     args = parser.parse_args()
     options = search_options.from_arguments(parser, args)
     if args.tuned is not None:
-        options, _ = read_tuned(args.tuned)
+        options, _ = with_tuned(options, args.tuned)
     recogniser = Recogniser(args.checkpoint, options, args.lm)
     for path in args.files:
         wave = read_audio(path, recogniser.config.features.rate)

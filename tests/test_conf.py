@@ -7,8 +7,9 @@ import pytest
 import soundfile
 from tiny import run
 
+from irl import results
 from irl.data.kaldi import Utterance, write_data_dir
-from irl.experiment import read_config
+from irl.experiment import read_config, saved_config
 
 pytest.importorskip("lightning_fabric")
 CONF = Path(__file__).parent.parent / "egs" / "wsj" / "conf"
@@ -61,3 +62,10 @@ def test_methods_differ_in_their_objective_alone():
         for method in ("baseline", "data_aug", "irl_loss"):
             other = read_config(corpus / f"{method}.yaml", [])
             assert {k for k in vars(base) if getattr(base, k) != getattr(other, k)} == {"objective"}
+
+
+@pytest.mark.parametrize("path", sorted((CONF.parent / "results").glob("*.jsonl")), ids=lambda path: path.name)
+def test_committed_results_have_their_digests(path):
+    """They would differ if a default had changed: finished runs would then stand for runs with other settings."""
+    rows = results.read(path)
+    assert rows and all(row["digest"] == results.run_digest(saved_config(row, path)) for row in rows)

@@ -65,14 +65,16 @@ def test_parts_join_to_the_whole(recipe, reference):
     for job in (3, 1):
         run(*part, "--job", job, cwd=recipe)
     lacking = run(*part, cwd=recipe, check=False)
-    assert lacking.returncode == 1 and "part.2.jsonl: this part is missing" in lacking.stderr
+    assert lacking.returncode == 1 and "part.2.of.3.jsonl: this part is missing" in lacking.stderr
     run(*part, "--job", 2, cwd=recipe)
     # A part of other options is noticed, and one that is there is not decoded again.
     other = run(*part, "--beam", 2, cwd=recipe, check=False)
-    assert other.returncode == 1 and "part.1.jsonl: this part is missing or of another run" in other.stderr
-    before = (recipe / "exp/parts/dev/part.1.jsonl").stat().st_mtime_ns
+    assert other.returncode == 1 and "part.1.of.3.jsonl: this part is missing or of another run" in other.stderr
+    before = (recipe / "exp/parts/dev/part.1.of.3.jsonl").stat().st_mtime_ns
     run(*part, "--job", 1, cwd=recipe)
-    assert (recipe / "exp/parts/dev/part.1.jsonl").stat().st_mtime_ns == before
+    assert (recipe / "exp/parts/dev/part.1.of.3.jsonl").stat().st_mtime_ns == before
+    # Parts of another number of jobs do not stand in the way.
+    run(*line, "--batch-size", 3, "--out", "exp/parts", "--jobs", 2, "--job", 1, cwd=recipe)
     run(*part, cwd=recipe)
     for name in ("train", "dev"):
         for table in ("text", "token", "token_int", "score", "nbest.jsonl"):
@@ -129,26 +131,17 @@ def test_weights_are_tuned_on_dev_and_fusion_equals_espnets(recipe, reference, l
     for index in (found["errors"].index(min(found["errors"])), found["errors"].index(max(found["errors"]))):
         options = found["grid"][index]
         weights = [
-            f"--{key.replace('_', '-')}={options.get(key, 0)}" for key in ("ctc_weight", "lm_weight", "length_bonus")
+            f"--{k.replace('_', '-')}={options[k]}" for k in ("ctc_weight", "lm_weight", "length_bonus") if k in options
         ]
-        run(
-            "irl.decode",
-            "exp/reference/checkpoint.pt",
-            *data,
-            "--lm",
-            lm,
-            *weights,
-            "--beam",
-            4,
-            "--out",
-            "exp/t",
-            cwd=recipe,
-        )
+        weights += ["--lm", lm] if "lm_weight" in options else []
+        run("irl.decode", "exp/reference/checkpoint.pt", *data, *weights, "--beam", 4, "--out", "exp/t", cwd=recipe)
         out = run("irl.score", "data/dev/text", "exp/t/dev/text", cwd=recipe).stdout
         assert f"[ {found['errors'][index]} / {found['reference']}," in out
     best = found["grid"][found["errors"].index(min(found["errors"]))]
     assert all(found["options"][key] == value for key, value in best.items())
     assert "already tuned" in run(*tune, *grid, cwd=recipe).stderr
+    other = run(*tune, *grid, "--beam", 3, cwd=recipe, check=False)
+    assert other.returncode == 1 and "search.json: was tuned with another grid; remove it" in other.stderr
     out = ["--lm", lm, "--tuned", "exp/search.json", "--out", "exp/tuned"]
     run("irl.decode", "exp/reference/checkpoint.pt", *data, *out, cwd=recipe)
     done = json.loads((recipe / "exp/tuned/dev/done.json").read_text())
@@ -174,24 +167,23 @@ def test_weights_are_tuned_on_dev_and_fusion_equals_espnets(recipe, reference, l
         assert [h["text"] for h in a["nbest"]] == [h["text"] for h in b["nbest"]]
         assert a["nbest"][0]["lm"] == pytest.approx(b["nbest"][0]["lm"], abs=1e-3)
     # What cannot be used.
+    (recipe / "half.json").write_text('{"options": {"ctc_weight": 0.5}, "data"')
+    checkpoint.save(recipe / "half.pt", {**checkpoint.load(lm), "step": 3})
     for args, message in [
         (["--lm-weight", 0.5], "a positive LM weight needs a language model"),
-        (["--lm", "exp/reference/checkpoint.pt"], "a checkpoint of task 'speech', expected 'character_lm'"),
-        (["--tuned", "nothing.json"], "nothing.json: no such file of tuned options"),
+        (["--lm", lm], "--lm without --lm-weight (or --tuned) would do nothing"),
+        (
+            ["--lm", "exp/reference/checkpoint.pt", "--lm-weight", 0.5],
+            "a checkpoint of task 'speech', expected 'character_lm'",
+        ),
+        (["--tuned", "nothing.json"], "nothing.json: no such file of tuned weights"),
+        (["--tuned", "half.json"], "half.json: not a file of irl.tune"),
+        (["--lm", "half.pt", "--lm-weight", 0.5], "half.pt: at update 3 of 60, train it to its end"),
     ]:
         bad = run("irl.decode", "exp/reference/checkpoint.pt", *data, *args, "--out", "exp/x", cwd=recipe, check=False)
         assert bad.returncode == 1 and message in bad.stderr
     state = checkpoint.load(lm)
     checkpoint.save(recipe / "other_lm.pt", {**state, "tokens": state["tokens"][::-1]})
-    bad = run(
-        "irl.decode",
-        "exp/reference/checkpoint.pt",
-        *data,
-        "--lm",
-        "other_lm.pt",
-        "--out",
-        "exp/x",
-        cwd=recipe,
-        check=False,
-    )
+    other = [*data, "--lm", "other_lm.pt", "--lm-weight", 1, "--out", "exp/x"]
+    bad = run("irl.decode", "exp/reference/checkpoint.pt", *other, cwd=recipe, check=False)
     assert bad.returncode == 1 and "a language model of other tokens" in bad.stderr

@@ -113,15 +113,15 @@ def test_wsj_with_musan_rooms_and_a_language_model_through_all_stages(egs, tmp_p
     out = run("./run.sh", *options, "--incomplete", "true", cwd=egs).stdout
     for stage in range(8):
         assert f"stage {stage}: " in out
-    rows = results_of(egs / "results/wsj.jsonl")
+    rows = results_of(egs / "results/wsj-incomplete.jsonl")
     assert [(row["method"], *row["conditions"]) for row in rows] == [("irl_loss", "none", "additive", "rir")]
     # The weights are those that were found on dev and on its noisy copy, and the table names them.
-    weights = json.loads((egs / "results/wsj.lm-weights.json").read_text())
+    weights = json.loads((egs / "results/wsj-incomplete.lm-weights.json").read_text())
     assert weights["data"] == ["test_dev93", "test_dev93_heard"]
     for row in rows:
         assert row["decode"]["tuned"] == weights["data"] and row["decode"]["lm"]
         assert all(row["decode"].get(key, 0) == weights["options"][key] for key in ("ctc_weight", "lm_weight"))
-    table = (egs / "exp/wsj/report/table.md").read_text()
+    table = (egs / "exp/wsj-incomplete/report/table.md").read_text()
     assert "weights tuned on test_dev93, test_dev93_heard" in table and "with a character LM" in table
     # No clip and no room of training is heard in dev or test.
     heard = {}
@@ -135,13 +135,13 @@ def test_wsj_with_musan_rooms_and_a_language_model_through_all_stages(egs, tmp_p
         assert not any("pointsource" in path or "isotropic" in path for path in used)
     assert not heard["train"] & heard["dev"] and not heard["train"] & heard["test"] and not heard["dev"] & heard["test"]
     # ESPnet's folders beside each other, and a second call finds nothing to do.
-    decoded = egs / "exp/wsj/irl_loss.1/decode/test_eval92_rir"
+    decoded = egs / "exp/wsj-incomplete/irl_loss.1/decode/test_eval92_rir"
     for name in ("text", "token", "token_int", "score", "nbest.jsonl", "score_cer/ref.trn", "score_cer/hyp.trn",
                  "score_cer/result.txt", "score_wer/ref.trn", "score_wer/result.txt"):  # fmt: skip
         assert (decoded / name).stat().st_size, name
     again = run("./run.sh", *options, "--incomplete", "true", "--stage", "3", "--stop-stage", "6", cwd=egs).stdout
-    assert "runs without a result in results/wsj.jsonl: 0" in again
-    assert results_of(egs / "results/wsj.jsonl") == rows
+    assert "runs without a result in results/wsj-incomplete.jsonl: 0" in again
+    assert results_of(egs / "results/wsj-incomplete.jsonl") == rows
 
 
 def test_librispeech_with_two_test_sets_through_all_stages(egs, tmp_path):
@@ -163,16 +163,21 @@ def test_librispeech_with_two_test_sets_through_all_stages(egs, tmp_path):
     out = run("./run.sh", *options, cwd=egs).stdout
     for stage in range(8):
         assert f"stage {stage}: " in out
-    assert len(read_data_dir(egs / "data/librispeech/train")) == 13
-    assert {u.speaker for u in read_data_dir(egs / "data/librispeech/dev")} == {"84", "116"}
-    (row,) = results_of(egs / "results/librispeech.jsonl")
+    assert len(read_data_dir(egs / "data/librispeech-clean-100-clean-360-incomplete/train")) == 13
+    assert {u.speaker for u in read_data_dir(egs / "data/librispeech-clean-100-clean-360-incomplete/dev")} == {
+        "84",
+        "116",
+    }
+    (row,) = results_of(egs / "results/librispeech-clean-100-clean-360-incomplete.jsonl")
     names = [
         f"{test}:{condition}" for test in ("test-clean", "test-other") for condition in ("none", "additive", "rir")
     ]
     assert list(row["conditions"]) == names
     assert row["config"]["augment"] == {"speeds": [0.9, 1.0, 1.1], "specaugment": True}
-    table = (egs / "exp/librispeech/report/table.md").read_text()
+    table = (egs / "exp/librispeech-clean-100-clean-360-incomplete/report/table.md").read_text()
     assert "Test set test-clean." in table and "Test set test-other." in table
+    flag = run("./run.sh", "--corpus", "librispeech", "--tune", "yes", cwd=egs, check=False)
+    assert flag.returncode == 1 and "--tune is true or false, not yes" in flag.stderr
     missing = run("./run.sh", "--corpus", "librispeech", "--stop-stage", "0", cwd=egs, check=False)
     assert missing.returncode == 1 and "--corpus librispeech needs --librispeech DIR" in missing.stderr
     unknown = run("./run.sh", "--corpus", "timit", cwd=egs, check=False)

@@ -192,6 +192,10 @@ def test_decoding_in_another_way_is_another_result():
     assert not results.matches(found(tuned), {**wanted, "decode": {**asked, "lm": "y"}})
     assert not results.matches(found(tuned), {**wanted, "decode": {**asked, "tuned": ["other"]}})
     assert not results.matches(found({**plain, "max_length": 0.5}), {**wanted, "decode": plain})
+    # Rooms that were given are not those that were generated.
+    given = {**wanted, "decode": plain, "banks": ["generated", "RIRS_NOISES"]}
+    assert not results.matches(found(plain), given)
+    assert results.matches({**found(plain), "banks": ["generated", "RIRS_NOISES"]}, given)
 
 
 def test_results_lines_are_kept_and_replaced(tmp_path):

@@ -4,12 +4,19 @@
 fail() { echo "$0: $1" >&2; exit 1; }
 
 [[ $stage,$stop_stage,$nj =~ ^[0-9]+,[0-9]+,[1-9][0-9]*$ ]] || fail "--stage, --stop-stage and --nj are numbers"
+for flag in ${flags:-}; do
+    case ${!flag} in
+        "" | false) printf -v "$flag" '' ;;
+        true) ;;
+        *) fail "--${flag//_/-} is true or false, not ${!flag}" ;;
+    esac
+done
 [ $# -eq 0 ] || fail "cannot use $1; values of several words need quotes"
 
 # lists NAME ...: the words of $NAME as the array NAME_list.
 lists() {
     local list
-    for list; do read -ra "${list}_list" <<<"${!list}"; done
+    for list; do read -rd '' -a "${list}_list" <<<"${!list}" || true; done
 }
 
 # run_stage N "what": whether stage N is asked for; says so.

@@ -29,6 +29,7 @@ methods="baseline data_aug irl_batching irl_loss"
 conditions="additive rir speech vup vdown tel"
 seeds=1 name="" allow_pipes="" conf="" overrides="" results="" note=""
 beam=5 ctc_weight=0.5 length_bonus=0 search=joint lm="" lm_weight=0.3 lm_overrides="" tune=""
+flags="lm tune incomplete allow_pipes"
 
 . ./path.sh
 . ../../utils/parse_options.sh
@@ -36,15 +37,13 @@ beam=5 ctc_weight=0.5 length_bonus=0 search=joint lm="" lm_weight=0.3 lm_overrid
 . ../../utils/stages.sh
 
 [ -f "local/corpora/$corpus.sh" ] || fail "unknown corpus $corpus, known are $(basename -s .sh local/corpora/*.sh | xargs)"
-[ "$corpus$split" = fsddspeaker ] && name=${name:-fsdd-speaker}
-name=${name:-$corpus} conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl} data=data/$name exp=exp/$name
-[ "$corpus" = kaldi ] || { train_dir=$data/train; dev_dir=$data/dev; }
-talkers=()
 # shellcheck source=/dev/null
 . "local/corpora/$corpus.sh"
-[ "$corpus" = kaldi ] || test_dirs=${test_dirs:-$data/test}
+name=${name:-$corpus} conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl} data=data/$name exp=exp/$name
+[ "$corpus" = kaldi ] || { train_dir=$data/train; dev_dir=$data/dev; }
+locate
+train_dir=${train_dir%/} dev_dir=${dev_dir%/} test_dirs=${test_dirs:-$data/test}
 [ -f "$conf/irl_batching.yaml" ] || fail "$conf has no irl_batching.yaml"
-[ -n "$train_dir" ] && [ -n "$dev_dir" ] && [ -n "$test_dirs" ] || fail "needs --train-dir, --dev-dir and --test-dirs"
 
 # A bank of the user's is split by file, its rooms by room; generated banks are made apart for training and test.
 bank_train=${musan:-$data/bank_train} rooms=${rirs:-$data/bank_train}
@@ -62,17 +61,18 @@ mkdir -p "$log"
 rate=$(python -m irl.show_config "$conf/irl_batching.yaml" --key features.rate "${settings[@]}")
 pipes=(${allow_pipes:+--allow-pipes})
 
-# How to decode; weights are tuned on the dev set and on a noisy copy of it, with each method's run of the first seed.
+# How to decode; weights are tuned on the dev set and on a noisy copy of it, with each method's run of the first seed,
+# once for all rows of a results file.
 dev=("$dev_dir" "$data/noisy/$(basename "$dev_dir")_heard")
 weights=${results%.jsonl}.${lm:+lm-}weights.json
 decoding=(--search "$search" --beam "$beam" --ctc-weight "$ctc_weight" --length-bonus "$length_bonus")
 [ -z "$lm" ] || decoding+=(--lm-weight "$lm_weight")
-lm_model=(${lm:+--lm "$exp/lm/checkpoint.pt"})
+lm_model=(${lm:+--lm "$exp/lm/checkpoint.pt"}) banks=(--banks "${musan:-generated}" "${rirs:-generated}")
 first=("${methods_list[@]/#/$exp/}") tests=()
 first=("${first[@]/%/.${seeds_list[0]}}")
 
 # The test sets by name: each directory itself is `none`, its noisy copies lie under $data/noisy.
-echo "${tune:+${dev[*]} additive $bank_train --part=${musan:+dev}}" | sed '/^$/d' >"$exp/noisy.list"
+: >"$exp/noisy.list"
 for dir in "${test_dirs_list[@]}"; do
     prefix=
     [ "${#test_dirs_list[@]}" -gt 1 ] && prefix=$(basename "$dir"):
@@ -80,12 +80,12 @@ for dir in "${test_dirs_list[@]}"; do
     for condition in "${conditions_list[@]}"; do
         noisy=$data/noisy/$(basename "$dir")_$condition
         tests+=("$prefix$condition=$noisy")
-        echo "$dir $noisy $condition $bank_test --part=${musan:+test}" >>"$exp/noisy.list"
+        echo "$dir $noisy $condition" >>"$exp/noisy.list"
     done
 done
 
 python -m irl.missing "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" \
-    --seeds "${seeds_list[@]}" --conditions "${tests[@]}" "${decoding[@]}" ${lm:+--lm "$conf/lm.yaml"} \
+    --seeds "${seeds_list[@]}" --conditions "${tests[@]}" "${decoding[@]}" ${lm:+--lm "$conf/lm.yaml"} "${banks[@]}" \
     --lm-overrides "${lm_settings[@]}" ${tune:+--tuned "${dev[@]##*/}"} --nj "$nj" --out "$exp"
 
 if run_stage 0 "corpus $corpus"; then make_corpus; fi
@@ -102,8 +102,10 @@ if run_stage 2 "noise banks and noisy test sets"; then
     if [ -z "$musan" ] || [ -z "$rirs" ]; then
         python -m irl.make_bank "$made_test" --name "${base/#train/test-train}" --rate "$rate" --speech "${talkers[@]}" --nj "$nj" "${pipes[@]}"
     fi
-    each "$decode_cmd" noisy "$exp/noisy.list" python -m irl.corrupt '{1}' '{2}' --condition '{3}' --musan '{4}' \
-        '{5}' --rirs "${rirs:-$made_test}" --rirs-part "${rirs:+test}" --rate "$rate" "${pipes[@]}"
+    each "$decode_cmd" noisy "$exp/noisy.list" python -m irl.corrupt '{1}' '{2}' --condition '{3}' --rate "$rate" \
+        --musan "$bank_test" --part "${musan:+test}" --rirs "${rirs:-$made_test}" --rirs-part "${rirs:+test}" "${pipes[@]}"
+    [ -z "$tune" ] || $decode_cmd "$log/noisy.dev.log" python -m irl.corrupt "${dev[@]}" --condition additive \
+        --musan "$bank_train" --part "${musan:+dev}" --rate "$rate" "${pipes[@]}"
     cat "$log"/noisy.*.log | grep crc32
 fi
 
@@ -112,7 +114,7 @@ if run_stage 3 "vocabulary and feature statistics"; then
 fi
 
 if run_stage 4 "train"; then
-    [ -z "$lm" ] || $train_cmd "$log/lm.log" python -m irl.train "$conf/lm.yaml" "${lm_settings[@]}" --exp "$exp/lm"
+    [ -z "$lm" ] || [ ! -s "$exp/missing.list" ] || $train_cmd "$log/lm.log" python -m irl.train "$conf/lm.yaml" "${lm_settings[@]}" --exp "$exp/lm"
     each "$train_cmd" clean "$exp/clean.list" python -m irl.train "$conf/irl_batching.yaml" "${settings[@]}" \
         seed='{1}' --exp "$exp/clean.{1}" --stop clean
     each "$train_cmd" train "$exp/missing.list" python -m irl.train "$conf/{1}.yaml" "${settings[@]}" \
@@ -120,10 +122,10 @@ if run_stage 4 "train"; then
 fi
 
 if run_stage 5 "decode"; then
-    if [ -n "$tune" ] && [ ! -f "$weights" ]; then
+    if [ -n "$tune" ] && [ -s "$exp/missing.list" ]; then
         $decode_cmd "$log/tune.log" python -m irl.tune "${first[@]/%//checkpoint.pt}" --data "${dev[@]}" --out "$weights" \
-            "${lm_model[@]}" --beam "$beam" "${pipes[@]}"
-        tail -n 3 "$log/tune.log" | head -n 1
+            "${lm_model[@]}" --beam "$beam" --nj "$nj" "${pipes[@]}"
+        grep CER "$log/tune.log" || true
     fi
     [ -z "$tune" ] || decoding=(--tuned "$weights")
     decode=(python -m irl.decode "$exp/{1}.{2}/checkpoint.pt" --data "${tests[@]#*=}" --out "$exp/{1}.{2}/decode"
@@ -135,7 +137,7 @@ fi
 if run_stage 6 "score"; then
     while read -r method seed _; do
         python -m irl.score --run "$exp/$method.$seed" --corpus "$name" --method "$method" --results "$results" \
-            --conditions "${tests[@]}"
+            --conditions "${tests[@]}" "${banks[@]}"
     done <"$exp/missing.list"
     python -m irl.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report" \
         --exp "$exp" --data "$data/noisy/$(basename "${test_dirs_list[0]}")_${conditions_list[0]}" --condition "${conditions_list[0]}"

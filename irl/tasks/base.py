@@ -91,8 +91,10 @@ class TrainConfig:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
-        if self.average < 0 or self.average and not self.eval_every:
-            raise ValueError(f"average must not be negative, and needs eval_every, got {self.average}")
+        if self.average < 0 or self.average and not (self.eval_every and self.clean_updates < self.updates):
+            raise ValueError(
+                f"average must not be negative, and needs eval_every and updates that are not clean, got {self.average}"
+            )
         if self.accelerator not in ACCELERATORS:
             raise ValueError(f"accelerator must be one of {', '.join(ACCELERATORS)}, got {self.accelerator!r}")
         if min(self.weight_decay, self.clip_norm) < 0:

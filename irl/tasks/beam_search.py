@@ -26,6 +26,8 @@ from irl.types import lens_to_mask
 BLANK = 0
 # A search ends when the best hypotheses of the last three lengths are this far below the best of all.
 END_LENGTHS, END_GAP = 3, 10.0
+# What ending before the least length costs.
+TOO_SHORT = 1e6
 
 
 class Hypothesis(NamedTuple):
@@ -159,7 +161,8 @@ def beam_search(
             each["lm"] = lm_log_probs.double()
             full = full + options.lm_weight * each["lm"]
         if options.min_length:
-            full[:, eos].masked_fill_(step < shortest[owner], -math.inf)
+            # Not minus infinity: where CTC leaves nothing else possible, an utterance still has a hypothesis.
+            full[:, eos] -= TOO_SHORT * (step < shortest[owner])
         vocabulary = full.shape[1]
         if ctc is not None:
             size = min(int(options.pre_beam_ratio * options.beam), vocabulary)
@@ -211,7 +214,11 @@ def beam_search(
         length, hypothesis = found
         return -hypothesis.score / (length - 1) if options.normalise_length else -hypothesis.score
 
-    return [[h for _, h in sorted(e.found, key=rank)[: options.nbest]] for e in ended]
+    nbest = []
+    for e, least in zip(ended, shortest.tolist()):
+        long_enough = [found for found in e.found if len(found[1].tokens) >= least]
+        nbest.append([h for _, h in sorted(long_enough or e.found, key=rank)[: options.nbest]])
+    return nbest
 
 
 def _best_extensions(total: Tensor, owner: Tensor, beam: int) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Iterator, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -75,7 +76,7 @@ class Sentences:
         for where, text in texts:
             numbers.extend([*vocabulary.encode(text, where), vocabulary.eos])
             ends.append(len(numbers))
-        self.numbers, self.ends, self.eos = torch.tensor(numbers, dtype=torch.int32), ends, vocabulary.eos
+        self.numbers, self.ends, self.eos = torch.from_numpy(np.array(numbers)), ends, vocabulary.eos
         self.lengths = [end - begin for begin, end in zip(ends, ends[1:])]
 
     def batch(self, rows: list[int]) -> Batch:

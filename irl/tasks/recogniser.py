@@ -65,6 +65,8 @@ class Recogniser:
         state, settings, weights = load_model(path, "character_lm", CharacterLMConfig)
         if state["tokens"] != self.vocabulary.tokens:
             raise UserError(f"{path}: a language model of other tokens than the recogniser's")
+        if state["step"] < settings.train.updates:
+            raise UserError(f"{path}: at update {state['step']} of {settings.train.updates}, train it to its end")
         lm = LSTMLM(len(self.vocabulary), settings.model)
         checkpoint.load_weights(lm, weights, path)
         return lm.eval()

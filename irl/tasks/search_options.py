@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 SEARCHES = ("joint", "attention", "ctc", "espnet")
+# What `irl.tune` finds.
+WEIGHTS = ("ctc_weight", "lm_weight", "length_bonus")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class SearchOptions:
             raise ValueError(f"ctc_weight must be in [0, 1), got {self.ctc_weight}")
         if self.lm_weight < 0:
             raise ValueError(f"lm_weight must not be negative, got {self.lm_weight}")
+        if self.lm_weight > 0 and self.search == "ctc":
+            raise ValueError("the ctc search is greedy and takes no language model")
         if min(self.max_length, self.min_length) < 0 or 0 < self.max_length < self.min_length:
             raise ValueError(
                 f"expected 0 <= min_length <= max_length, or max_length 0, got {self.min_length} and {self.max_length}"
@@ -56,8 +60,8 @@ class SearchOptions:
         return {f.name: getattr(self, f.name) for f in fields if f.name in shown or getattr(self, f.name) != f.default}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """An option for each field of SearchOptions."""
+def add_arguments(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = ()) -> None:
+    """An option for each field of SearchOptions but those to leave out."""
     helps = {
         "search": None,
         "beam": "running hypotheses",
@@ -69,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "nbest": "hypotheses to write",
     }
     for field in dataclasses.fields(SearchOptions):
-        if field.name in helps:
+        if field.name in helps and field.name not in leave_out:
             kind = {"search": str, "beam": int, "nbest": int}.get(field.name, float)
             choices = SEARCHES if field.name == "search" else None
             option = "--" + field.name.replace("_", "-")

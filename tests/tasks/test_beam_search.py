@@ -198,6 +198,9 @@ def test_a_least_length_is_kept_and_otherwise_changes_nothing():
         assert b and all(len(h.tokens) >= least for h in b) and any(len(h.tokens) < least for h in a)
         kept = [h for h in a if len(h.tokens) >= least]
         assert b[0].tokens == kept[0].tokens and b[0].score == pytest.approx(kept[0].score)
+    # A beam that finds nothing long enough has a hypothesis all the same.
+    narrow = SearchOptions(beam=1, ctc_weight=0.9, min_length=0.9, length_bonus=-20.0)
+    assert all(len(found) == 1 for found in beam_search(model.decoder, encoded, lens, ctc, EOS, narrow))
 
 
 def test_alone_equals_batched():

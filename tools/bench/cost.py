@@ -51,7 +51,7 @@ def make_step(path: Path, rows: int, device: str, precision: str) -> tuple[Any, 
 
     def run() -> None:
         fabric.backward(module(batch, 10**6).total)
-        fabric.clip_gradients(module, optimizer, max_norm=settings.train.clip_norm)
+        fabric.clip_gradients(module, optimizer, max_norm=settings.train.clip_norm, error_if_nonfinite=False)
         optimizer.step()
         optimizer.zero_grad()
         if device == "cuda":

@@ -1,6 +1,11 @@
 # LibriSpeech: train-clean-100 or --train-parts; dev-clean and dev-other together; both test sets.
 # shellcheck shell=bash disable=SC2034,SC2154
-test_dirs=${test_dirs:-$data/test-clean $data/test-other}
+# Other training parts are another experiment: librispeech-clean-100-clean-360.
+parts=${train_parts// /}
+parts=${parts//train/} all=${incomplete:+-incomplete}
+[ "$parts" = -clean-100 ] && parts=
+name=${name:-librispeech$parts$all}
+locate() { test_dirs=${test_dirs:-$data/test-clean $data/test-other}; }
 make_corpus() {
     python local/make_librispeech.py "${librispeech:?--corpus librispeech needs --librispeech DIR}" "$data" \
         "train=${train_parts// /+}" dev=dev-clean+dev-other test-clean test-other ${incomplete:+--incomplete}
