@@ -19,7 +19,7 @@ from irl.errors import UserError
 SEGMENT_TOLERANCE = 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """One utterance. wav: an entry of wav.scp: a path, `archive.ark:offset`, or a command ending in a pipe.
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Iterator, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 from irl.data.batches import epoch_batches
 from irl.data.kaldi import read_table
+from irl.data.ragged import Ragged
 from irl.data.vocabulary import Vocabulary
 from irl.errors import UserError
 from irl.models.lstm_lm import LSTMLM, LSTMLMConfig
@@ -68,22 +66,10 @@ class CharacterLMStep(nn.Module):
         return self.objective(self.model, batch.clean, [], lambda view: token_loss(view, batch.y), step)
 
 
-class Sentences:
-    """Numbered sentences as one array of token numbers: millions of them take little room."""
-
-    def __init__(self, texts: Iterable[tuple[str, str]], vocabulary: Vocabulary) -> None:
-        numbers, ends = array("i"), [0]
-        for where, text in texts:
-            numbers.extend([*vocabulary.encode(text, where), vocabulary.eos])
-            ends.append(len(numbers))
-        self.numbers, self.ends, self.eos = torch.from_numpy(np.array(numbers)), ends, vocabulary.eos
-        self.lengths = [end - begin for begin, end in zip(ends, ends[1:])]
-
-    def batch(self, rows: list[int]) -> Batch:
-        targets = [self.numbers[self.ends[i] : self.ends[i + 1]].long() for i in rows]
-        y = pad_sequence(targets, batch_first=True, padding_value=-1)
-        x = torch.cat([y.new_full((len(y), 1), self.eos), y[:, :-1]], dim=1).clamp(min=0)
-        return Batch(rows, {"x": x, "x_lens": torch.tensor([len(t) for t in targets])}, y)
+def make_batch(sentences: Ragged, rows: list[int], eos: int) -> Batch:
+    y, lens = sentences.batch(rows)
+    x = torch.cat([y.new_full((len(y), 1), eos), y[:, :-1]], dim=1).clamp(min=0)
+    return Batch(rows, {"x": x, "x_lens": lens}, y)
 
 
 def transcripts(folder: str) -> Iterator[tuple[str, str]]:
@@ -113,17 +99,21 @@ class CharacterLMTask:
         self.config = config
         self.vocabulary = Vocabulary.read(Path(config.vocabulary))
         texts = [transcripts(config.train_dir), *map(plain_text, config.extra_text)]
-        self.train = Sentences((item for text in texts for item in text), self.vocabulary)
-        self.dev = Sentences(transcripts(config.dev_dir), self.vocabulary)
-        self.numbers = torch.arange(len(self.train.lengths))
+        self.train = self._sentences(item for text in texts for item in text)
+        self.dev = self._sentences(transcripts(config.dev_dir))
+        self.lengths = self.train.lengths
+        self.numbers = torch.arange(len(self.lengths))
         self._planned: tuple[int, list[list[int]]] = (-1, [])
         torch.manual_seed(config.seed)
         self.module = CharacterLMStep(LSTMLM(len(self.vocabulary), config.model))
 
+    def _sentences(self, texts: Iterable[tuple[str, str]]) -> Ragged:
+        return Ragged([*self.vocabulary.encode(text, where), self.vocabulary.eos] for where, text in texts)
+
     def _batches(self, epoch: int) -> list[list[int]]:
         if self._planned[0] != epoch:
             c = self.config
-            batches = epoch_batches(self.numbers, self.train.lengths, c.train.batch_size, c.seed, epoch)
+            batches = epoch_batches(self.numbers, self.lengths, c.train.batch_size, c.seed, epoch)
             self._planned = (epoch, batches)
         return self._planned[1]
 
@@ -133,7 +123,7 @@ class CharacterLMTask:
     def loader(self, epoch: int, plans: list[Plan], workers: int) -> Iterator[Batch]:
         """Making a batch takes no time worth a worker."""
         for plan in plans:
-            yield self.train.batch(self._batches(epoch)[plan.batch])
+            yield make_batch(self.train, self._batches(epoch)[plan.batch], self.vocabulary.eos)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, Stat]:
@@ -141,9 +131,9 @@ class CharacterLMTask:
         model, device = self.module.model, next(self.module.parameters()).device
         model.eval()
         found = Stat(0, 0)
-        size = self.config.train.batch_size
-        for begin in range(0, len(self.dev.lengths), size):
-            batch = self.dev.batch(list(range(len(self.dev.lengths)))[begin : begin + size])
+        rows, size = list(range(len(self.dev.lengths))), self.config.train.batch_size
+        for begin in range(0, len(rows), size):
+            batch = make_batch(self.dev, rows[begin : begin + size], self.vocabulary.eos)
             view = model(**{name: value.to(device) for name, value in batch.clean.items()})
             tokens = int((batch.y >= 0).sum())
             found += Stat(tokens * float(token_loss(view, batch.y.to(device))), tokens)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from irl.data.batches import epoch_batches
 from irl.data.features import FeatureConfig, LogMel, pad_waves
 from irl.data.kaldi import num_samples, read_data_dir, read_wave
+from irl.data.ragged import Ragged
 from irl.data.vocabulary import Vocabulary
 from irl.errors import UserError
 from irl.models.encoder_decoder import EncoderDecoderConfig
@@ -89,10 +89,9 @@ class SpeechData(torch.utils.data.Dataset):
         counts = num_samples(path, self.utterances, config.features.rate)
         self.lengths = [counts[u.id] for u in self.utterances]
         self.ids = hash_ids([u.id for u in self.utterances])
-        self.targets = [
-            torch.tensor(vocabulary.encode(u.text or "", f"{path}/text: {u.id}") + [vocabulary.eos])
-            for u in self.utterances
-        ]
+        self.targets = Ragged(
+            [*vocabulary.encode(u.text or "", f"{path}/text: {u.id}"), vocabulary.eos] for u in self.utterances
+        )
         self.eos = vocabulary.eos
         self.features = LogMel(config.features)
         self.masks = SpecAugment(config.features.mels, config.features.hop_ms / 1000 * config.features.stack)
@@ -124,8 +123,7 @@ class SpeechData(torch.utils.data.Dataset):
         shared = Keys(ids, self.config.seed, "augment", epoch)
         heard = [read_wave(u, self.config.features.rate) for u in chosen]
         waves, lens = pad_waves(change_speeds(heard, self.augment.speeds, shared.sub("speed")))
-        y = pad_sequence([self.targets[i] for i in rows], batch_first=True, padding_value=-1)
-        y_lens = torch.tensor([len(self.targets[i]) for i in rows])
+        y, y_lens = self.targets.batch(rows)
         views = []
         if plan.clean or isinstance(self.noise, SpecAugment):
             x, x_lens = self.features.batch(waves, lens)

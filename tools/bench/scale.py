@@ -68,7 +68,7 @@ def main() -> None:
             conf = CONF / name / "irl_loss.yaml"
             own = [*data, f"statistics={folder}/{name}.json", f"train.batch_size={batch}"]
             prepare = [sys.executable, "-m", "irl.prepare", str(conf), *own]
-            subprocess.run(prepare, check=True, env=ENVIRONMENT)
+            subprocess.run(prepare, check=True, env=ENVIRONMENT, stdout=sys.stderr)
             updates = math.ceil(utterances / batch) if name == "mini" else args.updates
             stop = [f"train.updates={updates}", "train.eval_every=0", "train.average=0", "train.save_every=100000"]
             runs[name] = train(conf, Path(folder) / name, [*own, *stop])
