@@ -39,7 +39,7 @@ flags="lm tune incomplete allow_pipes"
 [ -f "local/corpora/$corpus.sh" ] || fail "unknown corpus $corpus, known are $(basename -s .sh local/corpora/*.sh | xargs)"
 # shellcheck source=/dev/null
 . "local/corpora/$corpus.sh"
-name=${name:-$corpus} conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl} data=data/$name exp=exp/$name
+name=${name:-$corpus} conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl} data=data/$name exp=exp/$name talkers=()
 [ "$corpus" = kaldi ] || { train_dir=$data/train; dev_dir=$data/dev; }
 locate
 train_dir=${train_dir%/} dev_dir=${dev_dir%/} test_dirs=${test_dirs:-$data/test}
@@ -127,7 +127,7 @@ if run_stage 5 "decode"; then
             "${lm_model[@]}" --beam "$beam" --nj "$nj" "${pipes[@]}"
         grep CER "$log/tune.log" || true
     fi
-    [ -z "$tune" ] || decoding=(--tuned "$weights")
+    [ -z "$tune" ] || decoding+=(--tuned "$weights")
     decode=(python -m irl.decode "$exp/{1}.{2}/checkpoint.pt" --data "${tests[@]#*=}" --out "$exp/{1}.{2}/decode"
         "${decoding[@]}" "${lm_model[@]}" "${pipes[@]}")
     each "$decode_cmd" part "$exp/parts.list" "${decode[@]}" --jobs '{4}' --job '{3}'
