@@ -24,7 +24,7 @@ BENCHMARKS = {
     "noise": ["noise.py"],
     "features": ["features.py"],
     "scoring": ["scoring.py"],
-    "cost": ["cost.py", "--rounds", "6"],
+    "cost": ["cost.py", "--rounds", "6", "--batch-size", "8"],
 }
 HEAD = """# Benchmarks
 

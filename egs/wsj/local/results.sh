@@ -16,5 +16,6 @@ renew() {
 renew mini mini "$synthetic"
 renew fsdd fsdd "$voices."
 renew fsdd-lm fsdd "$voices."
+renew fsdd-augmented fsdd "$voices; dev set, seed 1; speed perturbation, SpecAugment, label smoothing 0.1."
 renew fsdd-speaker fsdd-speaker "$voices; nobody is both in training and in the test."
 renew fsdd-ablations fsdd "$voices; dev set, seed 1."
