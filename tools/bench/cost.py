@@ -68,6 +68,8 @@ def main() -> None:
     parser.add_argument("--precision", default="32-true")
     parser.add_argument("--batch-size", type=int, help="measure with so many rows and scale up to the configuration's")
     args = parse(parser)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: there is no GPU here")
     device = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
     made = {}
     for method in METHODS:
