@@ -24,13 +24,7 @@ from irl.errors import UserError
 from irl.experiment import read_config, saved_config, task_classes
 from irl.objective import IRLLoss, Terms
 from irl.random import seed_step
-from irl.tasks.base import Plan, Stat, Task, lasting
-
-# Adadelta with the constants of ESPnet's recipes, where its learning rate is 1.
-OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "adam": (torch.optim.Adam, {}),
-    "adadelta": (torch.optim.Adadelta, {"rho": 0.95, "eps": 1e-8}),
-}
+from irl.tasks.base import OPTIMIZERS, Plan, Stat, Task, lasting
 
 
 class Trainer:

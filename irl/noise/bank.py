@@ -6,7 +6,7 @@ import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 
@@ -63,6 +63,12 @@ def resample(x: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 PARTS = {"train": range(0, 12), "dev": range(12, 14), "test": range(14, 16)}
 
 
+def audio_files(folder: Path, part: str, split_by: Callable[[Path], str]) -> list[Path]:
+    """Every audio file below a folder, sorted; of a part only those that the hash of split_by(path) puts there."""
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+    return [p for p in paths if not part or stable_hash(split_by(p)) % 16 in PARTS[part]]
+
+
 class Bank:
     """Clips by category: every audio file below root/CATEGORY, in sorted order.
 
@@ -83,9 +89,7 @@ class Bank:
         import soundfile
 
         folder = self.root / category
-        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
-        if self.part:
-            paths = [p for p in paths if stable_hash(p.stem) % 16 in PARTS[self.part]]
+        paths = audio_files(folder, self.part, lambda path: path.stem)
         if not paths:
             which = f" in its part {self.part}" if self.part else ""
             raise UserError(
@@ -133,10 +137,7 @@ class RIRBank:
         self.paths: dict[str, list[Path]] = {}
         for group in sizes:
             folder = self.root / "simulated_rirs" / group
-            paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
-            if part:
-                paths = [p for p in paths if stable_hash(p.parent.name) % 16 in PARTS[part]]
-            self.paths[group] = paths
+            self.paths[group] = paths = audio_files(folder, part, lambda path: path.parent.name)
             if not paths:
                 which = f" in its part {part}" if part else ""
                 raise UserError(

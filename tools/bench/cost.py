@@ -19,9 +19,9 @@ from irl.command import run_command
 from irl.experiment import read_config
 from irl.fabric import build
 from irl.models.encoder_decoder import EncoderDecoder
+from irl.tasks.base import OPTIMIZERS
 from irl.tasks.speech import SpeechStep
 from irl.tasks.speech_data import Batch
-from irl.train import OPTIMIZERS
 
 # WSJ si284: 81.3 h in 37,416 utterances, of 101 characters on average; its recogniser has 52 tokens in ESPnet.
 SECONDS, CHARACTERS, TOKENS = 7.8, 101, 52
