@@ -56,7 +56,7 @@ lm_settings+=("${lm_overrides_list[@]}")
 [ -z "$(basename -a "${test_dirs_list[@]}" | sort | uniq -d)" ] || fail "two test directories have the same name: $test_dirs"
 # What is made for one test set is not heard in another, nor in training.
 base=$(basename "${test_dirs_list[0]}")
-made_test=$data/bank_for_$base bank_test=${musan:-$data/bank_for_$base} log=$exp/log
+made_test=$data/bank_for_$base bank_test=${musan:-$made_test} log=$exp/log
 mkdir -p "$log"
 rate=$(python -m irl.show_config "$conf/irl_batching.yaml" --key features.rate "${settings[@]}")
 pipes=(${allow_pipes:+--allow-pipes})
