@@ -11,6 +11,7 @@ from irl.errors import UserError
 
 TASKS = {
     "speech": ("irl.tasks.speech", "SpeechConfig", "SpeechTask"),
+    "vision": ("irl.tasks.vision", "VisionConfig", "VisionTask"),
     "character_lm": ("irl.tasks.character_lm", "CharacterLMConfig", "CharacterLMTask"),
 }
 

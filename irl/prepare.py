@@ -1,4 +1,7 @@
-"""Vocabulary and feature statistics of the training set: python -m irl.prepare CONFIG.yaml [key=value ...]"""
+"""What a task needs of its training set beside the examples: python -m irl.prepare CONFIG.yaml [key=value ...]
+
+Speech: the vocabulary, and the statistics of the features. Vision: the statistics of the colours.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,23 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any, Callable
 
 import torch
 
 from irl import command, files
-from irl.data.features import LogMel
-from irl.data.kaldi import read_data_dir, read_wave
-from irl.data.vocabulary import Vocabulary
+from irl.errors import UserError
 from irl.experiment import read_config
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m irl.prepare", description="Vocabulary and feature statistics.")
-    parser.add_argument("config", type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--check", nargs="*", default=[], help="test directories whose text must be writable too")
-    args = parser.parse_intermixed_args()
-    settings = read_config(args.config, args.overrides)
+def prepare_speech(settings: Any, check: list[str]) -> str:
+    from irl.data.features import LogMel
+    from irl.data.kaldi import read_data_dir, read_wave
+    from irl.data.vocabulary import Vocabulary
+
     utterances = read_data_dir(settings.train_dir, allow_pipes=settings.allow_pipes)
     vocabulary = Vocabulary.from_texts(u.text or "" for u in utterances)
-    for folder in [settings.dev_dir, *args.check]:
+    for folder in [settings.dev_dir, *check]:
         for u in read_data_dir(folder, allow_pipes=settings.allow_pipes):
             vocabulary.encode(u.text or "", f"{folder}/text: {u.id}")
     log_mel = LogMel(settings.features)
@@ -39,7 +39,41 @@ def main() -> None:
     features = dataclasses.asdict(settings.features)
     sums = {"features": features, "frames": frames, "sum": total.tolist(), "sum_of_squares": squares.tolist()}
     files.write(Path(settings.statistics), json.dumps(sums) + "\n")
-    print(f"{settings.vocabulary}: {len(vocabulary)} tokens; {settings.statistics}: {frames} frames")
+    return f"{settings.vocabulary}: {len(vocabulary)} tokens; {settings.statistics}: {frames} frames"
+
+
+def prepare_vision(settings: Any, check: list[str]) -> str:
+    from irl.data.images import read
+    from irl.noise.image import color_sums
+
+    train = read(Path(settings.train_set))
+    for path in [settings.dev_set, *check]:
+        other = read(Path(path))
+        for what, found, expected in (
+            ("classes", other.classes, train.classes),
+            ("images of size", other.images.shape[1:3], train.images.shape[1:3]),
+        ):
+            if found != expected:
+                raise UserError(f"{path}: {what} {found}, {settings.train_set} has {expected}")
+    pixels, total, products = color_sums(torch.from_numpy(train.images))
+    sums = {"pixels": pixels, "sum": total.tolist(), "products": products.tolist()}
+    files.write(Path(settings.statistics), json.dumps(sums) + "\n")
+    return f"{settings.statistics}: {pixels} pixels of {len(train)} images"
+
+
+PREPARE: dict[str, Callable[[Any, list[str]], str]] = {"speech": prepare_speech, "vision": prepare_vision}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m irl.prepare", description="Statistics of the training set.")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--check", nargs="*", default=[], help="test sets that must fit the training set")
+    args = parser.parse_intermixed_args()
+    settings = read_config(args.config, args.overrides)
+    if settings.task not in PREPARE:
+        raise UserError(f"{args.config}: task {settings.task} needs nothing to be prepared")
+    print(PREPARE[settings.task](settings, args.check))
 
 
 if __name__ == "__main__":

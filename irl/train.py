@@ -312,7 +312,7 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _headline(name: str) -> bool:
-    return name.startswith(("dev/loss", "dev/cer"))
+    return name.startswith(("dev/loss", "dev/cer", "dev/error"))
 
 
 def _collect(found: dict[str, Stat], terms: Terms, rows: int) -> None:

@@ -247,7 +247,8 @@ class IRLLoss:
         dtype = torch.promote_types(a.dtype, torch.float32)
         alike = torch.full((rows, 1), 1 / rows, dtype=dtype, device=a.device)
         if lens is None:
-            return _Compared(a.flatten(1)[:, None], b.flatten(1)[:, None], alike)
+            a, b = _as_vectors(a, b)
+            return _Compared(a[:, None], b[:, None], alike)
         a, b = a.flatten(2), b.flatten(2)
         mask = lens_to_mask(lens.to(a.device), a.shape[1])
         if self.over == "sample":
@@ -256,6 +257,14 @@ class IRLLoss:
             a, b = (x.masked_fill(~mask[..., None], 0).flatten(1)[:, None] for x in (a, b))
             return _Compared(a, b, alike, per_unit)
         return _Compared(a, b, mask / (mask.sum(1, keepdim=True, dtype=dtype).clamp(min=1) * rows))
+
+
+def _as_vectors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, ...) -> (N, D) each. Distances do not ask for the order of units, so feature maps are taken in the order of
+    their memory: channels last they need not be copied."""
+    if a.dim() == 4 and all(x.is_contiguous(memory_format=torch.channels_last) for x in (a, b)):
+        a, b = (x.permute(0, 2, 3, 1) for x in (a, b))
+    return a.flatten(1), b.flatten(1)
 
 
 class _Compared(NamedTuple):

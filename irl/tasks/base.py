@@ -46,7 +46,9 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {}),
     "adadelta": (torch.optim.Adadelta, {"rho": 0.95, "eps": 1e-8}),
+    "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
 }
+DECAYS = ("linear", "cosine", "steps", "none")
 ACCELERATORS = ("auto", "cpu", "gpu")
 
 
@@ -55,7 +57,8 @@ class TrainConfig:
     """The training loop. One update is one optimiser step over `accumulate` batches.
 
     clean_updates: length of the clean phase at the beginning, the same for every method. The learning rate rises
-    linearly over warmup_updates and falls linearly to 0 at the last update, or stays with decay "none".
+    linearly over warmup_updates and, by decay, falls to 0 at the last update ("linear", "cosine"), is multiplied by
+    decay_factor at each of the milestones ("steps"), or stays ("none").
     average: number of evaluations after the clean phase, those of lowest loss, whose weights are averaged at the end.
     threads: of torch on a CPU, 0 to leave them; results are equal to the bit only for equal numbers of threads.
     """
@@ -68,6 +71,8 @@ class TrainConfig:
     learning_rate: float = 2e-3
     warmup_updates: int = 200
     decay: str = "linear"
+    milestones: tuple[int, ...] = ()
+    decay_factor: float = 0.2
     weight_decay: float = 0.0
     clip_norm: float = 5.0
     precision: str = "32-true"
@@ -103,13 +108,23 @@ class TrainConfig:
             raise ValueError(f"accelerator must be one of {', '.join(ACCELERATORS)}, got {self.accelerator!r}")
         if min(self.weight_decay, self.clip_norm) < 0:
             raise ValueError("weight_decay and clip_norm must not be negative; clip_norm 0 is no clipping")
-        if self.decay not in ("linear", "none"):
-            raise ValueError(f"decay must be linear or none, got {self.decay!r}")
+        if self.decay not in DECAYS:
+            raise ValueError(f"decay must be one of {', '.join(DECAYS)}, got {self.decay!r}")
+        if (self.decay == "steps") != bool(self.milestones) or any(m < 1 for m in self.milestones):
+            raise ValueError(f"milestones: decay steps, and no other, needs some, 1 at least, got {self.milestones}")
+        if not 0 < self.decay_factor <= 1:
+            raise ValueError(f"decay_factor must be in (0, 1], got {self.decay_factor}")
 
     def rate_at(self, step: int) -> float:
         """Learning rate of update `step`, counted from 0."""
         rise = min(1.0, (step + 1) / self.warmup_updates) if self.warmup_updates else 1.0
-        fall = 1.0 - step / self.updates if self.decay == "linear" else 1.0
+        fall = 1.0
+        if self.decay == "linear":
+            fall = 1.0 - step / self.updates
+        elif self.decay == "cosine":
+            fall = 0.5 * (1 + math.cos(math.pi * step / self.updates))
+        elif self.decay == "steps":
+            fall = self.decay_factor ** sum(step >= m for m in self.milestones)
         return self.learning_rate * min(rise, fall)
 
 
@@ -141,20 +156,28 @@ class Stat:
 
 
 def layer_norms(view: Output) -> dict[str, Tensor]:
-    """For each hidden state (N, T, D) with lengths the mean over samples of the mean norm of its valid frames."""
+    """For each hidden state the mean over samples of its norm: with lengths, (N, T, D), of the mean norm of a sample's
+    valid frames; without, of the sample as one vector, as distances take it."""
     found = {}
     for layer, hidden in view.hidden.items():
+        if layer not in view.lens:
+            found[layer] = hidden.flatten(1).norm(dim=1).mean()
+            continue
         mask = lens_to_mask(view.lens[layer], hidden.shape[1])
         found[layer] = ((hidden.norm(dim=-1) * mask).sum(1) / mask.sum(1)).mean()
     return found
 
 
 def valid_frames(view: Output) -> dict[str, Tensor]:
-    """For each hidden state (N, T, D) with lengths its valid frames (M, D)."""
-    return {
-        layer: hidden[lens_to_mask(view.lens[layer].to(hidden.device), hidden.shape[1])]
-        for layer, hidden in view.hidden.items()
-    }
+    """For each hidden state its vectors (M, D): the valid frames of (N, T, D) with lengths, the positions of feature
+    maps (N, D, H, W) without."""
+    found = {}
+    for layer, hidden in view.hidden.items():
+        if layer in view.lens:
+            found[layer] = hidden[lens_to_mask(view.lens[layer].to(hidden.device), hidden.shape[1])]
+        else:
+            found[layer] = hidden.movedim(1, -1).flatten(0, -2)
+    return found
 
 
 class Scatter:

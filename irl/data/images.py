@@ -1,0 +1,209 @@
+"""Sets of small labelled images, decoded, in one file; and readers of the forms in which such sets are published."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from irl import files
+from irl.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """images: uint8 (N, H, W, 3); labels: int64 (N,); numbers: int64 (N,), by which draws know an image, kept when a
+    set is split; classes: names in the order of the labels."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    numbers: np.ndarray
+    classes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, index: Any) -> Images:
+        return replace(self, images=self.images[index], labels=self.labels[index], numbers=self.numbers[index])
+
+    def digest(self) -> str:
+        hashed = hashlib.blake2b(digest_size=8)
+        for array in (self.images, self.labels, self.numbers):
+            hashed.update(np.ascontiguousarray(array).tobytes())
+        return hashed.hexdigest()
+
+
+def write(path: Path, images: Images) -> None:
+    """As .npz, whole or not at all."""
+    buffer = io.BytesIO()
+    arrays = {"images": images.images, "labels": images.labels, "numbers": images.numbers}
+    np.savez(buffer, classes=np.array(images.classes, dtype=str), **arrays)
+    files.write(path, buffer.getvalue())
+
+
+def read(path: Path) -> Images:
+    """What `write` wrote. Raises UserError for a file that is missing, damaged or of another form."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = [content[name] for name in ("images", "labels", "numbers")]
+            classes = [str(name) for name in content["classes"]]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such set of images; run stage 1 first") from None
+    except Exception:  # zipfile and numpy raise many kinds for damaged files
+        raise UserError(f"{path}: damaged, or not a set of images written by this package") from None
+    return check(Images(*arrays, classes), str(path))
+
+
+def check(images: Images, where: str) -> Images:
+    """Raises UserError that names the first image that is wrong."""
+    if images.images.ndim != 4 or images.images.shape[-1] != 3 or images.images.dtype != np.uint8:
+        found = f"{images.images.dtype} {list(images.images.shape)}"
+        raise UserError(f"{where}: expected 8-bit images of shape (N, H, W, 3), found {found}")
+    if not len(images):
+        raise UserError(f"{where}: no images")
+    wrong = np.flatnonzero((images.labels < 0) | (images.labels >= len(images.classes)))
+    if len(wrong):
+        label = images.labels[wrong[0]]
+        raise UserError(f"{where}: image {wrong[0]}: label {label}, expected 0 to {len(images.classes) - 1}")
+    return images
+
+
+def _decode(content: Any, where: str) -> np.ndarray:
+    """An image file's bytes, or its path -> uint8 (H, W, 3)."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise UserError(f"{where}: not an image that can be read") from None
+
+
+def _stack(decoded: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
+    found: list[np.ndarray] = []
+    for where, image in decoded:
+        if found and image.shape != found[0].shape:
+            raise UserError(f"{where}: {image.shape[1]}x{image.shape[0]}, the images before it are "
+                            f"{found[0].shape[1]}x{found[0].shape[0]}: all must have one size")  # fmt: skip
+        found.append(image)
+    return np.stack(found) if found else np.empty((0, 0, 0, 3), np.uint8)
+
+
+def from_parquet(path: Path, classes: Sequence[str]) -> Images:
+    """The layout of data sets published as parquet: columns img (or image) {bytes, path} and label.
+
+    path: a file, or a folder of which all parts are read in order of their names.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    from irl.command import progress
+
+    parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    labels: list[int] = []
+
+    def decoded() -> Iterator[tuple[str, np.ndarray]]:
+        for part in parts:
+            try:
+                table = pyarrow.parquet.read_table(part)
+            except FileNotFoundError:
+                raise UserError(f"{part}: no such file") from None
+            except (pyarrow.ArrowException, OSError) as error:
+                raise UserError(f"{part}: not a parquet file: {str(error).splitlines()[0]}") from None
+            image = next((name for name in ("img", "image") if name in table.column_names), None)
+            if image is None or "label" not in table.column_names:
+                raise UserError(f"{part}: expected columns img and label, found {', '.join(table.column_names)}")
+            rows = zip(table[image].to_pylist(), table["label"].to_pylist())
+            for row, (cell, label) in enumerate(progress(rows, part.name, total=table.num_rows, unit="image")):
+                where = f"{part}: row {row}"
+                content = cell.get("bytes") if isinstance(cell, dict) else None
+                if not isinstance(content, bytes):
+                    raise UserError(f"{where}: expected {image}.bytes, found none")
+                if not isinstance(label, int) or not 0 <= label < len(classes):
+                    raise UserError(f"{where}: label {label}, expected 0 to {len(classes) - 1}")
+                labels.append(label)
+                yield where, _decode(content, where)
+
+    if not parts:
+        raise UserError(f"{path}: no .parquet file in this folder")
+    images = _stack(decoded())
+    return check(Images(images, np.array(labels, np.int64), np.arange(len(labels)), list(classes)), str(path))
+
+
+def from_folder(path: Path, classes: Sequence[str] | None = None) -> Images:
+    """A folder of class folders; classes are their names in order, or those given, which must all be there."""
+    from irl.command import progress
+
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder")
+    names = sorted(p.name for p in path.iterdir() if p.is_dir())
+    if not names:
+        raise UserError(f"{path}: expected a folder for each class, found none")
+    for name in set(names) ^ set(classes if classes is not None else names):
+        raise UserError(f"{path / name}: {'is no class of the training set' if name in names else 'no such folder'}")
+    found = [(label, p) for label, name in enumerate(names) for p in sorted((path / name).iterdir())]
+    found = [(label, p) for label, p in found if p.suffix.lower() in SUFFIXES]
+    images = _stack((str(p), _decode(p, str(p))) for _, p in progress(found, str(path), unit="image"))
+    labels = np.array([label for label, _ in found], np.int64)
+    return check(Images(images, labels, np.arange(len(labels)), names), str(path))
+
+
+# Of the archives in a form that holds pickles, which torchvision opens only after checking each against its sum.
+ARCHIVES = {
+    "cifar10": ("CIFAR10", "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
+    "cifar100": ("CIFAR100", "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
+}
+
+
+def from_torchvision(name: str, root: Path, train: bool, download: bool = False) -> Images:
+    """cifar10 or cifar100 from `root`, which holds the published archive or what it unpacks to."""
+    import torchvision
+
+    class_name, archive, md5 = ARCHIVES[name]
+    path = root / archive
+    unpacked = root / getattr(torchvision.datasets, class_name).base_folder
+    if path.exists():
+        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if found != md5:
+            raise UserError(f"{path}: MD5 sum {found}, published is {md5}; remove it, or fetch it again")
+    elif not unpacked.exists() and not download:
+        raise UserError(f"{root}: neither {archive} nor {unpacked.name} is there; --download true fetches it")
+    try:
+        # With the archive there, "download" only unpacks it.
+        data = getattr(torchvision.datasets, class_name)(str(root), train, download=download or path.exists())
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"{root}: {str(error).splitlines()[0]}") from None
+    labels = np.array(data.targets, np.int64)
+    return check(Images(data.data, labels, np.arange(len(labels)), list(data.classes)), str(root))
+
+
+def split(images: Images, dev: int, train: int = 0) -> tuple[Images, Images]:
+    """(train, dev): the last `dev` images, and of those before them the first `train`, or all."""
+    if dev < 1 or len(images) - dev < max(1, train):
+        raise UserError(f"{len(images)} training images are too few for {train or 1} in training and {dev} in dev")
+    rest = images.rows(slice(0, len(images) - dev))
+    return rest.rows(slice(0, train or len(rest))), images.rows(slice(len(images) - dev, None))
+
+
+def balanced(labels: np.ndarray, count: int, draws: np.ndarray) -> np.ndarray:
+    """Which `count` images keep their labels: as many of each class, those with the smallest draws, in order.
+
+    labels: int64 (N,); draws: (N,), random. Raises ValueError where a class has too few, or classes do not divide it.
+    """
+    names, sizes = np.unique(labels, return_counts=True)
+    if count % len(names):
+        raise ValueError(f"labels must be a multiple of the {len(names)} classes, got {count}")
+    each = count // len(names)
+    if each > sizes.min():
+        raise ValueError(
+            f"labels {count} asks for {each} of each class, but class {names[sizes.argmin()]} has {sizes.min()} images"
+        )
+    order = np.argsort(draws, kind="stable")
+    chosen = [order[labels[order] == name][:each] for name in names]
+    return np.sort(np.concatenate(chosen))

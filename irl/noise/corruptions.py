@@ -1,0 +1,89 @@
+"""Corruptions of test images at five severities, those of CIFAR-10-C that need no other data (Hendrycks and Dietterich
+2019), with its parameters for 32 x 32 pixels; and its layout on disk: NAME.npy holds the severities one after another.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import torch
+
+from irl.errors import UserError
+from irl.random import Keys
+
+SEVERITIES = 5
+GAUSSIAN = (0.04, 0.06, 0.08, 0.09, 0.10)  # standard deviation, of pixels in [0, 1]
+BLUR = (0.4, 0.6, 0.7, 0.8, 1.0)  # standard deviation in pixels
+QUALITY = (80, 65, 58, 50, 40)
+
+
+def gaussian_noise(images: np.ndarray, severity: int, numbers: np.ndarray) -> np.ndarray:
+    keys = Keys(torch.from_numpy(numbers), 0, f"corruption/gaussian_noise/{severity}")
+    noise = np.concatenate([_normals(keys, slice(i, i + 100), images[0].size) for i in range(0, len(images), 100)])
+    noisy = images / 255.0 + GAUSSIAN[severity - 1] * noise.reshape(images.shape)
+    return (noisy.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _normals(keys: Keys, rows: slice, count: int) -> np.ndarray:
+    found: np.ndarray = Keys(keys.ids[rows], keys.seed, keys.stream).normal(count).numpy()
+    return found
+
+
+def gaussian_blur(images: np.ndarray, severity: int, numbers: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter
+
+    sigma = BLUR[severity - 1]
+    blurred = gaussian_filter(images / 255.0, (0, sigma, sigma, 0), mode="nearest")
+    return (blurred.clip(0, 1) * 255).astype(np.uint8)
+
+
+def jpeg_compression(images: np.ndarray, severity: int, numbers: np.ndarray) -> np.ndarray:
+    from PIL import Image
+
+    found = []
+    for image in images:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=QUALITY[severity - 1])
+        found.append(np.asarray(Image.open(buffer)))
+    return np.stack(found)
+
+
+# uint8 (N, H, W, 3), a severity from 1 on, the images' numbers -> uint8 of the same shape.
+CORRUPTIONS: dict[str, Callable[[np.ndarray, int, np.ndarray], np.ndarray]] = {
+    "gaussian_noise": gaussian_noise,
+    "gaussian_blur": gaussian_blur,
+    "jpeg_compression": jpeg_compression,
+}
+
+
+def read(folder: Path, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """{name: uint8 (5, N, H, W, 3)} of a folder in the layout of CIFAR-10-C, made of test images with these labels.
+
+    Arrays are mapped, not loaded. Raises UserError for other shapes or labels.
+    """
+    paths = sorted(path for path in folder.glob("*.npy") if path.stem != "labels")
+    if not paths:
+        raise UserError(f"{folder}: no corruption (NAME.npy) is there")
+    found = {}
+    try:
+        own = np.load(folder / "labels.npy", allow_pickle=False)
+        for path in paths:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            expected = (SEVERITIES * len(labels), *array.shape[1:])
+            if array.dtype != np.uint8 or array.ndim != 4 or array.shape != expected:
+                raise UserError(
+                    f"{path}: expected {SEVERITIES} x {len(labels)} 8-bit images, found {array.dtype} "
+                    f"{list(array.shape)}: made of another test set?"
+                )
+            found[path.stem] = array.reshape(SEVERITIES, len(labels), *array.shape[1:])
+    except FileNotFoundError:
+        raise UserError(f"{folder / 'labels.npy'}: no such file") from None
+    except ValueError as error:
+        raise UserError(f"{folder}: damaged: {error}") from None
+    # The published labels are repeated for each severity.
+    if len(own) not in (len(labels), SEVERITIES * len(labels)) or not (own[: len(labels)] == labels).all():
+        raise UserError(f"{folder / 'labels.npy'}: not the labels of this test set")
+    return found

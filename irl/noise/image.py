@@ -1,0 +1,198 @@
+"""Noise on images: colour jitter, lighting and Gaussian noise, each sample with draws of its own, whole batches at once.
+
+Every colour noise here maps the RGB value x of a pixel to M x + b, with one matrix and one shift an image, so a chain of
+them is one such map and touches each pixel once. Definitions are those of MXNet, whose names the paper uses: with gray
+= 0.299 R + 0.587 G + 0.114 B and a factor a = 1 + U(-s, s),
+
+    brightness  a x                       contrast    a x + (1 - a) * (mean of gray over the image)
+    saturation  a x + (1 - a) gray        hue         a rotation of the chroma plane of YIQ by U(-h, h) * pi
+    lighting    x + sum_i alpha_i sigma_i e_i, alpha_i ~ N(0, s): e_i, sigma_i^2 the eigenvectors and eigenvalues of the
+                training set's RGB covariance (Krizhevsky et al. 2012)
+
+in the order brightness, contrast, saturation, hue, lighting. Images are float (N, 3, H, W) on the scale 0-255.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from irl.random import Keys
+
+GRAY = (0.299, 0.587, 0.114)
+# NTSC's luma and chroma, to three digits as usual. Rotation keeps Y, so gray stays what it is.
+YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.321), (0.211, -0.523, 0.311))
+JITTERS = ("brightness", "contrast", "saturation")
+Params = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ColorMap:
+    """x -> M x + b for each image: matrix (N, 3, 3) or, where M = m I, scale (N,); shift (N, 3)."""
+
+    shift: Tensor
+    scale: Tensor
+    matrix: Tensor | None = None
+
+    @classmethod
+    def identity(cls, rows: int, device: torch.device) -> ColorMap:
+        return cls(torch.zeros(rows, 3, device=device), torch.ones(rows, device=device))
+
+    def scaled(self, a: Tensor) -> ColorMap:
+        matrix = None if self.matrix is None else self.matrix * a[:, None, None]
+        return ColorMap(self.shift * a[:, None], self.scale * a, matrix)
+
+    def shifted(self, by: Tensor) -> ColorMap:
+        return ColorMap(self.shift + by, self.scale, self.matrix)
+
+    def multiplied(self, by: Tensor) -> ColorMap:
+        """by (N, 3, 3) after this map."""
+        matrix = self.scale[:, None, None] * by if self.matrix is None else by @ self.matrix
+        return ColorMap((by @ self.shift[..., None])[..., 0], self.scale, matrix)
+
+    def of(self, color: Tensor) -> Tensor:
+        """The image of one colour (N, 3) each."""
+        if self.matrix is None:
+            return torch.addcmul(self.shift, color, self.scale[:, None])
+        return torch.baddbmm(self.shift[..., None], self.matrix, color[..., None])[..., 0]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (N, 3, H, W), in one pass, in its own memory layout."""
+        if self.matrix is None:
+            return torch.addcmul(self.shift[..., None, None], x, self.scale[:, None, None, None])
+        if x.is_contiguous(memory_format=torch.channels_last):
+            pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
+            out = torch.baddbmm(self.shift[:, None], pixels, self.matrix.transpose(1, 2))
+            return out.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+        return torch.baddbmm(self.shift[..., None], self.matrix, x.flatten(2)).view_as(x)
+
+
+def hue_rotation(angle: Tensor) -> Tensor:
+    """Rotations of the chroma plane in RGB, angles (N,) in radians -> (N, 3, 3)."""
+    yiq = torch.tensor(YIQ, dtype=torch.float64, device=angle.device)
+    cos, sin, zero = torch.cos(angle.double()), torch.sin(angle.double()), torch.zeros_like(angle.double())
+    rows = (torch.ones_like(cos), zero, zero, zero, cos, -sin, zero, sin, cos)
+    rotation = torch.stack(rows, -1).view(-1, 3, 3)
+    return (torch.linalg.inv(yiq) @ rotation @ yiq).float()
+
+
+@dataclass(frozen=True)
+class ImageNoiseConfig:
+    """Strengths, 0 for none: brightness, contrast, saturation in [0, 1] as s above; hue as h; lighting as the standard
+    deviation of alpha; gaussian: standard deviation of noise on every value, on the scale 0-255, added last.
+
+    clip: the result to 0-255.
+    """
+
+    brightness: float = 0.5
+    contrast: float = 0.5
+    saturation: float = 0.0
+    hue: float = 0.0
+    lighting: float = 0.1
+    gaussian: float = 0.0
+    clip: bool = False
+
+    def __post_init__(self) -> None:
+        for name in (*JITTERS, "hue"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        for name in ("lighting", "gaussian"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class ImageNoise:
+    """The noise of a configuration. directions: (3, 3), row i is sigma_i e_i of the training set (`lighting_of`)."""
+
+    config: ImageNoiseConfig
+    directions: Tensor = field(default_factory=lambda: torch.zeros(3, 3))
+
+    def draw(self, keys: Keys, shape: tuple[int, int] = (0, 0)) -> Params:
+        """Factors (N,) by name, "hue" an angle (N,), "lighting" a shift (N, 3), "gaussian" noise (N, 3, H, W)."""
+        c, found = self.config, {}
+        for name in JITTERS:
+            strength = getattr(c, name)
+            if strength:
+                found[name] = keys.sub(name).uniform(1, 1 - strength, 1 + strength)[:, 0].float()
+        if c.hue:
+            found["hue"] = keys.sub("hue").uniform(1, -c.hue * math.pi, c.hue * math.pi)[:, 0].float()
+        if c.lighting:
+            alpha = keys.sub("lighting").normal(3) * c.lighting
+            found["lighting"] = (alpha @ self.directions.to(alpha.device).double()).float()
+        if c.gaussian:
+            noise = keys.sub("gaussian").normal(3 * shape[0] * shape[1]) * c.gaussian
+            found["gaussian"] = noise.float().view(-1, 3, *shape)
+        return found
+
+    def map(self, x: Tensor, params: Params) -> ColorMap:
+        """The colour map of the parameters on images x; only contrast looks at them."""
+        m = ColorMap.identity(len(x), x.device)
+        gray = torch.tensor(GRAY, device=x.device)
+        if "brightness" in params:
+            m = m.scaled(params["brightness"])
+        if "contrast" in params:
+            a = params["contrast"]
+            # The map is affine, so the mean of what it gives is what it gives of the mean.
+            m = m.scaled(a).shifted(((1 - a) * (m.of(x.mean((2, 3))) @ gray))[:, None])
+        if "saturation" in params:
+            a = params["saturation"][:, None, None]
+            m = m.multiplied(a * torch.eye(3, device=x.device) + (1 - a) * gray)
+        if "hue" in params:
+            m = m.multiplied(hue_rotation(params["hue"]))
+        return m.shifted(params["lighting"]) if "lighting" in params else m
+
+    def apply(self, x: Tensor, params: Params) -> Tensor:
+        """float (N, 3, H, W) on the scale 0-255 -> new images; x is not written."""
+        out = self.map(x, params)(x)
+        if "gaussian" in params:
+            out = out + params["gaussian"]
+        return out.clamp(0, 255) if self.config.clip else out
+
+
+def color_sums(images: Tensor, chunk: int = 1000) -> tuple[int, Tensor, Tensor]:
+    """Number, sum (3,) and sum of outer products (3, 3) of the RGB values of uint8 (N, H, W, 3), in float64."""
+    total, products = torch.zeros(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
+    for part in images.split(chunk):
+        pixels = part.reshape(-1, 3).double()
+        total, products = total + pixels.sum(0), products + pixels.T @ pixels
+    return images[..., 0].numel(), total, products
+
+
+def lighting_of(covariance: Tensor) -> Tensor:
+    """Rows sigma_i e_i (3, 3), the largest first. Signs are fixed: the largest component of each is positive."""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    vectors = vectors.T.flip(0)
+    largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
+    return (vectors * largest.sign() * values.flip(0).clamp(min=0).sqrt()[:, None]).float()
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Random crops of the image padded by reflection, and horizontal flips (N, 3, H, W): augmentation that is no noise."""
+
+    pad: int = 4
+    flip: bool = True
+
+    def padded(self, images: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) -> (N, H + 2 pad, W + 2 pad, 3), once for a whole set."""
+        x = images.movedim(3, 1)
+        return torch.cat([self._pad(part) for part in x.split(1000)]).movedim(1, 3).contiguous()
+
+    def _pad(self, x: Tensor) -> Tensor:
+        # Reflection is not written for bytes; in float16 they are exact.
+        return torch.nn.functional.pad(x.half(), (self.pad,) * 4, mode="reflect").byte() if self.pad else x
+
+    def apply(self, padded: Tensor, rows: Tensor, keys: Keys) -> Tensor:
+        """Rows of a padded set, each with its own crop and flip: uint8 (B, 3, H, W), channels last in memory."""
+        draws = keys.integers(2, 2 * self.pad + 1)
+        size = [n - 2 * self.pad for n in padded.shape[1:3]]
+        windows = padded.unfold(1, size[0], 1).unfold(2, size[1], 1)  # (N, 2 pad + 1, 2 pad + 1, 3, H, W), a view
+        x = windows[rows, draws[:, 0], draws[:, 1]]
+        if self.flip:
+            flipped = keys.sub("flip").integers(1, 2).bool()[:, :, None, None]
+            x = torch.where(flipped, x.flip(3), x)
+        return x

@@ -1,0 +1,119 @@
+"""Image classification: what a step and an evaluation mean for the wide residual network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from irl.errors import UserError
+from irl.models.wide_resnet import WideResNet
+from irl.noise.adversarial import Attack
+from irl.objective import L2, Cosine, IRLLoss, Terms
+from irl.random import Keys
+from irl.tasks.base import Plan, Scatter, Stat, layer_norms, valid_frames
+from irl.tasks.vision_data import Batch, Statistics, VisionConfig, VisionData
+from irl.types import Output
+
+
+class VisionStep(nn.Module):
+    """The model with its loss inside, as the loop calls it."""
+
+    def __init__(self, model: WideResNet, attack: Attack | None, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.attack, self.seed = attack, seed
+        # Set by the loop before each step: Fabric's precision plugins walk through arguments, and refuse dataclasses.
+        self.objective = IRLLoss.row("baseline")
+
+    def copies(self, batch: Batch, step: int, stream: str = "attack") -> list[Tensor]:
+        """The noisy copies of a batch. Those of an attack, which depend on the model too, are made here."""
+        if not batch.attacked:
+            return batch.noisy
+        assert self.attack is not None and batch.clean is not None
+        keys = [Keys(batch.ids, self.seed, stream, step, copy) for copy in range(1, batch.attacked + 1)]
+        return [self.attack.apply(batch.clean, batch.y, self.model, k) for k in keys]
+
+    def forward(self, batch: Batch, step: int) -> Terms:
+        # Images without labels come last: their logits enter no task loss, their hidden states the distance.
+        loss = lambda view: F.cross_entropy(view.logits[: len(batch.y)], batch.y)  # noqa: E731
+        return self.objective(self.model, batch.clean, self.copies(batch, step), loss, step)
+
+
+class VisionTask:
+    """The task of the training loop (see `irl.tasks.base.Task`)."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        self.config = config
+        self.statistics = Statistics.read(Path(config.statistics))
+        self.train = VisionData(config.train_set, config, self.statistics, "train")
+        self.dev = VisionData(config.dev_set, config, self.statistics, "dev")
+        if self.dev.classes != self.train.classes:
+            raise UserError(f"{config.dev_set}: has other classes than {config.train_set}")
+        torch.manual_seed(config.seed)
+        model = build_model(config, len(self.train.classes))
+        attack = Attack(config.attack, self.statistics.mean, self.statistics.std) if config.attack.kind else None
+        self.module = VisionStep(model, attack, config.seed)
+
+    def batches_in(self, epoch: int) -> int:
+        return self.train.batches
+
+    def loader(self, epoch: int, plans: list[Plan], workers: int) -> Iterator[Batch]:
+        """Batches are made on the device that holds the set: workers would have nothing to do."""
+        self.train.to(next(self.module.parameters()).device)
+        for plan in plans:
+            yield self.train.make(epoch, plan)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, Stat]:
+        """On the dev set: loss and errors, and, where training draws noise, the same on one fixed noisy copy, and for
+        each layer the relative L2 and cosine distances between the two, the clean norm, and the effective rank.
+        """
+        module, objective = self.module, self.config.objective.build()
+        measure = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2("relative") + Cosine())
+        self.dev.to(next(module.parameters()).device)
+        plan = Plan(0, True, 1 if objective.needs_noisy else 0)
+        stats: dict[str, Stat] = {}
+        scatter: dict[str, Scatter] = {}
+
+        def add(name: str, total: float, count: float) -> None:
+            stats[name] = stats.get(name, Stat(0, 0)) + Stat(total, count)
+
+        module.eval()
+        for rows in torch.arange(len(self.dev.labels)).split(EVALUATED):
+            batch = self.dev.views(rows, 0, plan, len(rows))
+            views: list[Output] = [module.model(x) for x in [batch.clean, *module.copies(batch, 0, "attack/dev")]]
+            for name, view in zip(("clean", "noisy"), views):
+                add(f"loss/{name}", float(F.cross_entropy(view.logits, batch.y, reduction="sum")), len(rows))
+                add(f"error/{name}", float((view.logits.argmax(1) != batch.y).sum()), len(rows))
+            if len(views) > 1:
+                for name, layers in measure.compare(views[0], views[1:])[2].items():
+                    for layer, value in layers.items():
+                        add(f"{name}/{layer}", len(rows) * float(value), len(rows))
+                for layer, value in layer_norms(views[0]).items():
+                    add(f"norm/{layer}", len(rows) * float(value), len(rows))
+                for layer, vectors in valid_frames(views[0]).items():
+                    scatter.setdefault(layer, Scatter()).add(vectors)
+        for layer, found in scatter.items():
+            add(f"rank/{layer}", found.effective_rank(), 1)
+        module.train()
+        return stats
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a checkpoint needs beside its weights to classify images."""
+        return {"classes": self.train.classes, **{k: v.tolist() for k, v in self.statistics._asdict().items()}}
+
+
+EVALUATED = 250  # images at once
+
+
+def build_model(config: VisionConfig, classes: int) -> WideResNet:
+    model = WideResNet(classes, config.model)
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.compile:
+        model.compile()
+    return model
