@@ -1,11 +1,14 @@
 """How far hidden states move under noise: python -m irl.analyse RUN ... --clean DIR --noisy DIR --out OUT
 
+For classifiers of images --clean is a test set and --noisy a condition of it, in or out, as --settings FILE defines it.
+
 For every run (a directory METHOD.SEED with a checkpoint) and layer, in forward order, OUT/distances.csv holds means
-over utterances of means over frames: the L2 distance between clean and noisy activations divided by the mean norm of
-the clean ones, the cosine distance, that norm, as scales the same distances between different utterances, and the
-effective rank of the clean activations. OUT/distances.png and .svg are the paper's Figures 2 and 3, one curve a method,
-with norms and ranks beside them: distances that fall because activations shrink or collapse would show there. A run
-whose checkpoint is gone is left out, and named.
+over utterances of means over frames, or over images with each feature map as one vector: the L2 distance between clean
+and noisy activations divided by the mean norm of the clean ones, the cosine distance, that norm, as scales the same
+distances between different utterances or images, and the effective rank of the clean activations (of images, of the
+positions of their feature maps). OUT/distances.png and .svg are the paper's Figures 2 and 3, one curve a method, with
+norms and ranks beside them: distances that fall because activations shrink or collapse would show there. A run whose
+checkpoint is gone is left out, and named.
 """
 
 from __future__ import annotations
@@ -14,18 +17,14 @@ import argparse
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable, Iterator
 
 import torch
 
 from irl import command
-from irl.data.features import pad_waves
-from irl.data.kaldi import read_data_dir, read_wave
 from irl.errors import UserError
 from irl.objective import L2, Cosine, IRLLoss
 from irl.tasks.base import Scatter, layer_norms, valid_frames
-from irl.tasks.recogniser import Recogniser
-from irl.tasks.search_options import SearchOptions
 from irl.types import Output, tree_map
 
 MEASURE = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2() + Cosine())
@@ -33,48 +32,80 @@ COLUMNS = ("l2", "cosine", "norm", "l2_between", "cosine_between")
 RANK = "effective_rank"
 
 
-def next_utterance(view: Output) -> Output:
+Views = tuple[Output, Output]  # of the same examples, clean and noisy
+
+
+def next_example(view: Output) -> Output:
     """Each row replaced by the one after it; lengths are the shorter of the two: both have those frames."""
     rolled = tree_map(lambda x: x.roll(-1, 0), view)
     return rolled._replace(lens={name: torch.minimum(n, view.lens[name]) for name, n in rolled.lens.items()})
 
 
-@torch.no_grad()
-def measure(recogniser: Recogniser, clean: Path, noisy: Path, batch_size: int = 8) -> dict[str, dict[str, float]]:
-    """{layer: {column: value}} of a model on a data directory and its noisy copy, the reference fed to the decoder."""
+def batches(count: int, size: int) -> Iterable[slice]:
+    """A last example that would be alone, with no other to be compared with, joins the batch before it."""
+    begins = list(range(0, count - 1, size))
+    return command.progress([slice(*ends) for ends in zip(begins, [*begins[1:], None])], "analyse", unit="batch")
+
+
+def of_speech(run: Path, clean: Path, noisy: Path, batch_size: int = 8) -> Iterator[Views]:
+    """A recogniser on a data directory and its noisy copy, the reference fed to the decoder."""
+    from irl.data.features import pad_waves
+    from irl.data.kaldi import read_data_dir, read_wave
+    from irl.tasks.recogniser import Recogniser
+    from irl.tasks.search_options import SearchOptions
+
+    recogniser = Recogniser(run / "checkpoint.pt", SearchOptions("attention"))
     pairs = [read_data_dir(path) for path in (clean, noisy)]
     if [u.id for u in pairs[0]] != [u.id for u in pairs[1]]:
         raise UserError(f"{noisy}: has not the utterances of {clean}")
     vocabulary, features = recogniser.vocabulary, recogniser.features
-    sums: dict[str, dict[str, float]] = {}
-    scatter: dict[str, Scatter] = {}
-    count = 0
-    begins = list(range(0, len(pairs[0]) - 1, batch_size))
-    for begin, end in command.progress(list(zip(begins, [*begins[1:], None])), "analyse", unit="batch"):
-        # A last utterance that would be alone, with no other to be compared with, joins the batch before it.
-        rows = [side[begin:end] for side in pairs]
+    for rows in batches(len(pairs[0]), batch_size):
         targets = [
-            torch.tensor([vocabulary.eos, *vocabulary.encode(u.text or "", f"{clean}: {u.id}")]) for u in rows[0]
+            torch.tensor([vocabulary.eos, *vocabulary.encode(u.text or "", f"{clean}: {u.id}")]) for u in pairs[0][rows]
         ]
         y = torch.nn.utils.rnn.pad_sequence(targets, batch_first=True)
         y_lens = torch.tensor([len(t) for t in targets])
         views = []
-        for side in rows:
-            x, x_lens = features.batch(*pad_waves([read_wave(u, features.config.rate) for u in side]))
+        for side in pairs:
+            x, x_lens = features.batch(*pad_waves([read_wave(u, features.config.rate) for u in side[rows]]))
             views.append(recogniser.model(x, x_lens, y, y_lens))
-        between = next_utterance(views[0])
-        moved, scale = (MEASURE.compare(*pair)[2] for pair in ((views[0], views[1:]), (between, views[:1])))
-        values = (moved["l2"], moved["cosine"], layer_norms(views[0]), scale["l2"], scale["cosine"])
-        found = dict(zip(COLUMNS, values))
-        count += len(rows[0])
-        for layer, frames in valid_frames(views[0]).items():
-            scatter.setdefault(layer, Scatter()).add(frames)
-        for column, layers in found.items():
+        yield views[0], views[1]
+
+
+def of_images(run: Path, clean: Path, condition: str, settings: Any, batch_size: int = 100) -> Iterator[Views]:
+    """A classifier on a test set and its noisy copy."""
+    from irl.data import images
+    from irl.noise.image import ImageNoise
+    from irl.tasks.classifier import Classifier, test_keys
+
+    classifier, data = Classifier(run / "checkpoint.pt"), images.read(clean)
+    noise = ImageNoise(settings.noise(condition), classifier.statistics.directions)
+    for rows in batches(len(data), batch_size):
+        x = classifier.inputs(data.images[rows])
+        noisy = noise.apply(x, noise.draw(test_keys(data, rows, condition), x.shape[2:]))
+        yield classifier.outputs(x), classifier.outputs(noisy)
+
+
+@torch.no_grad()
+def measure(pairs: Iterable[Views]) -> dict[str, dict[str, float]]:
+    """{layer: {column: value}} over batches of views."""
+    sums: dict[str, dict[str, float]] = {}
+    scatter: dict[str, Scatter] = {}
+    count = 0
+    for clean, noisy in pairs:
+        between = next_example(clean)
+        moved, scale = (MEASURE.compare(*pair)[2] for pair in ((clean, [noisy]), (between, [clean])))
+        values = (moved["l2"], moved["cosine"], layer_norms(clean), scale["l2"], scale["cosine"])
+        rows = len(clean.logits)
+        count += rows
+        for layer, vectors in valid_frames(clean).items():
+            scatter.setdefault(layer, Scatter()).add(vectors)
+        for column, layers in zip(COLUMNS, values):
             for layer, value in layers.items():
                 line = sums.setdefault(layer, dict.fromkeys(COLUMNS, 0.0))
-                line[column] += len(rows[0]) * float(value)
+                line[column] += rows * float(value)
     if not count:
-        raise UserError(f"{clean}: at least 2 utterances are needed")
+        raise UserError("at least 2 examples are needed")
     means = {layer: {c: v / count for c, v in line.items()} for layer, line in sums.items()}
     for layer, line in means.items():
         line[RANK] = scatter[layer].effective_rank()
@@ -86,15 +117,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m irl.analyse", description="Distances between layers under noise.")
     parser.add_argument("runs", type=Path, nargs="+", help="directories METHOD.SEED with a checkpoint")
     parser.add_argument("--clean", type=Path, required=True)
-    parser.add_argument("--noisy", type=Path, required=True, help="noisy copy of the same utterances")
+    parser.add_argument("--noisy", type=Path, required=True, help="noisy copy of the same utterances, or a condition")
+    parser.add_argument("--settings", type=Path, help="of irl.evaluate, for classifiers")
+    parser.add_argument("--test", nargs="*", default=[], metavar="key=value", help="overrides of --settings")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    settings = None
+    if args.settings is not None:
+        from irl.tasks.evaluation import read_settings
+
+        settings = read_settings(args.settings, args.test)
     found: dict[str, Any] = {}
     for run in args.runs:
         if not (run / "checkpoint.pt").exists():
             print(f"{run}: no checkpoint, left out; train it again with another --results to have it here")
             continue
-        found[run.name] = measure(Recogniser(run / "checkpoint.pt", SearchOptions("attention")), args.clean, args.noisy)
+        if settings is None:
+            views = of_speech(run, args.clean, args.noisy)
+        else:
+            views = of_images(run, args.clean, str(args.noisy), settings)
+        found[run.name] = measure(views)
     if not found:
         return
     args.out.mkdir(parents=True, exist_ok=True)

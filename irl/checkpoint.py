@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -45,3 +46,8 @@ def load_weights(module: torch.nn.Module, weights: dict[str, Any], path: Path) -
                 f"expected {list(own[name].shape)}"
             )
     module.load_state_dict(weights)
+
+
+def file_digest(path: Path) -> str:
+    """By which results name the weights that they were made with."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()

@@ -29,10 +29,6 @@ from irl.tasks.recogniser import Recogniser
 from irl.tasks.search_options import SearchOptions
 
 
-def file_digest(path: Path) -> str:
-    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
-
-
 def data_digest(path: Path, pipes: bool) -> str:
     """Of ids, texts and audio; audio that is no plain file enters by its entry in wav.scp."""
     hashed = hashlib.blake2b(digest_size=8)
@@ -154,7 +150,10 @@ def main() -> None:
     recogniser = Recogniser(args.checkpoint, options, args.lm)
     used = {**options.named(), "lm": lm_digest(args.lm), "tuned": tuned}
     used = {key: value for key, value in used.items() if value is not None}
-    weights = {"weights": file_digest(args.checkpoint), **({"lm_weights": file_digest(args.lm)} if args.lm else {})}
+    weights = {
+        "weights": checkpoint.file_digest(args.checkpoint),
+        **({"lm_weights": checkpoint.file_digest(args.lm)} if args.lm else {}),
+    }
     for data in args.data:
         out = args.out / data.name
         mark = {"options": used, **weights, "data": data_digest(data, args.allow_pipes)}

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from irl.table import Table, label
+from irl.table import Table, heading, label
 
 matplotlib.use("Agg")
 # Names inside an SVG come from its content, not from chance: it changes only with its content.
@@ -39,7 +39,7 @@ def bars(table: Table, path: Path, title: str) -> None:
         axes.bar(x, rates, width, label=label(method), color=shade, hatch=hatch, edgecolor="black", linewidth=0.6)
         axes.errorbar(x, rates, yerr=errors, fmt="none", ecolor="tab:red", elinewidth=1.2, capsize=2)
     axes.set_xticks(np.arange(len(columns)), [c.replace(" of ", " of\n") for c in columns])
-    axes.set_ylabel("character error rate (%)")
+    axes.set_ylabel(f"{table.wording.rate} (%)")
     axes.set_title(title, fontsize=10)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
@@ -62,9 +62,33 @@ def forest(table: Table, path: Path, title: str) -> None:
         axes.plot(100 * t["difference"], y, "o", color="black", markersize=5)
     axes.axvline(0, color="0.5", linestyle="--", linewidth=1)
     axes.set_yticks(range(len(order)), [label(m) for m in order])
-    axes.set_xlabel(f"difference to {label(base)} in character error rate,\n{column} (percentage points)")
+    axes.set_xlabel(f"difference to {label(base)} in {table.wording.rate},\n{column} (percentage points)")
     axes.set_title(title, fontsize=10)
     axes.grid(axis="x", alpha=0.3)
+    save_figure(fig, path)
+
+
+def dots(table: Table, path: Path, title: str) -> None:
+    """A panel for each condition with every method's rate and interval: for many methods, and rates far apart."""
+    columns = table.columns()
+    fig, axes = pyplot.subplots(
+        1, len(columns), figsize=(2 + 1.7 * len(columns), 1.3 + 0.28 * len(table.methods)), sharey=True,
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
+    for ax, column in zip(axes[0], columns):
+        best = min(table.rate(m, column) for m in table.methods)
+        for y, method in enumerate(reversed(table.methods)):
+            rate = table.rate(method, column)
+            low, high = table.interval(method, column)
+            ax.plot([100 * low, 100 * high], [y, y], color="black", linewidth=1.2)
+            fill = "black" if rate == best else "white"
+            ax.plot(100 * rate, y, "o", markersize=6, markerfacecolor=fill, markeredgecolor="black")
+        ax.set_title(heading(column), fontsize=10)
+        ax.grid(axis="x", alpha=0.3)
+        ax.margins(x=0.15, y=0.08)
+    axes[0, 0].set_yticks(range(len(table.methods)), [label(m) for m in reversed(table.methods)])
+    fig.supxlabel(f"{table.wording.rate} (%), 95 % interval; filled: the lowest", fontsize=9)
+    fig.suptitle(title, fontsize=10)
     save_figure(fig, path)
 
 

@@ -11,10 +11,11 @@ import argparse
 import json
 from pathlib import Path
 
-from irl import command, files, results
+from irl import command, config, files, results
 from irl.errors import UserError
 from irl.experiment import read_config
 from irl.tasks import search_options
+from irl.tasks.evaluation import read_settings
 
 
 def main() -> None:
@@ -27,6 +28,8 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, required=True)
     parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME=DATA_DIR")
     search_options.add_arguments(parser)
+    parser.add_argument("--settings", type=Path, help="of irl.evaluate, for classifiers")
+    parser.add_argument("--test", nargs="*", default=[], metavar="key=value", help="overrides of --settings")
     parser.add_argument("--lm", type=Path, help="configuration of the language model")
     parser.add_argument("--banks", nargs=2, default=results.GENERATED, help="noises and rooms of the test sets")
     parser.add_argument("--tuned", nargs="+", help="names of the data that weights are tuned on")
@@ -35,7 +38,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_intermixed_args()
     lines = results.read(args.results)
-    decode = search_options.from_arguments(parser, args).named()
+    if args.settings is not None:
+        decode = config.to_dict(read_settings(args.settings, args.test))
+    else:
+        decode = search_options.from_arguments(parser, args).named()
     if args.lm is not None:
         decode["lm"] = results.run_digest(read_config(args.lm, args.lm_overrides))
     if args.tuned and args.search != "joint":

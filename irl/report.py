@@ -69,7 +69,7 @@ def main() -> None:
     lines = select(lines, results.read(args.wanted) if args.wanted else None)
     if not lines:
         raise UserError(f"{args.results}: no result of corpus {args.corpus}")
-    from irl.figures import bars, forest
+    from irl.figures import bars, dots, forest
 
     args.out.mkdir(parents=True, exist_ok=True)
     texts: list[str] = []
@@ -81,6 +81,7 @@ def main() -> None:
         for path in args.insert:
             insert(path, stem, table, note)
         draw = forest if len(table.methods) > MOST_BARS and "irl_batching" in table.methods else bars
+        draw = draw if table.wording.averaged else dots
         draw(table, args.out / stem, f"{args.corpus}: {note}" if note else args.corpus)
         if args.exp and args.data and not texts:
             text += "\n" + example(table, args.exp, args.data, args.condition)

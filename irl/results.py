@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -67,6 +69,20 @@ def append(path: Path, line: dict[str, Any]) -> None:
 
     kept = [row for row in read(path) if key(row) != key(line)]
     files.write(path, "".join(json.dumps(row) + "\n" for row in [*kept, line]))
+
+
+def pack(counts: np.ndarray) -> str:
+    """Counts (N,) of 0 to 65535, one an example, as text for a JSON line: little-endian uint16, deflated, base64."""
+    if counts.min() < 0 or counts.max() > 0xFFFF:
+        raise ValueError(f"counts must be in 0 to 65535, found {counts.min()} to {counts.max()}")
+    return base64.b64encode(zlib.compress(counts.astype("<u2").tobytes(), 9)).decode()
+
+
+def counts(packed: str | Sequence[float]) -> np.ndarray:
+    """What was packed, or a plain list, as float64 (N,)."""
+    if isinstance(packed, str):
+        return np.frombuffer(zlib.decompress(base64.b64decode(packed)), "<u2").astype(np.float64)
+    return np.asarray(packed, np.float64)
 
 
 def bootstrap(count: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""Character and word error rates: python -m irl.score REF_TEXT HYP_TEXT [--alignments FILE] [--trn PREFIX]
+"""Error rates: python -m irl.score REF_TEXT HYP_TEXT [--alignments FILE] [--trn PREFIX] of transcripts.
 
 With --results the counts of all conditions of one run become one JSON line, from which tables are made:
 
     python -m irl.score --run EXP --corpus mini --method irl_loss --results FILE --conditions none=DATA_DIR ...
 
-Errors and reference lengths are summed over utterances and divided once; a missing utterance is an error. Characters
-include the spaces between words, as sclite counts them when they are written <space>.
+of a recogniser, with the test sets that `irl.decode` decoded, or, with the names of conditions alone, of a classifier
+of images that `irl.evaluate` evaluated.
 """
 
 from __future__ import annotations
@@ -14,39 +14,14 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple
+from typing import Any
 
-from irl import command, results
+from irl import checkpoint, command, results
 from irl.data.kaldi import read_table
 from irl.errors import UserError
-from irl.tasks.edits import Edits, count_edits
-
-
-class Scores(NamedTuple):
-    """Counts of each utterance, in sorted order of ids."""
-
-    ids: list[str]
-    characters: list[Edits]
-    words: list[Edits]
-
-
-def score(reference: Path, hypothesis: Path) -> Scores:
-    """Counts of a hypothesis table against a reference table. Raises UserError if their utterances differ."""
-    references, hypotheses = read_table(reference), read_table(hypothesis)
-    for key in references.keys() ^ hypotheses.keys():
-        have, lack = (reference, hypothesis) if key in references else (hypothesis, reference)
-        raise UserError(f"{lack}: utterance {key} is missing, {have} has it")
-    for key, text in references.items():
-        if not text:
-            raise UserError(f"{reference}: {key} has no text")
-    pairs = {key: (" ".join(references[key].split()), " ".join(hypotheses[key].split())) for key in references}
-    characters = [count_edits(r, h) for r, h in pairs.values()]
-    words = [count_edits(r.split(), h.split()) for r, h in pairs.values()]
-    return Scores(list(pairs), characters, words)
-
-
-def total(counts: list[Edits]) -> Edits:
-    return sum(counts[1:], counts[0])
+from irl.experiment import saved_config
+from irl.tasks.edits import Edits
+from irl.tasks.speech_scores import score, total, write_alignments, write_espnet, write_trn
 
 
 def summary(name: str, counts: list[Edits]) -> str:
@@ -60,75 +35,6 @@ def summary(name: str, counts: list[Edits]) -> str:
     )
 
 
-def alignment(reference: list[str], hypothesis: list[str]) -> tuple[str, str]:
-    """Two lines of equal columns: *** where one side has nothing, substitutions in capitals."""
-    from rapidfuzz.distance import Levenshtein
-
-    top, bottom = [], []
-    for op in Levenshtein.opcodes(reference, hypothesis):
-        a, b = reference[op.src_start : op.src_end], hypothesis[op.dest_start : op.dest_end]
-        for i in range(max(len(a), len(b))):
-            x, y = (a[i] if i < len(a) else ""), (b[i] if i < len(b) else "")
-            if op.tag != "equal":
-                x, y = x.upper(), y.upper()
-            x, y = x or "*" * len(y), y or "*" * len(x)
-            width = max(len(x), len(y))
-            top.append(x.ljust(width))
-            bottom.append(y.ljust(width))
-    return " ".join(top), " ".join(bottom)
-
-
-def write_alignments(path: Path, reference: Path, hypothesis: Path) -> None:
-    """Word alignments of every utterance with errors, for people to read."""
-    references, hypotheses = read_table(reference), read_table(hypothesis)
-    with open(path, "w", encoding="utf-8") as file:
-        for key in references:
-            r, h = references[key].split(), hypotheses[key].split()
-            if r != h:
-                top, bottom = alignment(r, h)
-                file.write(f"{key}\n  ref {top}\n  hyp {bottom}\n")
-
-
-def tokens_of(text: str, unit: str) -> list[str]:
-    """The tokens that sclite is given: characters with spaces written <space> ("cer"), or words ("wer")."""
-    words = text.split()
-    return words if unit == "wer" else ["<space>" if c == " " else c for c in " ".join(words)]
-
-
-def write_trn(path: Path, table: Mapping[str, str], unit: str = "cer", speakers: Mapping[str, str] = {}) -> None:
-    """In sclite's trn format; with speakers utterances are named SPEAKER-UTTERANCE, as in ESPnet."""
-    with open(path, "w", encoding="utf-8") as file:
-        for key, text in table.items():
-            name = f"{speakers[key]}-{key}" if speakers else key
-            file.write(f"{' '.join(tokens_of(text, unit))} ({name})\n")
-
-
-def write_result(path: Path, ids: list[str], counts: list[Edits], speakers: Mapping[str, str]) -> None:
-    """Rates by speaker and in all as sclite's summary shows them, which ESPnet's show_asr_result.sh reads."""
-    by_speaker: dict[str, list[Edits]] = {}
-    for key, edits in zip(ids, counts):
-        by_speaker.setdefault(speakers[key], []).append(edits)
-    lines = ["| SPKR | # Snt # Wrd | Corr Sub Del Ins Err S.Err |"]
-    for name, rows in [*sorted(by_speaker.items()), ("Sum/Avg", counts)]:
-        t = total(rows)
-        parts = (t.reference - t.substitutions - t.deletions, t.substitutions, t.deletions, t.insertions, t.errors)
-        rates = " ".join(f"{100 * part / t.reference:.1f}" for part in parts)
-        wrong = 100 * sum(edits.errors > 0 for edits in rows) / len(rows)
-        lines.append(f"| {name} | {len(rows)} {t.reference} | {rates} {wrong:.1f} |")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def write_espnet(out: Path, data: Path, scores: Scores) -> None:
-    """OUT/score_cer and OUT/score_wer with ref.trn, hyp.trn and result.txt, as ESPnet leaves them."""
-    speakers = read_table(data / "utt2spk")
-    for unit, counts in (("cer", scores.characters), ("wer", scores.words)):
-        folder = out / f"score_{unit}"
-        folder.mkdir(exist_ok=True)
-        write_trn(folder / "ref.trn", read_table(data / "text"), unit, speakers)
-        write_trn(folder / "hyp.trn", read_table(out / "text"), unit, speakers)
-        write_result(folder / "result.txt", scores.ids, counts, speakers)
-
-
 def last_evaluation(path: Path) -> dict[str, float]:
     """What the last evaluation of a run found on the dev set, by name: losses, distances, norms, ranks."""
     lines = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
@@ -138,19 +44,16 @@ def last_evaluation(path: Path) -> dict[str, float]:
 
 def run_line(args: argparse.Namespace) -> dict[str, Any]:
     """One finished run as a line of results: configuration, seed, commit, versions, time, counts by condition."""
-    from irl import checkpoint
-    from irl.decode import file_digest
-    from irl.experiment import saved_config
-
-    state = checkpoint.load(args.run / "checkpoint.pt")
+    path = args.run / "checkpoint.pt"
+    state = checkpoint.load(path)
     if state["step"] != state["config"]["train"]["updates"]:
         raise UserError(f"{args.run}: at update {state['step']} of {state['config']['train']['updates']}, not finished")
-    weights = file_digest(args.run / "checkpoint.pt")
+    weights = checkpoint.file_digest(path)
     line: dict[str, Any] = {
         "corpus": args.corpus,
         "method": args.method,
         "seed": state["config"]["seed"],
-        "digest": results.run_digest(saved_config(state, args.run / "checkpoint.pt")),
+        "digest": results.run_digest(saved_config(state, path)),
         "commit": state["commit"],
         "versions": state["versions"],
         "finished": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
@@ -162,30 +65,50 @@ def run_line(args: argparse.Namespace) -> dict[str, Any]:
         "banks": args.banks,
         "conditions": {},
     }
+    counts = transcribed if state["config"]["task"] == "speech" else classified
     for item in args.conditions:
-        name, equals, folder = item.partition("=")
-        if not equals:
-            raise UserError(f"--conditions: expected NAME=DATA_DIR, found {item!r}")
-        out = args.run / "decode" / Path(folder).name
-        if not (out / "done.json").exists():
-            raise UserError(f"{out}: not decoded; run stage 5 first")
-        done = json.loads((out / "done.json").read_text())
+        name, done, line["conditions"][name] = counts(args.run, item)
         if done["weights"] != weights:
-            raise UserError(f"{out}: decoded with other weights than {args.run / 'checkpoint.pt'}; run stage 5 again")
+            raise UserError(f"{args.run}: {name}: made with other weights than {path}; run stage 5 again")
         if line.setdefault("decode", done["options"]) != done["options"]:
-            raise UserError(f"{out}: decoded with other options than the sets before it; run stage 5 again")
-        scores = score(Path(folder) / "text", out / "text")
-        write_alignments(out / "alignments.txt", Path(folder) / "text", out / "text")
-        write_espnet(out, Path(folder), scores)
-        line["conditions"][name] = {
+            raise UserError(f"{args.run}: {name}: made with other options than the sets before it; run stage 5 again")
+    return line
+
+
+def transcribed(run: Path, item: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Of NAME=DATA_DIR the name, what `irl.decode` noted of how it decoded, and the counts; alignments are written."""
+    name, equals, folder = item.partition("=")
+    if not equals:
+        raise UserError(f"--conditions: expected NAME=DATA_DIR, found {item!r}")
+    out = run / "decode" / Path(folder).name
+    if not (out / "done.json").exists():
+        raise UserError(f"{out}: not decoded; run stage 5 first")
+    done = json.loads((out / "done.json").read_text())
+    scores = score(Path(folder) / "text", out / "text")
+    write_alignments(out / "alignments.txt", Path(folder) / "text", out / "text")
+    write_espnet(out, Path(folder), scores)
+    return (
+        name,
+        done,
+        {
             # Substitutions, deletions and insertions are summed; errors by utterance are what intervals are made from.
             "cer": total(scores.characters)._asdict(),
             "wer": total(scores.words)._asdict(),
             "reference": [c.reference for c in scores.characters],
             "errors": [c.errors for c in scores.characters],
             "data": done["data"],
-        }
-    return line
+        },
+    )
+
+
+def classified(run: Path, name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Of a condition its name, what `irl.evaluate` noted of how it was tested, and the counts."""
+    path = run / "evaluate" / f"{name}.json"
+    if not path.exists():
+        raise UserError(f"{path}: not evaluated; run stage 5 first")
+    found = json.loads(path.read_text())
+    counts = {"reference": found["reference"], "errors": found["errors"], "data": found["mark"]["data"]}
+    return name, found["mark"], counts
 
 
 def main() -> None:
@@ -209,7 +132,7 @@ def main() -> None:
         line = run_line(args)
         results.append(args.results, line)
         rates = {n: 100 * total_errors(c) for n, c in line["conditions"].items()}
-        print(f"{args.run}: CER % " + " ".join(f"{name} {rate:.1f}" for name, rate in rates.items()))
+        print(f"{args.run}: error % " + " ".join(f"{name} {rate:.1f}" for name, rate in rates.items()))
         return
     if args.reference is None or args.hypothesis is None:
         parser.error("give REF_TEXT and HYP_TEXT, or --run")
@@ -224,7 +147,7 @@ def main() -> None:
 
 
 def total_errors(condition: dict[str, Any]) -> float:
-    return sum(condition["errors"]) / sum(condition["reference"])
+    return float(results.counts(condition["errors"]).sum() / results.counts(condition["reference"]).sum())
 
 
 if __name__ == "__main__":

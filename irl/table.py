@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 
 from irl import results
 from irl.errors import UserError
 
-METHODS = {"baseline": "baseline", "data_aug": "data aug.", "irl_batching": "IRL batching", "irl_loss": "IRL loss"}
-TESTS = (("irl_loss", "irl_batching"), ("irl_batching", "baseline"), ("irl_loss", "baseline"), ("irl_loss", "data_aug"))
+METHODS = {
+    "baseline": "baseline",
+    "data_aug": "data aug.",
+    "irl_batching": "IRL batching",
+    "irl_loss": "IRL loss",
+    "adversarial": "adv. trn.",
+    "weighted_adversarial": "weighted IRL bat.",
+    "weighted_adversarial_irl_loss": "weighted IRL loss",
+    "semi_labelled": "few labels",
+    "semi_unlabelled": "few labels + unlabelled",
+}
+TESTS = (
+    ("irl_loss", "irl_batching"),
+    ("irl_batching", "baseline"),
+    ("irl_loss", "baseline"),
+    ("irl_loss", "data_aug"),
+    ("weighted_adversarial", "adversarial"),
+    ("weighted_adversarial_irl_loss", "weighted_adversarial"),
+    ("semi_unlabelled", "semi_labelled"),
+)
 OTHERS = "mean of the others"
+
+
+class Wording(NamedTuple):
+    """How a task's tables speak: of a rate, of what is tested; whether the mean of the noisy conditions means anything;
+    and which columns the paired tests show, None for all."""
+
+    rate: str
+    things: str
+    averaged: bool
+    tested: tuple[str, ...] | None
+
+
+WORDING = {
+    "speech": Wording("character error rate", "utterances", True, ("none", "additive", OTHERS)),
+    "vision": Wording("test error", "images", False, None),
+}
 # Ends the name of a method that was decoded with a language model, in a table that holds it without one too.
 WITH_LM = " + LM"
 
@@ -52,6 +86,7 @@ class Table:
     def __init__(self, lines: Sequence[dict[str, Any]]) -> None:
         self.lines = list(lines)
         first = self.lines[0]
+        self.wording = WORDING[first["config"]["task"]]
         self.decoding: dict[str, dict[str, Any]] = {}
         for line in self.lines:
             used = results.decoding(line["decode"], tuned=False)
@@ -81,11 +116,12 @@ class Table:
         self.errors: dict[tuple[str, str], np.ndarray] = {}
         self.seeds = {m: sorted(line["seed"] for line in self.lines if line["method"] == m) for m in self.methods}
         self.by_seed: dict[tuple[str, str], list[float]] = {}
-        self.reference = {c: np.array(first["conditions"][c]["reference"], float) for c in self.conditions}
+        # What is tested on a part of the examples alone has a reference of 0 for the others.
+        self.reference = {c: results.counts(first["conditions"][c]["reference"]) for c in self.conditions}
         for method in self.methods:
             rows = [line for line in self.lines if line["method"] == method]
             for c in self.conditions:
-                errors = np.array([row["conditions"][c]["errors"] for row in rows], float)
+                errors = np.array([results.counts(row["conditions"][c]["errors"]) for row in rows])
                 self.errors[method, c] = errors.mean(0)
                 self.by_seed[method, c] = list(errors.sum(1) / self.reference[c].sum())
         # The conditions are copies of the same utterances, so they are resampled together.
@@ -96,7 +132,7 @@ class Table:
         return [c for c in self.conditions if c != "none"]
 
     def columns(self) -> list[str]:
-        return self.conditions + ([OTHERS] if len(self.noisy) > 1 else [])
+        return self.conditions + ([OTHERS] if self.wording.averaged and len(self.noisy) > 1 else [])
 
     def _each(self, column: str) -> list[str]:
         return self.noisy if column == OTHERS else [column]
@@ -129,10 +165,10 @@ def rates(table: Table) -> str:
     """The rates as a Markdown table, the best of a column in bold."""
     columns = table.columns()
     out = [
-        "Character error rate in %, with 95 % bootstrap intervals over utterances"
+        f"{table.wording.rate.capitalize()} in %, with 95 % bootstrap intervals over {table.wording.things}"
         + (" and ± the standard deviation over seeds." if any(len(s) > 1 for s in table.seeds.values()) else "."),
         "",
-        "| method | " + " | ".join(columns) + " |",
+        "| method | " + " | ".join(map(heading, columns)) + " |",
         "|---|" + "---|" * len(columns),
     ]
     best = {c: min(table.rate(m, c) for m in table.methods) for c in columns}
@@ -163,8 +199,8 @@ def markdown(table: Table, note: str) -> str:
     tests = [(a, b) for a, b in pairs if a in table.methods and b in table.methods]
     if tests:
         out += ["", "Paired bootstrap tests: difference in percentage points, its 95 % interval, two-sided p.", ""]
-        shown = [c for c in ("none", "additive", OTHERS) if c in columns]
-        out += ["| difference | " + " | ".join(shown) + " |", "|---|" + "---|" * len(shown)]
+        shown = [c for c in table.wording.tested or columns if c in columns]
+        out += ["| difference | " + " | ".join(map(heading, shown)) + " |", "|---|" + "---|" * len(shown)]
         for a, b in tests:
             cells = []
             for column in shown:
@@ -173,17 +209,19 @@ def markdown(table: Table, note: str) -> str:
                     f"{100 * t['difference']:+.1f} ({100 * t['low']:+.1f} to {100 * t['high']:+.1f}), p = {t['p']:.3f}"
                 )
             out.append(f"| {label(a)} - {label(b)} | " + " | ".join(cells) + " |")
-    out += layers(table)
+    out += masking(table) + layers(table)
     first = table.lines[0]
-    utterances = len(table.reference[table.conditions[0]])
+    sizes = {c: int((table.reference[c] > 0).sum()) for c in table.conditions}
+    most = max(sizes.values())
+    fewer = "".join(f", {n} under {heading(c)}" for c, n in sizes.items() if n < most)
     seconds = {
         m: np.mean([line["train_seconds"] for line in table.lines if line["method"] == m]) for m in table.trained
     }
     out += [
         "",
-        f"{utterances} utterances a condition; {first['updates']} updates, of them "
+        f"{most} {table.wording.things} a condition{fewer}; {first['updates']} updates, of them "
         f"{first['config']['train']['clean_updates']} clean, for every method.",
-        *(f"Decoding{lm.replace(' +', ' with')}: {describe(decode)}." for lm, decode in table.decoding.items()),
+        *(describe(decode, lm) for lm, decode in table.decoding.items()),
         "Seeds: " + ", ".join(f"{label(m)} {' '.join(map(str, s))}" for m, s in table.seeds.items()) + ".",
         "Training time a run: " + ", ".join(f"{label(m)} {s:.0f} s" for m, s in seconds.items()) + ".",
         "Versions: "
@@ -193,12 +231,56 @@ def markdown(table: Table, note: str) -> str:
     return "\n".join(out) + "\n"
 
 
-def describe(decode: dict[str, Any]) -> str:
-    """A way of decoding in words: the search, its weights, and what they were tuned on."""
+def heading(condition: str) -> str:
+    """A condition as a column calls it: fgsm_0.2 is FGSM 0.2."""
+    attack, underscore, eps = condition.rpartition("_")
+    if not underscore or not eps.replace(".", "").isdigit():
+        return condition
+    return f"{attack if attack == 'random' else attack.upper().replace('PGD', 'PGD-').removesuffix('-')} {eps}"
+
+
+def describe(decode: dict[str, Any], lm: str) -> str:
+    """What the rates were made with: of a search its weights and what they were tuned on; of a test its settings."""
+    if "search" not in decode:
+        given = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in decode.items() if value != "")
+        return f"Test settings: {given}."
     shown = {key: value for key, value in decode.items() if key not in ("search", "lm", "tuned")}
     parts = [f"{decode['search']} search", *(f"{key.replace('_', ' ')} {value:g}" for key, value in shown.items())]
     parts += ["with a character LM"] if decode.get("lm") else []
-    return ", ".join(parts) + (f"; weights tuned on {', '.join(decode['tuned'])}" if decode.get("tuned") else "")
+    tuned = f"; weights tuned on {', '.join(decode['tuned'])}" if decode.get("tuned") else ""
+    return f"Decoding{lm.replace(' +', ' with')}: {', '.join(parts)}{tuned}."
+
+
+# Points by which PGD may find more errors than FGSM of the same size before a model is said to mask its gradients.
+MASKED = 0.1
+
+
+def masking(table: Table) -> list[str]:
+    """For each size that FGSM, PGD and random noise share their errors side by side, on the images that all saw."""
+    rows = []
+    for fgsm in [c for c in table.conditions if c.startswith("fgsm_")]:
+        eps = fgsm.removeprefix("fgsm_")
+        pgd = next((c for c in table.conditions if c.startswith("pgd") and c.endswith(f"_{eps}")), None)
+        if pgd is None:
+            continue
+        random = f"random_{eps}" if f"random_{eps}" in table.conditions else None
+        seen = table.reference[pgd] > 0
+        for method in table.methods:
+            rates = {
+                c: table.errors[method, c][seen].sum() / table.reference[c][seen].sum()
+                for c in (random, fgsm, pgd)
+                if c is not None
+            }
+            mark = "masked: FGSM does not tell" if rates[pgd] - rates[fgsm] > MASKED else ""
+            cells = [f"{100 * rates[c]:.1f}" if c in rates else "" for c in (random, fgsm, pgd)]
+            rows.append(f"| {label(method)} | {eps} | " + " | ".join([*cells, mark]) + " |")
+    if not rows:
+        return []
+    head = (
+        "Gradient masking: error in % under random noise, FGSM and PGD of one size, on the same images. A row is marked"
+        f" where PGD finds more than {100 * MASKED:.0f} points more than FGSM: then robustness to FGSM is none."
+    )
+    return ["", head, "", "| method | eps | random | FGSM | PGD | |", "|---|---|---|---|---|---|", *rows]
 
 
 def layers(table: Table) -> list[str]:

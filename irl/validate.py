@@ -1,6 +1,7 @@
-"""Check data directories, audio included: python -m irl.validate --rate 16000 DATA_DIR ...
+"""Check data: python -m irl.validate --rate 16000 DATA_DIR ... or python -m irl.validate TRAIN.npz DEV.npz TEST.npz
 
-Reads every utterance and writes utt2num_samples, which later stages use instead of opening each file.
+Of Kaldi data directories every utterance is read, and utt2num_samples written, which later stages use instead of
+opening each file. Of sets of images the classes are counted, and images that an earlier set of the line holds too.
 """
 
 from __future__ import annotations
@@ -11,16 +12,37 @@ from collections import Counter
 from pathlib import Path
 
 from irl import command
+from irl.data import images
 from irl.data.kaldi import read_data_dir, read_wave, write_table
 
 
+def check_images(paths: list[Path]) -> None:
+    seen: set[bytes] = set()
+    for path in paths:
+        found = images.read(path)
+        pixels = [image.tobytes() for image in found.images]
+        height, width = found.images.shape[1:3]
+        sizes = Counter(found.labels.tolist())
+        each = [sizes[label] for label in range(len(found.classes))]
+        known = sum(image in seen for image in pixels)
+        print(
+            f"{path}: {len(found)} images of {width}x{height}, {len(found.classes)} classes of {min(each)} to "
+            f"{max(each)} images, {known} images of the sets before it"
+        )
+        seen.update(pixels)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m irl.validate", description="Check Kaldi data directories.")
+    parser = argparse.ArgumentParser(prog="python -m irl.validate", description="Check data directories, or images.")
     parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--rate", type=int, required=True, help="expected sampling rate in Hz")
+    parser.add_argument("--rate", type=int, help="expected sampling rate of audio in Hz")
     parser.add_argument("--no-text", action="store_true", help="do not ask for text")
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
     args = parser.parse_args()
+    if all(path.suffix == ".npz" for path in args.folders):
+        return check_images(args.folders)
+    if args.rate is None:
+        parser.error("data directories need --rate")
     for folder in args.folders:
         utterances = read_data_dir(folder, not args.no_text, args.allow_pipes)
         counts, silent = {}, 0

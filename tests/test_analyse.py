@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from irl.analyse import next_utterance
+from irl.analyse import next_example
 from irl.tasks.base import Scatter, layer_norms, valid_frames
 from irl.types import Output
 
@@ -18,7 +18,7 @@ def test_norms_leave_padding_out():
 def test_the_scale_compares_different_utterances_where_both_have_frames():
     hidden = torch.arange(3.0)[:, None, None].expand(3, 4, 2)
     view = Output(torch.zeros(3), {"h": hidden}, {"h": torch.tensor([4, 2, 3])})
-    other = next_utterance(view)
+    other = next_example(view)
     assert other.hidden["h"][:, 0, 0].tolist() == [1, 2, 0]
     assert other.lens["h"].tolist() == [2, 2, 3]
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from irl import report, results
 from irl.data.kaldi import write_table
 from irl.errors import UserError
-from irl.score import alignment, last_evaluation, score, summary, total, write_espnet, write_trn
+from irl.score import last_evaluation, summary
 from irl.table import Table, markdown, select
 from irl.tasks.edits import Edits, count_edits
+from irl.tasks.speech_scores import alignment, score, total, write_espnet, write_trn
 
 WORDS = st.lists(st.sampled_from(["a", "b", "cd", "e"]), max_size=8)
 

@@ -43,7 +43,7 @@ def write(path: Path, images: Images) -> None:
     """As .npz, whole or not at all."""
     buffer = io.BytesIO()
     arrays = {"images": images.images, "labels": images.labels, "numbers": images.numbers}
-    np.savez(buffer, classes=np.array(images.classes, dtype=str), **arrays)
+    np.savez(buffer, allow_pickle=False, classes=np.array(images.classes, dtype=str), **arrays)
     files.write(path, buffer.getvalue())
 
 
@@ -51,13 +51,13 @@ def read(path: Path) -> Images:
     """What `write` wrote. Raises UserError for a file that is missing, damaged or of another form."""
     try:
         with np.load(path, allow_pickle=False) as content:
-            arrays = [content[name] for name in ("images", "labels", "numbers")]
+            pixels, labels, numbers = (content[name] for name in ("images", "labels", "numbers"))
             classes = [str(name) for name in content["classes"]]
     except FileNotFoundError:
         raise UserError(f"{path}: no such set of images; run stage 1 first") from None
     except Exception:  # zipfile and numpy raise many kinds for damaged files
         raise UserError(f"{path}: damaged, or not a set of images written by this package") from None
-    return check(Images(*arrays, classes), str(path))
+    return check(Images(pixels, labels, numbers, classes), str(path))
 
 
 def check(images: Images, where: str) -> Images:

@@ -30,7 +30,8 @@ class AttackConfig:
     """kind: "fgsm" (Goodfellow et al. 2015), "pgd" (Madry et al. 2018), "apgd_ce" or "apgd_dlr" (Croce and Hein 2020),
     "random": random signs (linf) or a random direction (l2) of size eps; "" is none.
 
-    steps, restarts, step_size: of the iterated attacks; step_size 0 is 2.5 eps / steps for PGD, 2 eps at first for APGD.
+    steps, restarts, step_size: of the iterated attacks; step_size 0 is 2.5 eps / steps for PGD, at first 2 eps for
+    APGD.
     clip: images to valid pixels. eval_mode: the model's batch norm and dropout are those of evaluation while attacking;
     otherwise batch norm looks at the batch, and its running statistics are left as they are.
     """
@@ -63,7 +64,8 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """Difference of logits ratio, -(z_y - max_{i != y} z_i) / (z_(1) - z_(3)), for 3 classes or more (Croce and Hein)."""
+    """Difference of logits ratio, -(z_y - max_{i != y} z_i) / (z_(1) - z_(3)), for 3 classes or more (Croce and Hein
+    2020)."""
     ordered = logits.float().sort(dim=1, descending=True).values
     own = logits.float().gather(1, y[:, None])[:, 0]
     other = torch.where(own == ordered[:, 0], ordered[:, 1], ordered[:, 0])
@@ -78,8 +80,8 @@ def attacked(model: nn.Module, eval_mode: bool) -> Iterator[None]:
     kept = [(m.momentum, None if m.num_batches_tracked is None else m.num_batches_tracked.clone()) for m in norms]
     if eval_mode:
         model.eval()
-    for module in norms:
-        module.momentum = 0.0
+    for norm in norms:
+        norm.momentum = 0.0
     try:
         yield
     finally:
@@ -200,7 +202,7 @@ def _apgd(
     best_z, best_value, best_gradient = z, value, gradient
     found_z, found = z, wrong
     raised = torch.zeros_like(value)
-    # Of the last checkpoint: whether the step was halved there, and the best loss; the first one judges by raises alone.
+    # Of the last checkpoint: whether the step was halved there, and the best loss. The first judges by raises alone.
     halved, last_best, last = torch.ones_like(wrong), best_value, 0
     marks = _checkpoints(steps)
     for k in range(steps):

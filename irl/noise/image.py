@@ -1,8 +1,8 @@
-"""Noise on images: colour jitter, lighting and Gaussian noise, each sample with draws of its own, whole batches at once.
+"""Noise on images: colour jitter, lighting and Gaussian noise, each sample with its own draws, whole batches at once.
 
-Every colour noise here maps the RGB value x of a pixel to M x + b, with one matrix and one shift an image, so a chain of
-them is one such map and touches each pixel once. Definitions are those of MXNet, whose names the paper uses: with gray
-= 0.299 R + 0.587 G + 0.114 B and a factor a = 1 + U(-s, s),
+Every colour noise here maps the RGB value x of a pixel to M x + b, with one matrix and one shift an image, so a chain
+of them is one such map and touches each pixel once. Definitions are those of MXNet, whose names the paper uses: with
+gray = 0.299 R + 0.587 G + 0.114 B and a factor a = 1 + U(-s, s),
 
     brightness  a x                       contrast    a x + (1 - a) * (mean of gray over the image)
     saturation  a x + (1 - a) gray        hue         a rotation of the chroma plane of YIQ by U(-h, h) * pi
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Sequence
 
 import torch
 from torch import Tensor
@@ -111,7 +112,7 @@ class ImageNoise:
     config: ImageNoiseConfig
     directions: Tensor = field(default_factory=lambda: torch.zeros(3, 3))
 
-    def draw(self, keys: Keys, shape: tuple[int, int] = (0, 0)) -> Params:
+    def draw(self, keys: Keys, shape: Sequence[int] = (0, 0)) -> Params:
         """Factors (N,) by name, "hue" an angle (N,), "lighting" a shift (N, 3), "gaussian" noise (N, 3, H, W)."""
         c, found = self.config, {}
         for name in JITTERS:
@@ -172,7 +173,7 @@ def lighting_of(covariance: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Crops:
-    """Random crops of the image padded by reflection, and horizontal flips (N, 3, H, W): augmentation that is no noise."""
+    """Random crops of the image padded by reflection, and horizontal flips: augmentation that is no noise."""
 
     pad: int = 4
     flip: bool = True

@@ -24,8 +24,8 @@ class VisionConfig:
     """A whole experiment with images.
 
     crops: pixels of reflection padding that crops are taken from, 0 for no crops; flips: horizontal ones.
-    labels: number of training images whose labels are used, as many of each class, 0 for all. unlabelled: images without
-    labels in each batch beside train.batch_size with; only the distance looks at them.
+    labels: number of training images whose labels are used, as many of each class, 0 for all. unlabelled: images
+    without labels in each batch beside train.batch_size with; only the distance looks at them.
     attack: noisy copies are adversarial instead (its kind empty: noise).
     """
 
@@ -61,7 +61,7 @@ class VisionConfig:
 
 
 class Statistics(NamedTuple):
-    """Of the RGB values of the training set, on the scale 0-255: mean (3,), std (3,), and the directions of lighting."""
+    """Of the RGB values of the training set, on the scale 0-255: mean (3,), std (3,), directions of lighting (3, 3)."""
 
     mean: Tensor
     std: Tensor

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Make the mini corpus: local/make_mini.py OUT
 
-Handwritten digits that people wrote (scikit-learn's load_digits, UCI), enlarged, in warm colours on textured backgrounds
-of cool ones, each beside a cool, fainter digit that does not count: which one counts shows in its colour alone, so noise
-on colours matters. Each written digit is in one of train, dev and test only; every image is a function of this code.
+Handwritten digits that people wrote (scikit-learn's load_digits, UCI), enlarged, in warm colours on textured
+backgrounds of cool ones, each beside a cool, fainter digit that does not count: which one counts shows in its colour
+alone, so noise on colours matters. Each written digit is in one of train, dev and test only; every image is a function
+of this code.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 """Decode a published set of images once: local/make_sets.py OUT FORMAT SOURCE [--train N] [--dev N]
 
 FORMAT is cifar10 or cifar100 (SOURCE: the folder of the published archive), parquet (SOURCE/train*.parquet and
-test*.parquet) or folder (SOURCE/{train,test}, perhaps dev, with a folder for each class). Writes OUT/{train,dev,test}.npz;
-dev is the last --dev training images, unless there is a dev folder.
+test*.parquet) or folder (SOURCE/{train,test}, perhaps dev, with a folder for each class). Writes
+OUT/{train,dev,test}.npz; dev is the last --dev training images, unless there is a dev folder.
 """
 
 from __future__ import annotations

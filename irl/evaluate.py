@@ -1,0 +1,60 @@
+"""Errors of a classifier of images under test conditions: python -m irl.evaluate CHECKPOINT --data TEST.npz --out DIR
+
+--conditions NAME ... as in `irl.tasks.evaluation.EvaluationConfig`, whose settings come from --settings FILE.yaml and
+key=value. Writes OUT/CONDITION.json each; a second run takes up where the first stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from irl import checkpoint, command, config, files, results
+from irl.data import images
+from irl.errors import UserError
+from irl.tasks.classifier import Classifier, Test
+from irl.tasks.evaluation import read_settings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m irl.evaluate", description="Errors under test conditions.")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--data", type=Path, required=True, help="test set, .npz")
+    parser.add_argument("--conditions", nargs="+", required=True)
+    parser.add_argument("--settings", type=Path, required=True, help="YAML file of EvaluationConfig")
+    parser.add_argument("--corruptions", type=Path, default=Path("."), help="folder in the layout of CIFAR-10-C")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--batch-size", type=int, default=250)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_intermixed_args()
+    torch.set_num_threads(args.threads)
+    command.log_to(args.out / "evaluate.log")
+    settings = read_settings(args.settings, args.overrides)
+    data = images.read(args.data)
+    test = Test(Classifier(args.checkpoint, args.device), data, settings, args.corruptions)
+    weights = checkpoint.file_digest(args.checkpoint)
+    mark = {"weights": weights, "data": data.digest(), "options": config.to_dict(settings)}
+    for name in args.conditions:
+        path = args.out / f"{name}.json"
+        if path.exists() and json.loads(path.read_text())["mark"] == mark:
+            command.logger.info(f"{path}: already evaluated in this way")
+            continue
+        begin = time.monotonic()
+        wrong, tried = test.errors(name, args.batch_size, lambda b: command.progress(b, name, unit="batch"))
+        if not tried.any():
+            raise UserError(f"{args.data}: no image to try {name} on")
+        found = {"errors": results.pack(wrong), "reference": results.pack(tried)}
+        seconds = round(time.monotonic() - begin, 2)
+        files.write(path, json.dumps({"mark": mark, **found, "seconds": seconds}) + "\n")
+        rate = wrong.sum() / tried.sum()
+        command.logger.info(f"{path}: error {rate:.2%} on {(tried > 0).sum()} images, {seconds} s")
+
+
+if __name__ == "__main__":
+    command.run_command(main)
