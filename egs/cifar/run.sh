@@ -79,8 +79,8 @@ if run_stage 4 "train"; then
 fi
 
 if run_stage 5 "evaluate"; then
-    each "$decode_cmd" evaluate "$exp/missing.list" python -m irl.evaluate "$exp/{1}.{2}/checkpoint.pt" "${testing[@]}" \
-        --data "$test_set" --conditions "${conditions_list[@]}" --settings "$conf/evaluation.yaml" \
+    each "$decode_cmd" evaluate "$exp/missing.list" python -m irl.evaluate "$exp/{1}.{2}/checkpoint.pt" \
+        --test "${testing[@]}" --data "$test_set" --conditions "${conditions_list[@]}" --settings "$conf/evaluation.yaml" \
         --corruptions "$made" --out "$exp/{1}.{2}/evaluate" ${device:+--device "$device"}
 fi
 

@@ -1,7 +1,7 @@
 """Adversarial noise on normalised images: FGSM, PGD, APGD, and random noise of the same size beside them.
 
 Attacks ascend a loss of the model within a ball about each image. Images are x = (pixel - mean) / std; the ball is
-measured on them (the paper's eps) or, with units "255", on pixels.
+measured on them (the paper's eps) or, with units "pixels", on pixels of 0-255.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from irl.types import Output
 
 KINDS = ("fgsm", "pgd", "apgd_ce", "apgd_dlr", "random")
 NORMS = ("linf", "l2")
-UNITS = ("normalised", "255")
+UNITS = ("normalised", "pixels")
 # Loss of each sample: (logits (N, C), labels (N,)) -> (N,), which the attack makes large.
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -119,7 +119,7 @@ class Attack:
         """
         c = self.config
         # Distances are measured in z = scale * x.
-        scale = self.std.to(x) if c.units == "255" else torch.ones_like(self.std).to(x)
+        scale = self.std.to(x) if c.units == "pixels" else torch.ones_like(self.std).to(x)
         mean, std = self.mean.to(x), self.std.to(x)
         low, high = ((bound - mean) / std * scale for bound in (0.0, 255.0))
         center = (x * scale).detach()
@@ -234,7 +234,7 @@ def _checkpoints(steps: int) -> set[int]:
     """p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), as numbers of steps."""
     previous, p = 0.0, 0.22
     found = set()
-    while p <= 1:
-        found.add(math.ceil(p * steps))
+    while p < 1 + 1e-9:
+        found.add(math.ceil(round(p * steps, 6)))
         previous, p = p, p + max(p - previous - 0.03, 0.06)
     return found

@@ -45,7 +45,7 @@ class Classifier:
 
     def inputs(self, images: np.ndarray) -> Tensor:
         """uint8 (N, H, W, 3) -> (N, 3, H, W) on the scale 0-255, on the device."""
-        return torch.from_numpy(np.ascontiguousarray(images)).to(self.device).movedim(3, 1).float()
+        return torch.from_numpy(np.array(images)).to(self.device).movedim(3, 1).float()
 
     def outputs(self, x: Tensor) -> Output:
         """Of images on the scale 0-255."""
@@ -119,8 +119,8 @@ class Test:
                 "github fra31/auto-attack); apgd_ce and apgd_dlr need no package"
             ) from None
         c, s = self.classifier, self.settings
-        if s.units != "255":
-            raise UserError(f"{condition}: AutoAttack measures eps on pixels: set units: '255'")
+        if s.units != "pixels":
+            raise UserError(f"{condition}: AutoAttack measures eps on pixels: set units: pixels")
         logits = lambda x: c.outputs(x * 255).logits  # noqa: E731
         scale = 255 if s.norm == "linf" else 1
         eps = float(condition.rpartition("_")[2]) / scale

@@ -1,0 +1,202 @@
+import hashlib
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from irl.data import images
+from irl.data.images import Images, balanced, from_folder, from_parquet, from_torchvision, read, split, write
+from irl.errors import UserError
+
+pyarrow = pytest.importorskip("pyarrow")
+
+
+def made(count, classes=3, size=8, seed=0):
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    return Images(pixels, np.arange(count) % classes, np.arange(count), [f"c{i}" for i in range(classes)])
+
+
+def png(array):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def parquet(path, cells, labels, column="img"):
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({column: cells, "label": labels}), path)
+    return path
+
+
+def cells_of(data):
+    return [{"bytes": png(image), "path": f"{i}.png"} for i, image in enumerate(data.images)]
+
+
+def same(a, b):
+    return (
+        all((getattr(a, n) == getattr(b, n)).all() for n in ("images", "labels", "numbers")) and a.classes == b.classes
+    )
+
+
+def test_what_is_written_is_read(tmp_path):
+    data = made(7)
+    write(tmp_path / "a.npz", data)
+    assert same(read(tmp_path / "a.npz"), data) and read(tmp_path / "a.npz").digest() == data.digest()
+    assert data.rows(slice(1, 3)).digest() != data.digest()
+
+
+def test_damaged_sets_are_one_line(tmp_path):
+    path = tmp_path / "a.npz"
+    with pytest.raises(UserError, match="a.npz: no such set of images"):
+        read(path)
+    write(path, made(7))
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UserError, match="a.npz: damaged"):
+        read(path)
+    np.savez(path, images=np.array([object()]), allow_pickle=True)
+    with pytest.raises(UserError, match="a.npz: damaged"):
+        read(path)
+    data = made(4)
+    data.labels[2] = 9
+    write(path, data)
+    with pytest.raises(UserError, match="a.npz: image 2: label 9, expected 0 to 2"):
+        read(path)
+
+
+@pytest.mark.parametrize("column", ["img", "image"])
+def test_parquet(tmp_path, column):
+    data = made(6)
+    path = parquet(tmp_path / "train-0.parquet", cells_of(data), data.labels.tolist(), column)
+    assert same(from_parquet(path, data.classes), data) and same(from_parquet(tmp_path, data.classes), data)
+
+
+def test_bad_parquet_names_the_row(tmp_path):
+    data, path = made(4), tmp_path / "x.parquet"
+    cells, labels = cells_of(data), data.labels.tolist()
+    broken = [*cells[:2], {"bytes": cells[2]["bytes"][:20], "path": ""}, cells[3]]
+    with pytest.raises(UserError, match="x.parquet: row 2: not an image"):
+        from_parquet(parquet(path, broken, labels), data.classes)
+    with pytest.raises(UserError, match="x.parquet: row 3: label 7, expected 0 to 2"):
+        from_parquet(parquet(path, cells, [0, 1, 2, 7]), data.classes)
+    with pytest.raises(UserError, match="x.parquet: row 1: label -1"):
+        from_parquet(parquet(path, cells, [0, -1, 2, 1]), data.classes)
+    with pytest.raises(UserError, match="x.parquet: row 0: expected img.bytes, found none"):
+        from_parquet(parquet(path, [{"bytes": None, "path": "a"}, *cells[1:]], labels), data.classes)
+    with pytest.raises(UserError, match="expected columns img and label, found pixels, label"):
+        from_parquet(parquet(path, cells, labels, "pixels"), data.classes)
+    small = {"bytes": png(np.zeros((4, 8, 3), np.uint8)), "path": ""}
+    with pytest.raises(UserError, match="row 3: 8x4, the images before it are 8x8"):
+        from_parquet(parquet(path, [*cells[:3], small], labels), data.classes)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="x.parquet: not a parquet file"):
+        from_parquet(path, data.classes)
+    with pytest.raises(UserError, match="no such file"):
+        from_parquet(tmp_path / "none.parquet", data.classes)
+
+
+def test_folder(tmp_path):
+    data = made(6)
+    for i, image in enumerate(data.images):
+        path = tmp_path / "train" / data.classes[data.labels[i]] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    found = from_folder(tmp_path / "train")
+    order = np.argsort(data.labels, kind="stable")
+    assert found.classes == data.classes and (found.labels == data.labels[order]).all()
+    assert (found.images == data.images[order]).all()
+    with pytest.raises(UserError, match="c2: is no class of the training set"):
+        from_folder(tmp_path / "train", ["c0", "c1"])
+    with pytest.raises(UserError, match="c3: no such folder"):
+        from_folder(tmp_path / "train", ["c0", "c1", "c2", "c3"])
+    (tmp_path / "train" / "c0" / "0.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match="0.png: not an image"):
+        from_folder(tmp_path / "train")
+
+
+def test_archives_are_checked(tmp_path):
+    pytest.importorskip("torchvision")
+    with pytest.raises(UserError, match="neither cifar-10-python.tar.gz nor cifar-10-batches-py is there"):
+        from_torchvision("cifar10", tmp_path, True)
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"something else")
+    wrong = hashlib.md5(b"something else").hexdigest()
+    with pytest.raises(
+        UserError, match=f"cifar-10-python.tar.gz: MD5 sum {wrong}, published is c58f30108f718f92721af3b95"
+    ):
+        from_torchvision("cifar10", tmp_path, True)
+
+
+def cifar_archive(folder, monkeypatch):
+    """A tree like CIFAR-10's, whose sums torchvision is told."""
+    import pickle
+
+    import torchvision
+
+    root = folder / "cifar-10-batches-py"
+    root.mkdir(parents=True)
+    data = made(12, classes=10, size=32)
+    rows = data.images.transpose(0, 3, 1, 2).reshape(12, -1)
+    sums = {}
+    for name, part in (("data_batch_1", slice(0, 8)), ("test_batch", slice(8, 12))):
+        content = pickle.dumps({"data": rows[part], "labels": data.labels[part].tolist()})
+        (root / name).write_bytes(content)
+        sums[name] = hashlib.md5(content).hexdigest()
+    meta = pickle.dumps({"label_names": data.classes})
+    (root / "batches.meta").write_bytes(meta)
+    kind = torchvision.datasets.CIFAR10
+    monkeypatch.setattr(kind, "train_list", [["data_batch_1", sums["data_batch_1"]]])
+    monkeypatch.setattr(kind, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": hashlib.md5(meta).hexdigest()})
+    return data
+
+
+def test_cifar_from_a_directory(tmp_path, monkeypatch):
+    pytest.importorskip("torchvision")
+    data = cifar_archive(tmp_path, monkeypatch)
+    train, test = (from_torchvision("cifar10", tmp_path, part) for part in (True, False))
+    assert (train.images == data.images[:8]).all() and (test.labels == data.labels[8:]).all()
+    assert train.classes == data.classes
+    # A batch that is not what was published is never unpickled.
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(UserError, match="not found or corrupted"):
+        from_torchvision("cifar10", tmp_path, True)
+
+
+def test_dev_is_the_end_of_training():
+    data = made(20)
+    train, dev = split(data, 5, 10)
+    assert train.numbers.tolist() == list(range(10)) and dev.numbers.tolist() == list(range(15, 20))
+    assert len(split(data, 5)[0]) == 15
+    with pytest.raises(UserError, match="20 training images are too few for 16 in training and 5 in dev"):
+        split(data, 5, 16)
+
+
+@given(each=st.integers(1, 4), classes=st.integers(1, 5), seed=st.integers(0, 99))
+def test_labels_are_balanced_and_a_function_of_their_draws(each, classes, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(classes), 5))
+    draws = rng.random(len(labels))
+    chosen = balanced(labels, each * classes, draws)
+    assert np.bincount(labels[chosen], minlength=classes).tolist() == [each] * classes
+    assert (np.diff(chosen) > 0).all()
+    for name in range(classes):
+        own = labels == name
+        assert draws[chosen][labels[chosen] == name].max() <= np.sort(draws[own])[each - 1]
+
+
+def test_labels_beyond_a_class_are_refused():
+    labels = np.array([0, 0, 0, 1])
+    with pytest.raises(ValueError, match="labels 4 asks for 2 of each class, but class 1 has 1 images"):
+        balanced(labels, 4, np.zeros(4))
+    with pytest.raises(ValueError, match="a multiple of the 2 classes, got 3"):
+        balanced(labels, 3, np.zeros(4))
+
+
+def test_wrong_shapes_are_refused():
+    data = made(2)
+    with pytest.raises(UserError, match=r"here: expected 8-bit images of shape \(N, H, W, 3\), found float64"):
+        images.check(Images(data.images / 1.0, data.labels, data.numbers, data.classes), "here")
