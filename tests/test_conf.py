@@ -8,12 +8,16 @@ import soundfile
 from tiny import run
 
 from irl import results
+from irl.data.images import Images, write
 from irl.data.kaldi import Utterance, write_data_dir
 from irl.experiment import read_config, saved_config
+from irl.objective import ROWS
 
 pytest.importorskip("lightning_fabric")
-CONF = Path(__file__).parent.parent / "egs" / "wsj" / "conf"
+EGS = Path(__file__).parent.parent / "egs"
+CONF, IMAGES = EGS / "wsj" / "conf", EGS / "cifar" / "conf"
 CONFS = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
+OF_IMAGES = sorted(str(path.relative_to(IMAGES)) for path in IMAGES.rglob("*.yaml") if path.stem != "evaluation")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,59 @@ def test_dry_run(folder, conf):
     assert (exp / "dev" / "text").read_text().count("\n") == 2
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Sets of 10 and of 100 classes at the size of the real ones."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for classes in (10, 100):
+        for name, count in (("train", 2 * classes), ("dev", 2)):
+            pixels = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+            labels, numbers = np.arange(count) % classes, np.arange(count)
+            write(
+                folder / f"{classes}" / f"{name}.npz", Images(pixels, labels, numbers, [str(c) for c in range(classes)])
+            )
+    return folder
+
+
+@pytest.mark.parametrize("conf", OF_IMAGES)
+def test_dry_run_of_images(images, conf):
+    """The paper's networks, of 36.5 million weights, at full size once; the other rows with their depth alone."""
+    path = IMAGES / conf
+    data = images / ("100" if conf.startswith("cifar100") else "10")
+    settings = read_config(path, [])
+    small = [f"train_set={data}/train.npz", f"dev_set={data}/dev.npz", f"statistics={data}/statistics.json"]
+    small += ["train.updates=2", "train.batch_size=4", "train.eval_every=0", "train.log_every=1"]
+    small += ["model.width=1"] if settings.model.width > 1 and conf != "cifar10/irl_loss.yaml" else []
+    small += [f"labels={data.name}"] if settings.labels else []
+    small += ["unlabelled=2"] if settings.unlabelled else []
+    exp = images / "exp" / conf
+    run("irl.prepare", path, *small, cwd=images)
+    run("irl.train", path, *small, "--exp", exp, cwd=images)
+    evaluate = ["--settings", path.parent / "evaluation.yaml", "--out", exp, "--conditions", "in", "fgsm_0.2"]
+    run("irl.evaluate", exp / "checkpoint.pt", "--data", data / "dev.npz", *evaluate, cwd=images)
+    assert (exp / "fgsm_0.2.json").exists()
+
+
+@pytest.mark.parametrize("folder", sorted(IMAGES.iterdir()), ids=lambda path: path.name)
+def test_rows_of_the_table_differ_in_what_they_are_about(folder):
+    rows = {path.stem: read_config(path, []) for path in folder.glob("*.yaml") if path.stem != "evaluation"}
+    assert len(rows) == 9
+
+    def difference(a, b):
+        return {k for k in vars(rows[a]) if getattr(rows[a], k) != getattr(rows[b], k)}
+
+    for name in ("baseline", "data_aug", "irl_loss"):
+        assert difference(name, "irl_batching") == {"objective"}
+    assert difference("adversarial", "irl_batching") == {"attack"}
+    assert difference("weighted_adversarial", "adversarial") == {"objective"}
+    assert difference("weighted_adversarial_irl_loss", "weighted_adversarial") == {"objective"}
+    assert difference("semi_labelled", "irl_loss") == {"labels"}
+    assert difference("semi_unlabelled", "semi_labelled") <= {"unlabelled", "objective"}
+    weights = {name: (c.objective.alpha, c.objective.beta, c.objective.gamma) for name, c in rows.items()}
+    assert all(weights[name] == ROWS[name] for name in rows if name in ROWS)
+    assert weights["weighted_adversarial_irl_loss"] == ROWS["weighted_adversarial_irl_loss"]
+
+
 def test_methods_differ_in_their_objective_alone():
     """The difference between files is the whole claim of an experiment."""
     for corpus in CONF.iterdir():
@@ -64,7 +121,7 @@ def test_methods_differ_in_their_objective_alone():
             assert {k for k in vars(base) if getattr(base, k) != getattr(other, k)} == {"objective"}
 
 
-@pytest.mark.parametrize("path", sorted((CONF.parent / "results").glob("*.jsonl")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(EGS.glob("*/results/*.jsonl")), ids=lambda path: path.name)
 def test_committed_results_have_their_digests(path):
     """They would differ if a default had changed: finished runs would then stand for runs with other settings."""
     rows = results.read(path)

@@ -53,8 +53,14 @@ def test_equals_a_plain_network(depth, width, training):
 @pytest.mark.parametrize(
     ("depth", "width", "classes", "count"),
     # 36.5, 8.9, 11.0 and 2.7 million in the authors' tables.
-    [(28, 10, 10, 36_479_194), (28, 10, 100, 36_536_884), (40, 4, 10, 8_949_210), (16, 8, 10, 10_961_370), (16, 4, 10, 2_748_890)],
-)  # fmt: skip
+    [
+        (28, 10, 10, 36_479_194),
+        (28, 10, 100, 36_536_884),
+        (40, 4, 10, 8_949_210),
+        (16, 8, 10, 10_961_370),
+        (16, 4, 10, 2_748_890),
+    ],
+)
 def test_parameter_counts(depth, width, classes, count):
     with torch.device("meta"):
         assert count_parameters(WideResNet(classes, WideResNetConfig(depth, width))) == count

@@ -186,7 +186,9 @@ def test_checkpoints_are_the_published_ones():
     assert sorted(_checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
 
 
-@pytest.mark.parametrize("wrong", [{"kind": "cw"}, {"norm": "l1"}, {"units": "1"}, {"eps": -1.0}, {"eps": math.nan}, {"steps": 0}])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong", [{"kind": "cw"}, {"norm": "l1"}, {"units": "1"}, {"eps": -1.0}, {"eps": math.nan}, {"steps": 0}]
+)
 def test_bad_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         AttackConfig(**wrong)
