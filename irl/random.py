@@ -9,9 +9,11 @@ device; normals go through log and cos and agree within 1e-6.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
-from typing import Sequence
+from typing import Any, Sequence, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,22 +29,41 @@ def hash_ids(ids: Sequence[str]) -> Tensor:
     return torch.tensor([stable_hash(i) for i in ids], dtype=torch.int64)
 
 
-def _multiply(a: int, b: Tensor) -> tuple[Tensor, Tensor]:
-    """High and low 32 bits of a * b, for 0 <= a, b < 2**32. The int64 product wraps; its bits are right."""
-    product = b * a
-    return (product >> 32) & MASK32, product & MASK32
+# int64; a processor works through small numpy arrays several times faster than through tensors.
+Words = TypeVar("Words", Tensor, "np.ndarray[Any, Any]")
 
 
-def philox4x32(counter: Sequence[Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Ten rounds of Philox4x32. counter: four int64 tensors of one shape and key: two integers, all in [0, 2**32)."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        hi0, lo0 = _multiply(_MULTIPLIERS[0], c0)
-        hi1, lo1 = _multiply(_MULTIPLIERS[1], c2)
-        c0, c1, c2, c3 = hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0
-        k0, k1 = (k0 + _WEYL[0]) & MASK32, (k1 + _WEYL[1]) & MASK32
-    return c0, c1, c2, c3
+def philox4x32(counter: Words, key: tuple[Words, Words]) -> Words:
+    """Ten rounds of Philox4x32. counter: int64 (4, ...) and key: two of a shape that broadcasts with counter[0], all in
+    [0, 2**32) -> int64 (4, ...).
+
+    Words 0 and 2 are multiplied, and words 1 and 3 mixed in, as pairs. Products wrap; their bits are right.
+    """
+    as_tensor = isinstance(counter, Tensor)
+    stack: Any = torch.stack if as_tensor else np.stack
+    flip: Any = (lambda x: x.flip(0)) if as_tensor else (lambda x: x[::-1])
+    like: Any = functools.partial(torch.tensor, device=counter.device) if as_tensor else np.array
+    multipliers, weyl = (like(x).reshape(2, *[1] * (counter.ndim - 1)) for x in (_MULTIPLIERS, _WEYL))
+    schedule = (stack(list(key)) + weyl * like(range(10)).reshape(10, *[1] * counter.ndim)) & MASK32
+    multiplied, mixed = counter[0::2], counter[1::2]
+    for halves in schedule:
+        product = multiplied * multipliers
+        multiplied = flip((product >> 32) & MASK32) ^ mixed ^ halves
+        mixed = flip(product & MASK32)
+    found: Words = stack([multiplied[0], mixed[0], multiplied[1], mixed[1]])
+    return found
+
+
+def to_uniform(bits: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """float64, uniform on [low, high), with 2**32 distinct values."""
+    return low + (high - low) * (bits.double() * 2.0**-32)
+
+
+def to_normal(bits: Tensor) -> Tensor:
+    """(N, 2n) -> float64 (N, n), standard normal by the Box-Muller transform of pairs of words."""
+    words = bits.double().unflatten(1, (-1, 2))
+    radius = torch.sqrt(-2.0 * torch.log((words[..., 0] + 1.0) * 2.0**-32))
+    return radius * torch.cos(words[..., 1] * (2.0 * torch.pi * 2.0**-32))
 
 
 @dataclass(frozen=True)
@@ -64,31 +85,36 @@ class Keys:
 
     def bits(self, n: int) -> Tensor:
         """int64 (N, n), uniform on [0, 2**32). Position j of row i does not depend on n."""
-        key = stable_hash(self.seed, self.stream, self.epoch)
-        blocks = torch.arange((n + 3) // 4, device=self.ids.device)
-        shape = (len(self.ids), len(blocks))
-        counter = (
-            (self.ids & MASK32)[:, None].expand(shape),
-            ((self.ids >> 32) & MASK32)[:, None].expand(shape),
-            blocks[None].expand(shape),
-            torch.full(shape, self.copy, dtype=torch.int64, device=self.ids.device),
-        )
-        words = torch.stack(philox4x32(counter, (key & MASK32, key >> 32)), dim=-1)
-        return words.flatten(1)[:, :n]
+        return self._words([self.stream], n)[0]
+
+    def bits_of(self, streams: Sequence[str], n: int) -> Tensor:
+        """`sub(stream).bits(n)` of each of S sub-streams, (S, N, n): small draws cost little but their calls."""
+        return self._words([f"{self.stream}/{stream}" for stream in streams], n)
+
+    def _words(self, streams: Sequence[str], n: int) -> Tensor:
+        """(S, N, n)"""
+        ids: Any = self.ids.numpy() if self.ids.is_cpu else self.ids
+        on: dict[str, Any] = {} if self.ids.is_cpu else {"device": ids.device}
+        xp: Any = np if self.ids.is_cpu else torch
+        keys = xp.asarray([stable_hash(self.seed, stream, self.epoch) for stream in streams], **on)[:, None, None]
+        blocks = xp.arange((n + 3) // 4, **on)
+        counter = xp.empty((4, len(streams), len(ids), len(blocks)), dtype=xp.int64, **on)
+        for word, value in enumerate(((ids & MASK32)[:, None], (ids >> 32 & MASK32)[:, None], blocks, self.copy)):
+            counter[word] = value
+        words = torch.as_tensor(philox4x32(counter, (keys & MASK32, keys >> 32)))
+        return words.movedim(0, -1).flatten(2)[..., :n]
 
     def uniform(self, n: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """float64 (N, n), uniform on [low, high), with 2**32 distinct values."""
-        return low + (high - low) * (self.bits(n).double() * 2.0**-32)
+        return to_uniform(self.bits(n), low, high)
 
     def integers(self, n: int, high: int | Tensor) -> Tensor:
         """int64 (N, n), uniform on [0, high); high: below 2**31, an integer or int64 (N, 1). Bias < high / 2**32."""
         return (self.bits(n) * high) >> 32
 
     def normal(self, n: int) -> Tensor:
-        """float64 (N, n), standard normal by the Box-Muller transform of pairs of words."""
-        words = self.bits(2 * n).double().reshape(len(self.ids), n, 2)
-        radius = torch.sqrt(-2.0 * torch.log((words[..., 0] + 1.0) * 2.0**-32))
-        return radius * torch.cos(words[..., 1] * (2.0 * torch.pi * 2.0**-32))
+        """float64 (N, n), standard normal."""
+        return to_normal(self.bits(2 * n))
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:

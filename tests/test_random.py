@@ -24,8 +24,15 @@ IDS = hash_ids([f"utt{i}" for i in range(2000)])
     ],
 )
 def test_philox_known_answers(counter, key, expected):
-    words = philox4x32([torch.tensor([c]) for c in counter], key)
-    assert " ".join(f"{int(w):08x}" for w in words) == expected
+    for make in (torch.tensor, np.array):
+        words = philox4x32(make(counter)[:, None], (make(key[:1]), make(key[1:])))
+        assert " ".join(f"{int(w):08x}" for w in words[:, 0]) == expected
+
+
+def test_several_streams_at_once_are_what_each_is_alone():
+    keys = Keys(IDS, 3, "noise", 2, 1)
+    for stream, bits in zip("abc", keys.bits_of("abc", 5)):
+        assert torch.equal(bits, keys.sub(stream).bits(5))
 
 
 @given(st.integers(0, 2**31), st.integers(0, 5), st.integers(0, 3), st.integers(1, 9), st.data())

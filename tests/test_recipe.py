@@ -1,28 +1,19 @@
 """egs/wsj end to end: all eight stages on a few recordings, in a copy of the recipe."""
 
 import json
-import os
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import recipes
 import soundfile
 import trees
+from recipes import ROOT, results_of, run
 
 from irl.data.kaldi import Utterance, read_data_dir, write_data_dir
 from irl.noise.bank import Bank, RIRBank
 
 pytest.importorskip("lightning_fabric")
-ROOT = Path(__file__).parent.parent
-ENV = {
-    **os.environ,
-    "PYTHONPATH": str(ROOT),
-    "OMP_NUM_THREADS": "1",
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-}
 SMALL = (
     "train.updates=6 train.clean_updates=3 train.warmup_updates=2 features.mels=10 model.encoder_units=8 "
     "model.decoder_units=8 model.embedding_units=4 model.attention_units=8"
@@ -31,18 +22,7 @@ SMALL = (
 
 @pytest.fixture
 def egs(tmp_path):
-    """A copy of the recipe, so that nothing is written into the checkout."""
-    for name in ("irl", "utils"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    ignore = shutil.ignore_patterns("data", "exp", "results", "__pycache__")
-    shutil.copytree(ROOT / "egs" / "wsj", tmp_path / "egs" / "wsj", ignore=ignore)
-    return tmp_path / "egs" / "wsj"
-
-
-def run(*args, cwd, check=True):
-    done = subprocess.run([str(a) for a in args], cwd=cwd, env=ENV, capture_output=True, text=True)
-    assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done
+    return recipes.copy("wsj", tmp_path)
 
 
 def recordings(folder, rng, count, rate=16000):
@@ -94,10 +74,6 @@ def test_own_recordings_through_all_stages(egs, tmp_path):
     # A stage that fails says why, and the recipe stops there.
     wrong = run("./run.sh", *options, "--stage", "4", "--overrides", SMALL + " train.updates=0", cwd=egs, check=False)
     assert wrong.returncode == 1 and "error: command line: train: updates" in wrong.stderr
-
-
-def results_of(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_wsj_with_musan_rooms_and_a_language_model_through_all_stages(egs, tmp_path):

@@ -21,7 +21,7 @@ from typing import Sequence
 import torch
 from torch import Tensor
 
-from irl.random import Keys
+from irl.random import Keys, to_normal, to_uniform
 
 GRAY = (0.299, 0.587, 0.114)
 # NTSC's luma and chroma, to three digits as usual. Rotation keeps Y, so gray stays what it is.
@@ -63,7 +63,8 @@ class ColorMap:
     def __call__(self, x: Tensor) -> Tensor:
         """x (N, 3, H, W), in one pass, in its own memory layout."""
         if self.matrix is None:
-            return torch.addcmul(self.shift[..., None, None], x, self.scale[:, None, None, None])
+            # In two steps: with both factors broadcast addcmul is slower.
+            return x.mul(self.scale[:, None, None, None]).add_(self.shift[..., None, None])
         if x.is_contiguous(memory_format=torch.channels_last):
             pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
             out = torch.baddbmm(self.shift[:, None], pixels, self.matrix.transpose(1, 2))
@@ -115,15 +116,16 @@ class ImageNoise:
     def draw(self, keys: Keys, shape: Sequence[int] = (0, 0)) -> Params:
         """Factors (N,) by name, "hue" an angle (N,), "lighting" a shift (N, 3), "gaussian" noise (N, 3, H, W)."""
         c, found = self.config, {}
-        for name in JITTERS:
-            strength = getattr(c, name)
-            if strength:
-                found[name] = keys.sub(name).uniform(1, 1 - strength, 1 + strength)[:, 0].float()
-        if c.hue:
-            found["hue"] = keys.sub("hue").uniform(1, -c.hue * math.pi, c.hue * math.pi)[:, 0].float()
-        if c.lighting:
-            alpha = keys.sub("lighting").normal(3) * c.lighting
-            found["lighting"] = (alpha @ self.directions.to(alpha.device).double()).float()
+        wanted = [name for name in (*JITTERS, "hue", "lighting") if getattr(c, name)]
+        if wanted:
+            bits = keys.bits_of(wanted, 6 if c.lighting else 1)
+            draws = to_uniform(bits[..., 0], -1.0, 1.0).float()
+            for name, u in zip(wanted, draws):
+                if name == "lighting":
+                    alpha = to_normal(bits[-1]).float() * c.lighting
+                    found[name] = alpha @ self.directions.to(alpha.device)
+                else:
+                    found[name] = u * (c.hue * math.pi) if name == "hue" else 1 + u * getattr(c, name)
         if c.gaussian:
             noise = keys.sub("gaussian").normal(3 * shape[0] * shape[1]) * c.gaussian
             found["gaussian"] = noise.float().view(-1, 3, *shape)
@@ -138,7 +140,7 @@ class ImageNoise:
         if "contrast" in params:
             a = params["contrast"]
             # The map is affine, so the mean of what it gives is what it gives of the mean.
-            m = m.scaled(a).shifted(((1 - a) * (m.of(x.mean((2, 3))) @ gray))[:, None])
+            m = m.scaled(a).shifted(((1 - a) * (m.of(x.mean((2, 3))) * gray).sum(1))[:, None])
         if "saturation" in params:
             a = params["saturation"][:, None, None]
             m = m.multiplied(a * torch.eye(3, device=x.device) + (1 - a) * gray)

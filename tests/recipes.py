@@ -1,0 +1,34 @@
+"""Recipes run as a user runs them, in a copy, so that nothing is written into the checkout."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+ENV = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "OMP_NUM_THREADS": "1",
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+}
+
+
+def copy(name, folder):
+    for shared in ("irl", "utils"):
+        (folder / shared).symlink_to(ROOT / shared)
+    ignore = shutil.ignore_patterns("data", "exp", "results", "__pycache__")
+    shutil.copytree(ROOT / "egs" / name, folder / "egs" / name, ignore=ignore)
+    return folder / "egs" / name
+
+
+def run(*args, cwd, check=True):
+    done = subprocess.run([str(a) for a in args], cwd=cwd, env=ENV, capture_output=True, text=True)
+    assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done
+
+
+def results_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
