@@ -24,6 +24,8 @@ BENCHMARKS = {
     "noise": ["noise.py"],
     "features": ["features.py"],
     "scoring": ["scoring.py"],
+    "images": ["images.py"],
+    "wide_resnet": ["wide_resnet.py"],
     "cost": ["cost.py", "--rounds", "6", "--batch-size", "8"],
 }
 HEAD = """# Benchmarks

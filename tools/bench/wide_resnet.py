@@ -2,7 +2,8 @@
 
 "irl_batching" and the others are whole updates of `irl.train`: crops, flips, noise, one forward pass over all views,
 loss, backward pass, SGD. "a pass for each view" runs the model K + 1 times instead. "bare loop" is the baseline's
-model and batch in a loop of a few lines, without data. On a GPU also what share of a bfloat16 matrix product's speed is reached.
+model and batch in a loop of a few lines, without data. On a GPU also what share of a bfloat16 matrix product's speed is
+reached.
 """
 
 from __future__ import annotations
