@@ -29,7 +29,16 @@ SOME = ["irl_loss", "weighted_adversarial_irl_loss", "semi_unlabelled"]
 
 @pytest.mark.parametrize("rows", [SOME, pytest.param(ROWS, marks=pytest.mark.slow)], ids=["some", "all"])
 def test_mini_through_all_stages(egs, rows):
-    options = ["--methods", " ".join(rows), "--overrides", FEW, "--test-overrides", "slow_images=10", "--eps", "0.1 0.4"]
+    options = [
+        "--methods",
+        " ".join(rows),
+        "--overrides",
+        FEW,
+        "--test-overrides",
+        "slow_images=10",
+        "--eps",
+        "0.1 0.4",
+    ]
     out = run("./run.sh", *options, cwd=egs).stdout
     for stage in range(8):
         assert f"stage {stage}: " in out

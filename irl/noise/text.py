@@ -1,0 +1,57 @@
+"""Noise on the input words of a language model (Xie et al. 2017): some are replaced, words to be predicted never are.
+
+Draws belong to a position in the text, so they are the same whatever the batch size and the length of a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from irl.random import Keys
+
+KINDS = ("blank", "unigram", "drop")
+# Input symbols beyond the vocabulary: a blank with an embedding of its own, and one whose embedding is zero.
+EXTRA = {"blank": 0, "drop": 1}
+
+
+@dataclass(frozen=True)
+class WordNoiseConfig:
+    """Each input word is replaced with probability p: "blank" by a special token, "unigram" by a draw from the training
+    text's unigram distribution, "drop" by nothing, a zero embedding (word dropout)."""
+
+    kind: str = "blank"
+    p: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if not 0 <= self.p <= 1:
+            raise ValueError(f"p must be in [0, 1], got {self.p}")
+
+
+class WordNoise:
+    """The noise of a configuration. counts: of the vocabulary's V words in training, (V,)."""
+
+    def __init__(self, config: WordNoiseConfig, counts: Tensor) -> None:
+        self.config = config
+        self.size = len(counts)
+        # Bounds in whole numbers: a word's share of the draws is its share of the counts, to 2**-32.
+        self.bounds = counts.long().cumsum(0)
+
+    def draw(self, keys: Keys) -> tuple[Tensor, Tensor]:
+        """For each of N positions whether its word is replaced, bool (N,), and by which input symbol, int64 (N,)."""
+        c = self.config
+        replaced = keys.sub("where").uniform(1)[:, 0] < c.p
+        if c.kind == "unigram":
+            self.bounds = self.bounds.to(keys.ids.device)
+            place = keys.sub("word").integers(1, int(self.bounds[-1]))[:, 0]
+            return replaced, torch.searchsorted(self.bounds, place, right=True)
+        return replaced, torch.full_like(keys.ids, self.size + EXTRA[c.kind])
+
+    def apply(self, words: Tensor, params: tuple[Tensor, Tensor]) -> Tensor:
+        """Input words of the positions that were drawn for, of any shape -> new ones."""
+        replaced, by = (x.view(words.shape) for x in params)
+        return torch.where(replaced, by, words)
