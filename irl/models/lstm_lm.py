@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from irl.models.espnet import BatchScorerInterface
 from irl.types import Output
@@ -14,13 +16,21 @@ from irl.types import Output
 
 @dataclass(frozen=True)
 class LSTMLMConfig:
-    """Sizes. tied: the output layer's weights are the embedding's; then embedding_units must equal units."""
+    """Sizes. tied: the output layer's weights are the embedding's; then embedding_units must equal units.
+
+    dropout: on the embedding's output and every layer's. variational: one mask for all steps of a sequence (Gal and
+    Ghahramani 2016). init: weights are uniform on [-init, init], biases 0; 0 is torch's own initialisation. forget_bias
+    is added to the bias of the forget gates.
+    """
 
     layers: int = 2
     units: int = 650
     embedding_units: int = 650
     dropout: float = 0.0
     tied: bool = False
+    variational: bool = False
+    init: float = 0.0
+    forget_bias: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("layers", "units", "embedding_units"):
@@ -28,6 +38,8 @@ class LSTMLMConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if not (math.isfinite(self.init) and self.init >= 0):
+            raise ValueError(f"init must be finite and not negative, got {self.init}")
         if self.tied and self.embedding_units != self.units:
             raise ValueError(f"tied needs embedding_units equal to units, got {self.embedding_units} and {self.units}")
 
@@ -42,23 +54,58 @@ class LMState(NamedTuple):
         return LMState(self.h[:, index], self.c[:, index])
 
 
+class Dropout(nn.Module):
+    """Dropout of (N, T, D). shared: the N rows are so many views of the same examples, which get the same mask."""
+
+    def __init__(self, p: float, variational: bool = False) -> None:
+        super().__init__()
+        self.p, self.variational, self.shared = p, variational, 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.p:
+            return x
+        if not self.variational and self.shared == 1:
+            return F.dropout(x, self.p)
+        rows, steps, units = x.shape
+        ones = x.new_ones(rows // self.shared, 1 if self.variational else steps, units)
+        return x * F.dropout(ones, self.p).repeat(self.shared, 1, 1)
+
+
 class LSTMLM(nn.Module, BatchScorerInterface):
     """tokens (B, T) -> Output with logits (B, T, V) of the tokens that follow; hidden: embedding, rnn.0, ...
 
     Dropout acts on the embedding and on every layer's output (Zaremba et al. 2014); hidden states are taken before it.
+    extra: number of input symbols beyond the vocabulary, the last of which, if there are two, has a zero embedding.
     """
 
-    def __init__(self, vocab_size: int, config: LSTMLMConfig) -> None:
+    def __init__(self, vocab_size: int, config: LSTMLMConfig, extra: int = 0) -> None:
         super().__init__()
-        self.embed = nn.Embedding(vocab_size, config.embedding_units)
+        zero = vocab_size + 1 if extra > 1 else None
+        self.embed = nn.Embedding(vocab_size + extra, config.embedding_units, padding_idx=zero)
         self.layers = nn.ModuleList(
             nn.LSTM(config.units if i else config.embedding_units, config.units, batch_first=True)
             for i in range(config.layers)
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout, config.variational)
         self.output = nn.Linear(config.units, vocab_size)
         if config.tied:
             self.output.weight = self.embed.weight
+        self._initialise(config, zero)
+
+    @torch.no_grad()
+    def _initialise(self, config: LSTMLMConfig, zero: int | None) -> None:
+        for name, parameter in self.named_parameters() if config.init else ():
+            if "bias" in name:
+                parameter.zero_()
+            else:
+                parameter.uniform_(-config.init, config.init)
+        if zero is not None:
+            self.embed.weight[zero] = 0
+        if config.forget_bias:
+            for name, parameter in self.layers.named_parameters():
+                if name.endswith("bias_ih_l0"):
+                    # Gates stand in the order input, forget, cell, output.
+                    parameter[config.units : 2 * config.units] += config.forget_bias
 
     def first_state(self, rows: int) -> LMState:
         zeros = self.embed.weight.new_zeros(len(self.layers), rows, self.output.in_features)
@@ -72,7 +119,9 @@ class LSTMLM(nn.Module, BatchScorerInterface):
             hidden.append(value)
             finals.append(final)
         h, c = (torch.cat(parts) for parts in zip(*finals))
-        return self.output(self.dropout(hidden[-1])), hidden, LMState(h, c)
+        # Tied weights may hold input symbols that are never predicted.
+        weight = self.output.weight[: len(self.output.bias)]
+        return F.linear(self.dropout(hidden[-1]), weight, self.output.bias), hidden, LMState(h, c)
 
     def forward(self, x: Tensor, x_lens: Tensor) -> Output:
         """Each row begins anew. x (B, T), x_lens (B,)."""

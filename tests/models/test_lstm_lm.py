@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from irl.models.lstm_lm import LSTMLM, LMState, LSTMLMConfig
+from irl.models.lstm_lm import LSTMLM, Dropout, LMState, LSTMLMConfig
 from irl.objective import IRLLoss
 
 CONFIG = LSTMLMConfig(layers=2, units=6, embedding_units=5)
@@ -84,3 +84,35 @@ def test_a_uniform_model_has_the_perplexity_of_its_vocabulary():
     x = torch.randint(7, (1, 4))
     log_probs = model(x, torch.tensor([4])).logits.log_softmax(-1)
     assert math.exp(-float(log_probs.mean())) == pytest.approx(7)
+
+
+def test_extra_input_symbols_are_never_predicted():
+    for tied in (False, True):
+        model = LSTMLM(7, LSTMLMConfig(layers=1, units=6, embedding_units=6, tied=tied), extra=2).double()
+        view = model(torch.tensor([[0, 7, 8, 6]]), torch.tensor([4]))
+        assert view.logits.shape == (1, 4, 7)
+        assert view.hidden["embedding"][0, 1].any() and not view.hidden["embedding"][0, 2].any()
+        view.logits.sum().backward()
+        assert not model.embed.weight.grad[8].any() and model.embed.weight.grad[7].any()
+
+
+def test_initialisation():
+    model = LSTMLM(50, LSTMLMConfig(layers=2, units=20, embedding_units=20, init=0.05, forget_bias=1.0), extra=2)
+    for layer in model.layers:
+        bias = layer.bias_ih_l0 + layer.bias_hh_l0
+        assert bias[20:40].tolist() == [1.0] * 20 and not bias[:20].any() and not bias[40:].any()
+    for weight in (model.embed.weight[:51], model.layers[1].weight_hh_l0, model.output.weight):
+        assert 0.04 < float(weight.detach().max()) <= 0.05 and abs(float(weight.detach().mean())) < 0.005
+    assert not model.embed.weight[51].any() and not model.output.bias.any()
+
+
+@pytest.mark.parametrize("variational", [False, True])
+@pytest.mark.parametrize("shared", [1, 2])
+def test_dropout_masks(variational, shared):
+    dropout = Dropout(0.5, variational)
+    dropout.shared = shared
+    found = dropout(torch.ones(40, 30, 20))
+    assert set(found.unique().tolist()) == {0.0, 2.0} and float(found.mean()) == pytest.approx(1.0, abs=0.1)
+    assert torch.equal(found[:20], found[20:]) == (shared == 2)
+    assert torch.equal(found[:, :1].expand_as(found), found) == variational
+    assert dropout.eval()(found) is found
