@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -35,9 +34,13 @@ class BestWeights:
             if path.stem not in map(str, self.losses):
                 path.unlink()
 
+    def weights(self, step: int) -> Weights:
+        found: Weights = checkpoint.load(self.folder / f"{step}.pt")["model"]
+        return found
+
     def mean(self) -> Weights:
         """In float64 and back; whole numbers, such as counters, are those of the last."""
-        states: list[dict[str, Any]] = [checkpoint.load(self.folder / f"{step}.pt")["model"] for step in self.losses]
+        states = [self.weights(step) for step in self.losses]
         mean = dict(states[-1])
         for name, last in mean.items():
             if last.is_floating_point():

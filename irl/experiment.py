@@ -12,6 +12,7 @@ from irl.errors import UserError
 TASKS = {
     "speech": ("irl.tasks.speech", "SpeechConfig", "SpeechTask"),
     "vision": ("irl.tasks.vision", "VisionConfig", "VisionTask"),
+    "language": ("irl.tasks.language", "LanguageConfig", "LanguageTask"),
     "character_lm": ("irl.tasks.character_lm", "CharacterLMConfig", "CharacterLMTask"),
 }
 

@@ -1,6 +1,7 @@
 """What a task needs of its training set beside the examples: python -m irl.prepare CONFIG.yaml [key=value ...]
 
-Speech: the vocabulary, and the statistics of the features. Vision: the statistics of the colours.
+Speech: the vocabulary, and the statistics of the features. Vision: the statistics of the colours. Language: the
+vocabulary with its counts.
 """
 
 from __future__ import annotations
@@ -61,7 +62,21 @@ def prepare_vision(settings: Any, check: list[str]) -> str:
     return f"{settings.statistics}: {pixels} pixels of {len(train)} images"
 
 
-PREPARE: dict[str, Callable[[Any, list[str]], str]] = {"speech": prepare_speech, "vision": prepare_vision}
+def prepare_language(settings: Any, check: list[str]) -> str:
+    from irl.data.text import WordVocabulary, words_of
+
+    vocabulary = WordVocabulary.of(word for _, word in words_of(Path(settings.train_text)))
+    lengths = {path: len(vocabulary.encode(Path(path))) for path in (settings.train_text, settings.dev_text, *check)}
+    vocabulary.write(Path(settings.vocabulary))
+    tokens = ", ".join(f"{path} {count}" for path, count in lengths.items())
+    return f"{settings.vocabulary}: {len(vocabulary)} words; tokens: {tokens}"
+
+
+PREPARE: dict[str, Callable[[Any, list[str]], str]] = {
+    "speech": prepare_speech,
+    "vision": prepare_vision,
+    "language": prepare_language,
+}
 
 
 def main() -> None:

@@ -51,6 +51,8 @@ class Trainer:
         self._stopped = False
         self.averaged: dict[str, torch.Tensor] | None = None
         self.best = BestWeights(exp / "best", c.average)
+        # By what evaluations that were no better have slowed the rate (decay "plateau").
+        self.slowed = 1.0
         # Seconds of training, and those of them that were spent waiting for batches.
         self.seconds = self.waited = 0.0
         # What each layer contributes is in metrics.jsonl; sums since the last log line.
@@ -72,6 +74,8 @@ class Trainer:
             "seconds": self.seconds,
             "waited": self.waited,
             "best": self.best.losses,
+            "slowed": self.slowed,
+            "carried": self.task.carried(),
             **({"averaged": self.averaged} if self.averaged else {}),
             "stats": {name: [stat.total, stat.count] for name, stat in self.stats.items()},
             "commit": command.commit(),
@@ -110,7 +114,8 @@ class Trainer:
         for name in ("epoch", "batch", "step", "skipped", "seconds"):
             setattr(self, name, state[name])
         self.waited, self.best.losses = state.get("waited", 0.0), state.get("best", {})
-        self.averaged = state.get("averaged")
+        self.averaged, self.slowed = state.get("averaged"), state.get("slowed", 1.0)
+        self.task.carry(state.get("carried", {}))
         self.stats = {name: Stat(*stat) for name, stat in state["stats"].items()}
 
     def _truncate_metrics(self) -> None:
@@ -166,11 +171,14 @@ class Trainer:
                 return
             yield batch
 
+    def rate_at(self, step: int) -> float:
+        return self.config.train.rate_at(step) * self.slowed
+
     def update(self, batches: list[Any]) -> bool:
         """One optimiser step. False if loss or gradient was not finite; then the weights are left as they are."""
         c = self.config.train
         seed_step(self.config.seed, self.step, self.fabric.global_rank)
-        rate = c.rate_at(self.step)
+        rate = self.rate_at(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.raw_module.objective = self._objective_at(self.step)
@@ -240,12 +248,12 @@ class Trainer:
                     resources = {"memory_mb": command.resident_mb(), "waited": self.waited / self.seconds}
                     self._log(board, bar, {**{name: stat.mean for name, stat in self.stats.items()}, **resources})
                     self.stats = {}
-                if c.eval_every and self.step % c.eval_every == 0 or last:
+                due = self._evaluation_due()
+                if due or last:
                     dev = self._evaluate(board, bar)
                     # Not where a run merely stops: one that did not stop has no weights from there.
-                    regular = c.average and (self.step % c.eval_every == 0 or self.step == c.updates)
-                    if regular and self.step > c.clean_updates:
-                        self.best.offer(self.step, self._selection_loss(dev), self.raw_module.state_dict())
+                    if c.average and (due or self.step == c.updates) and self.step > c.clean_updates:
+                        self._select(self._selection_loss(dev))
                 if self.step == c.updates and c.average:
                     self._average(board, bar)
                 if self.step % c.save_every == 0 or last:
@@ -263,6 +271,20 @@ class Trainer:
         headline = " ".join(f"{name} {value:.4g}" for name, value in dev.items() if _headline(name))
         command.logger.info(f"update {self.step}: {what}{headline}")
         return stats
+
+    def _evaluation_due(self) -> bool:
+        c = self.config.train
+        if c.eval_every < 0:
+            return self.batch + c.accumulate > self.task.batches_in(self.epoch)
+        return c.eval_every > 0 and self.step % c.eval_every == 0
+
+    def _select(self, loss: float) -> None:
+        """Keep the weights if they are among the best; where they are not the best and that slows training, go back."""
+        before = self.best.losses
+        self.best.offer(self.step, loss, self.raw_module.state_dict())
+        if self.config.train.decay == "plateau" and before and loss >= min(before.values()):
+            self.slowed *= self.config.train.decay_factor
+            self.raw_module.load_state_dict(self.best.weights(min(before, key=lambda step: before[step])))
 
     def _selection_loss(self, dev: dict[str, Stat]) -> float:
         """The run's own task loss on the dev set, by which the weights to average are chosen: without the distance,
@@ -294,7 +316,7 @@ class Trainer:
 
     def _log(self, board: Any, bar: Any, values: dict[str, float]) -> None:
         values = {name: value for name, value in values.items() if not math.isnan(value)}
-        line = {"step": self.step, "epoch": self.epoch, "rate": self.config.train.rate_at(self.step - 1)}
+        line = {"step": self.step, "epoch": self.epoch, "rate": self.rate_at(self.step - 1)}
         files.append(self.exp / "metrics.jsonl", json.dumps({**line, **values, "seconds": round(self.seconds, 2)}))
         for name, value in values.items():
             board.add_scalar(name, value, self.step)

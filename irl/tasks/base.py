@@ -46,9 +46,11 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {}),
     "adadelta": (torch.optim.Adadelta, {"rho": 0.95, "eps": 1e-8}),
+    "adamw": (torch.optim.AdamW, {}),
+    "sgd": (torch.optim.SGD, {}),
     "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
 }
-DECAYS = ("linear", "cosine", "steps", "none")
+DECAYS = ("linear", "cosine", "steps", "plateau", "none")
 ACCELERATORS = ("auto", "cpu", "gpu")
 
 
@@ -58,7 +60,9 @@ class TrainConfig:
 
     clean_updates: length of the clean phase at the beginning, the same for every method. The learning rate rises
     linearly over warmup_updates and, by decay, falls to 0 at the last update ("linear", "cosine"), is multiplied by
-    decay_factor at each of the milestones ("steps"), or stays ("none").
+    decay_factor at each of the milestones ("steps") or after every evaluation on dev that is no better than the best,
+    to whose weights training then returns ("plateau"), or stays ("none").
+    eval_every: updates between evaluations, 0 for none but the last, -1 for the end of every epoch.
     average: number of evaluations after the clean phase, those of lowest loss, whose weights are averaged at the end.
     threads: of torch on a CPU, 0 to leave them; results are equal to the bit only for equal numbers of threads.
     """
@@ -90,8 +94,8 @@ class TrainConfig:
             raise ValueError(
                 "updates, batch_size, accumulate, log_every, save_every and max_bad_steps must be at least 1"
             )
-        if min(self.clean_updates, self.warmup_updates, self.threads, self.workers, self.eval_every) < 0:
-            raise ValueError("clean_updates, warmup_updates, threads, workers and eval_every must not be negative")
+        if min(self.clean_updates, self.warmup_updates, self.threads, self.workers) < 0 or self.eval_every < -1:
+            raise ValueError("clean_updates, warmup_updates, threads and workers must not be negative, nor eval_every")
         if self.clean_updates > self.updates:
             raise ValueError(f"clean_updates {self.clean_updates} exceeds updates {self.updates}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -112,6 +116,8 @@ class TrainConfig:
             raise ValueError(f"decay must be one of {', '.join(DECAYS)}, got {self.decay!r}")
         if (self.decay == "steps") != bool(self.milestones) or any(m < 1 for m in self.milestones):
             raise ValueError(f"milestones: decay steps, and no other, needs some, 1 at least, got {self.milestones}")
+        if self.decay == "plateau" and not (self.eval_every and self.average):
+            raise ValueError("decay plateau needs eval_every, and average (1 for the best weights)")
         if not 0 < self.decay_factor <= 1:
             raise ValueError(f"decay_factor must be in (0, 1], got {self.decay_factor}")
 
@@ -217,10 +223,26 @@ class Plan(NamedTuple):
     noisy: int
 
 
+class NothingCarried:
+    """For tasks whose batches know nothing of each other."""
+
+    def carried(self) -> dict[str, Tensor]:
+        return {}
+
+    def carry(self, state: dict[str, Tensor]) -> None:
+        pass
+
+
 class Task(Protocol):
     """One modality. `module` computes the terms of a batch, so that precision wrappers see the loss inside it."""
 
     module: nn.Module
+
+    def carried(self) -> dict[str, Tensor]:
+        """What goes on from one batch to the next, for the checkpoint: states of a language model."""
+        ...
+
+    def carry(self, state: dict[str, Tensor]) -> None: ...
 
     def batches_in(self, epoch: int) -> int: ...
 

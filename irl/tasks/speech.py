@@ -17,7 +17,7 @@ from irl.data.vocabulary import Vocabulary
 from irl.errors import UserError
 from irl.models.encoder_decoder import EncoderDecoder
 from irl.objective import L2, Cosine, IRLLoss, Terms
-from irl.tasks.base import Plan, Scatter, Stat, layer_norms, valid_frames
+from irl.tasks.base import NothingCarried, Plan, Scatter, Stat, layer_norms, valid_frames
 from irl.tasks.beam_search import greedy_ctc
 from irl.tasks.edits import count_edits
 from irl.tasks.speech_data import Batch, SpeechConfig, SpeechData
@@ -90,7 +90,7 @@ def _ignore_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-class SpeechTask:
+class SpeechTask(NothingCarried):
     """The task of the training loop (see `irl.tasks.base.Task`)."""
 
     def __init__(self, config: SpeechConfig) -> None:

@@ -1,0 +1,211 @@
+"""Word language modelling: what a batch, a step and an evaluation mean for the LSTM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterator, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from irl.data.text import WordVocabulary, tracks
+from irl.errors import UserError
+from irl.models.lstm_lm import LSTMLM, LMState, LSTMLMConfig
+from irl.noise.text import EXTRA, WordNoise, WordNoiseConfig
+from irl.objective import L2, Cosine, IRLLoss, Terms
+from irl.random import Keys
+from irl.tasks.base import ObjectiveConfig, Plan, Scatter, Stat, TrainConfig, layer_norms, valid_frames
+from irl.types import Output
+
+EVALUATED = 500  # tokens at once; results do not depend on it
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """A whole experiment with text.
+
+    bptt: tokens of each row that a step looks at; states are carried from step to step. sum_over_time: the objective is
+    multiplied by that number, so that the loss is a sum over time and a mean over rows (Zaremba et al. 2014).
+    share_dropout: the views of a text have the same dropout masks.
+    """
+
+    train_text: str
+    dev_text: str
+    vocabulary: str
+    task: str = "language"
+    seed: int = 1
+    bptt: int = 35
+    sum_over_time: bool = True
+    share_dropout: bool = False
+    model: LSTMLMConfig = LSTMLMConfig()
+    noise: WordNoiseConfig = WordNoiseConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    train: TrainConfig = TrainConfig()
+
+    def __post_init__(self) -> None:
+        if self.bptt < 1:
+            raise ValueError(f"bptt must be at least 1, got {self.bptt}")
+        names = layer_names(self.model)
+        # Unknown layers are refused here, before any training, not at the end of the clean phase.
+        self.objective.build().layer_weights([*names, "logits"], names)
+
+
+def layer_names(model: LSTMLMConfig) -> list[str]:
+    return ["embedding", *(f"rnn.{i}" for i in range(model.layers))]
+
+
+class Batch(NamedTuple):
+    """Views (B, T) of the same rows of text and the words that follow, y (B, T). clean is None where no term looks at
+    it. first: the rows begin here, with states of zero. ids: where in the text each row begins."""
+
+    ids: Tensor
+    clean: Tensor | None
+    noisy: list[Tensor]
+    y: Tensor
+    first: bool
+
+
+class LanguageStep(nn.Module):
+    """The model with its loss inside, as the loop calls it, and the states of all views, carried from step to step."""
+
+    def __init__(self, model: LSTMLM, config: LanguageConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.sum_over_time, self.share_dropout = config.sum_over_time, config.share_dropout
+        self.state: LMState | None = None
+        # Set by the loop before each step: Fabric's precision plugins walk through arguments, and refuse dataclasses.
+        self.objective = IRLLoss.row("baseline")
+
+    def run(self, x: Tensor) -> Output:
+        """Stacked views (views * B, T), after the state that the step before left."""
+        if self.state is None:
+            self.state = self.model.first_state(len(x))
+        if self.state.h.shape[1] != len(x):
+            # At the end of a clean phase every view goes on from the state of the clean one.
+            self.state = LMState(*(part.repeat(1, len(x) // part.shape[1], 1) for part in self.state))
+        output, state = outputs(self.model, x, self.state)
+        self.state = LMState(*(part.detach() for part in state))
+        return output
+
+    def forward(self, batch: Batch, step: int) -> Terms:
+        if batch.first:
+            self.state = None
+        loss = lambda view: F.cross_entropy(view.logits.flatten(0, 1), batch.y.flatten())  # noqa: E731
+        self.model.dropout.shared = int(batch.clean is not None) + len(batch.noisy) if self.share_dropout else 1
+        terms = self.objective(self.run, batch.clean, batch.noisy, loss, step)
+        return terms._replace(total=terms.total * batch.y.shape[1]) if self.sum_over_time else terms
+
+
+def outputs(model: LSTMLM, x: Tensor, state: LMState) -> tuple[Output, LMState]:
+    """x (N, T) after a state -> logits (N, T, V) and hidden states (N, T, D), all valid, and the state after them."""
+    logits, hidden, state = model.hidden_states(x, state)
+    lens = torch.full((len(x),), x.shape[1], device=x.device)
+    names = ["embedding", *(f"rnn.{i}" for i in range(len(hidden) - 1))]
+    return Output(logits, dict(zip(names, hidden)), dict.fromkeys([*names, "logits"], lens)), state
+
+
+def read_through(model: LSTMLM, texts: list[Tensor]) -> Iterator[tuple[slice, list[Output]]]:
+    """Views of a text and its copies, each read as one row from its first word on: for chunks of the positions 0 to
+    N - 2, after each of which a word is predicted, the chunk and a view of each. States go on: chunks change nothing.
+    """
+    states = [model.first_state(1) for _ in texts]
+    for begin in range(0, len(texts[0]) - 1, EVALUATED):
+        chunk = slice(begin, min(begin + EVALUATED, len(texts[0]) - 1))
+        views = []
+        for i, text in enumerate(texts):
+            view, states[i] = outputs(model, text[None, chunk], states[i])
+            views.append(view)
+        yield chunk, views
+
+
+def token_losses(view: Output, text: Tensor, chunk: slice) -> Tensor:
+    """Negative log likelihood in nats of the words that follow the positions of a chunk."""
+    target = text[chunk.start + 1 : chunk.stop + 1]
+    return F.cross_entropy(view.logits[0].float(), target, reduction="none")
+
+
+class LanguageTask:
+    """The task of the training loop (see `irl.tasks.base.Task`)."""
+
+    def __init__(self, config: LanguageConfig) -> None:
+        self.config = config
+        self.vocabulary = WordVocabulary.read(Path(config.vocabulary))
+        train = self.vocabulary.encode(Path(config.train_text))
+        self.tracks = tracks(train, config.train.batch_size, config.bptt, config.train_text)
+        self.dev = self.vocabulary.encode(Path(config.dev_text))
+        if len(self.dev) < 2:
+            raise UserError(f"{config.dev_text}: no word to predict")
+        self.noise = WordNoise(config.noise, torch.tensor(self.vocabulary.counts))
+        torch.manual_seed(config.seed)
+        self.module = LanguageStep(build_model(config, len(self.vocabulary)), config)
+
+    def batches_in(self, epoch: int) -> int:
+        return -(-(self.tracks.shape[1] - 1) // self.config.bptt)
+
+    def loader(self, epoch: int, plans: list[Plan], workers: int) -> Iterator[Batch]:
+        """Batches are made on the device that trains: workers would have nothing to do."""
+        self.tracks = self.tracks.to(next(self.module.parameters()).device)
+        for plan in plans:
+            yield self.make(epoch, plan)
+
+    def make(self, epoch: int, plan: Plan) -> Batch:
+        rows, length = self.tracks.shape
+        begin = plan.batch * self.config.bptt
+        end = min(begin + self.config.bptt, length - 1)
+        x, y = self.tracks[:, begin:end], self.tracks[:, begin + 1 : end + 1]
+        starts = torch.arange(rows, device=x.device) * length + begin
+        positions = (starts[:, None] + torch.arange(end - begin, device=x.device)).flatten()
+        keys = [Keys(positions, self.config.seed, "noise/train", epoch, copy) for copy in range(1, plan.noisy + 1)]
+        noisy = [self.noise.apply(x, self.noise.draw(k)) for k in keys]
+        return Batch(starts, x if plan.clean else None, noisy, y, plan.batch == 0)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, Stat]:
+        """On the dev text, read as one row: negative log likelihood of a token in nats, and, where training draws
+        noise, the same after one fixed noisy copy, and for each layer distances, norms and ranks as in other tasks."""
+        model, device = self.module.model, next(self.module.parameters()).device
+        measure = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2("relative") + Cosine())
+        self.dev = self.dev.to(device)
+        texts = [self.dev]
+        if self.config.objective.build().needs_noisy:
+            keys = Keys(torch.arange(len(self.dev), device=device), self.config.seed, "noise/dev", 0, 1)
+            texts.append(self.noise.apply(self.dev, self.noise.draw(keys)))
+        stats: dict[str, Stat] = {}
+        scatter: dict[str, Scatter] = {}
+
+        def add(name: str, total: float, count: float) -> None:
+            stats[name] = stats.get(name, Stat(0, 0)) + Stat(total, count)
+
+        model.eval()
+        for chunk, views in read_through(model, texts):
+            count = chunk.stop - chunk.start
+            for name, view in zip(("clean", "noisy"), views):
+                add(f"loss/{name}", float(token_losses(view, self.dev, chunk).double().sum()), count)
+            if len(views) > 1:
+                for name, layers in measure.compare(views[0], views[1:])[2].items():
+                    for layer, value in layers.items():
+                        add(f"{name}/{layer}", count * float(value), count)
+                for layer, value in layer_norms(views[0]).items():
+                    add(f"norm/{layer}", count * float(value), count)
+                for layer, frames in valid_frames(views[0]).items():
+                    scatter.setdefault(layer, Scatter()).add(frames)
+        for layer, found in scatter.items():
+            add(f"rank/{layer}", found.effective_rank(), 1)
+        model.train()
+        return stats
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"words": self.vocabulary.words}
+
+    def carried(self) -> dict[str, Tensor]:
+        return {} if self.module.state is None else self.module.state._asdict()
+
+    def carry(self, state: dict[str, Tensor]) -> None:
+        device = next(self.module.parameters()).device
+        self.module.state = LMState(**{name: part.to(device) for name, part in state.items()}) if state else None
+
+
+def build_model(config: LanguageConfig, words: int) -> LSTMLM:
+    return LSTMLM(words, config.model, extra=len(EXTRA))
