@@ -72,17 +72,19 @@ def of_speech(run: Path, clean: Path, noisy: Path, batch_size: int = 8) -> Itera
         yield views[0], views[1]
 
 
-def of_images(run: Path, clean: Path, condition: str, settings: Any, batch_size: int = 100) -> Iterator[Views]:
+def of_images(
+    run: Path, clean: Path, condition: str, settings: Any, device: str, batch_size: int = 100
+) -> Iterator[Views]:
     """A classifier on a test set and its noisy copy."""
     from irl.data import images
     from irl.noise.image import ImageNoise
     from irl.tasks.classifier import Classifier, test_keys
 
-    classifier, data = Classifier(run / "checkpoint.pt"), images.read(clean)
+    classifier, data = Classifier(run / "checkpoint.pt", device), images.read(clean)
     noise = ImageNoise(settings.noise(condition), classifier.statistics.directions)
     for rows in batches(len(data), batch_size):
         x = classifier.inputs(data.images[rows])
-        noisy = noise.apply(x, noise.draw(test_keys(data, rows, condition), x.shape[2:]))
+        noisy = noise.apply(x, noise.draw(test_keys(data, rows, condition, device), x.shape[2:]))
         yield classifier.outputs(x), classifier.outputs(noisy)
 
 
@@ -121,6 +123,7 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, help="of irl.evaluate, for classifiers")
     parser.add_argument("--test", nargs="*", default=[], metavar="key=value", help="overrides of --settings")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="cpu", help="for classifiers")
     args = parser.parse_args()
     settings = None
     if args.settings is not None:
@@ -135,7 +138,7 @@ def main() -> None:
         if settings is None:
             views = of_speech(run, args.clean, args.noisy)
         else:
-            views = of_images(run, args.clean, str(args.noisy), settings)
+            views = of_images(run, args.clean, str(args.noisy), settings, args.device)
         found[run.name] = measure(views)
     if not found:
         return

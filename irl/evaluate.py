@@ -15,7 +15,6 @@ import torch
 
 from irl import checkpoint, command, config, files, results
 from irl.data import images
-from irl.errors import UserError
 from irl.tasks.classifier import Classifier, Test
 from irl.tasks.evaluation import read_settings
 
@@ -39,16 +38,15 @@ def main() -> None:
     data = images.read(args.data)
     test = Test(Classifier(args.checkpoint, args.device), data, settings, args.corruptions)
     weights = checkpoint.file_digest(args.checkpoint)
-    mark = {"weights": weights, "data": data.digest(), "options": config.to_dict(settings)}
+    settings.check(args.conditions)
     for name in args.conditions:
-        path = args.out / f"{name}.json"
+        mark = {"weights": weights, "data": test.data_digest(name), "options": config.to_dict(settings)}
+        path = args.out / args.data.stem / f"{name}.json"
         if path.exists() and json.loads(path.read_text())["mark"] == mark:
             command.logger.info(f"{path}: already evaluated in this way")
             continue
         begin = time.monotonic()
         wrong, tried = test.errors(name, args.batch_size, lambda b: command.progress(b, name, unit="batch"))
-        if not tried.any():
-            raise UserError(f"{args.data}: no image to try {name} on")
         found = {"errors": results.pack(wrong), "reference": results.pack(tried)}
         seconds = round(time.monotonic() - begin, 2)
         files.write(path, json.dumps({"mark": mark, **found, "seconds": seconds}) + "\n")

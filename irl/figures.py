@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from irl.table import Table, heading, label
+from irl.table import Table, heading, in_units, label
 
 matplotlib.use("Agg")
 # Names inside an SVG come from its content, not from chance: it changes only with its content.
@@ -31,15 +31,15 @@ def bars(table: Table, path: Path, title: str) -> None:
     fig, axes = pyplot.subplots(figsize=(max(7.0, 1.35 * len(columns)), 4.2), layout="constrained")
     width = 0.8 / len(table.methods)
     for i, method in enumerate(table.methods):
-        rates = np.array([100 * table.rate(method, c) for c in columns])
-        bounds = np.array([table.interval(method, c) for c in columns]).T * 100
+        rates = np.array([table.rate(method, c) for c in columns])
+        bounds = np.array([table.interval(method, c) for c in columns]).T
         x = np.arange(len(columns)) + (i - (len(table.methods) - 1) / 2) * width
         errors = np.abs(bounds - rates)
         shade, hatch = styles[i % len(styles)]
         axes.bar(x, rates, width, label=label(method), color=shade, hatch=hatch, edgecolor="black", linewidth=0.6)
         axes.errorbar(x, rates, yerr=errors, fmt="none", ecolor="tab:red", elinewidth=1.2, capsize=2)
     axes.set_xticks(np.arange(len(columns)), [c.replace(" of ", " of\n") for c in columns])
-    axes.set_ylabel(f"{table.wording.rate} (%)")
+    axes.set_ylabel(in_units(table.wording))
     axes.set_title(title, fontsize=10)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
@@ -58,11 +58,12 @@ def forest(table: Table, path: Path, title: str) -> None:
     fig, axes = pyplot.subplots(figsize=(7, 1.2 + 0.3 * len(order)), layout="constrained")
     for y, method in enumerate(order):
         t = tests[method]
-        axes.plot([100 * t["low"], 100 * t["high"]], [y, y], color="black", linewidth=1.2)
-        axes.plot(100 * t["difference"], y, "o", color="black", markersize=5)
+        axes.plot([t["low"], t["high"]], [y, y], color="black", linewidth=1.2)
+        axes.plot(t["difference"], y, "o", color="black", markersize=5)
     axes.axvline(0, color="0.5", linestyle="--", linewidth=1)
     axes.set_yticks(range(len(order)), [label(m) for m in order])
-    axes.set_xlabel(f"difference to {label(base)} in {table.wording.rate},\n{column} (percentage points)")
+    unit = " (percentage points)" if table.wording.unit else ""
+    axes.set_xlabel(f"difference to {label(base)} in {table.wording.rate},\n{column}{unit}")
     axes.set_title(title, fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     save_figure(fig, path)
@@ -80,14 +81,14 @@ def dots(table: Table, path: Path, title: str) -> None:
         for y, method in enumerate(reversed(table.methods)):
             rate = table.rate(method, column)
             low, high = table.interval(method, column)
-            ax.plot([100 * low, 100 * high], [y, y], color="black", linewidth=1.2)
+            ax.plot([low, high], [y, y], color="black", linewidth=1.2)
             fill = "black" if rate == best else "white"
-            ax.plot(100 * rate, y, "o", markersize=6, markerfacecolor=fill, markeredgecolor="black")
+            ax.plot(rate, y, "o", markersize=6, markerfacecolor=fill, markeredgecolor="black")
         ax.set_title(heading(column), fontsize=10)
         ax.grid(axis="x", alpha=0.3)
         ax.margins(x=0.15, y=0.08)
     axes[0, 0].set_yticks(range(len(table.methods)), [label(m) for m in reversed(table.methods)])
-    fig.supxlabel(f"{table.wording.rate} (%), 95 % interval; filled: the lowest", fontsize=9)
+    fig.supxlabel(f"{in_units(table.wording)}, 95 % interval; filled: the lowest", fontsize=9)
     fig.suptitle(title, fontsize=10)
     save_figure(fig, path)
 
@@ -101,10 +102,10 @@ def curves(found: dict[str, dict[str, dict[str, float]]], path: Path, title: str
         "effective_rank": "effective rank of clean activations",
     }
     fig, axes = pyplot.subplots(1, len(panels), figsize=(15, 3.8), layout="constrained")
-    styles = [("o", "-"), ("s", "--"), ("^", "-."), ("D", ":")]
+    markers, lines = "os^Dv*Px<>", ("-", "--", "-.", ":")
     for ax, (column, axis) in zip(axes, panels.items()):
         for i, (run, layers) in enumerate(found.items()):
-            marker, line = styles[i % len(styles)]
+            marker, line = markers[i % len(markers)], lines[i % len(lines)]
             method, _, seed = run.rpartition(".")
             name = label(method) + (f", seed {seed}" if seed != "1" else "")
             values = [row[column] for row in layers.values()]

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 from irl import command, config, files, results
+from irl.data import images
 from irl.errors import UserError
 from irl.experiment import read_config
 from irl.tasks import search_options
@@ -39,7 +40,9 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     lines = results.read(args.results)
     if args.settings is not None:
-        decode = config.to_dict(read_settings(args.settings, args.test))
+        settings = read_settings(args.settings, args.test)
+        settings.check(args.conditions)
+        decode = config.to_dict(settings)
     else:
         decode = search_options.from_arguments(parser, args).named()
     if args.lm is not None:
@@ -49,9 +52,12 @@ def main() -> None:
     if args.tuned:
         decode["tuned"] = args.tuned
     wanted, missing = [], []
+    train_data = ""
     for method in args.methods:
         for seed in args.seeds:
             settings = read_config(args.conf / f"{method}.yaml", [*args.overrides, f"seed={seed}"])
+            if settings.task == "vision" and not train_data and Path(settings.train_set).exists():
+                train_data = images.read(Path(settings.train_set)).digest()
             run = {
                 "corpus": args.corpus,
                 "method": method,
@@ -59,6 +65,7 @@ def main() -> None:
                 "digest": results.run_digest(settings),
                 "decode": decode,
                 "banks": args.banks,
+                "train_data": train_data,
                 "conditions": [item.partition("=")[0] for item in args.conditions],
             }
             wanted.append(run)

@@ -49,6 +49,8 @@ def matches(line: dict[str, Any], wanted: dict[str, Any]) -> bool:
     same = all(line[key] == wanted[key] for key in ("corpus", "method", "digest"))
     same = same and decoding(line["decode"]) == decoding(wanted["decode"])
     same = same and line.get("banks", GENERATED) == wanted.get("banks", GENERATED)
+    if "train_data" in line and wanted.get("train_data"):
+        same = same and line["train_data"] == wanted["train_data"]
     return same and set(wanted["conditions"]) <= line["conditions"].keys()
 
 
@@ -61,13 +63,19 @@ def decoding(options: dict[str, Any], tuned: bool = True) -> dict[str, Any]:
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
-    """Append a line; a line of the same run (digest) and decoding is replaced, as it was made again."""
+    """Append a line; a line of the same run (digest) and decoding is replaced, as it was made again, or, if it has the
+    same weights, completed."""
 
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
         made = [decoding(row["decode"]), row.get("banks", GENERATED)]
         return row["corpus"], row["method"], row["digest"], json.dumps(made, sort_keys=True)
 
-    kept = [row for row in read(path) if key(row) != key(line)]
+    rows = read(path)
+    old = next((row for row in rows if key(row) == key(line)), None)
+    if old is not None and old.get("weights", "") == line.get("weights"):
+        # The same model under further conditions.
+        line = {**line, "conditions": {**old["conditions"], **line["conditions"]}}
+    kept = [row for row in rows if row is not old]
     files.write(path, "".join(json.dumps(row) + "\n" for row in [*kept, line]))
 
 

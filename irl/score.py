@@ -63,11 +63,14 @@ def run_line(args: argparse.Namespace) -> dict[str, Any]:
         "dev": last_evaluation(args.run / "metrics.jsonl"),
         "config": state["config"],
         "banks": args.banks,
+        # Of the training set, where the task tells; of the checkpoint.
+        **({"train_data": state["train_data"]} if "train_data" in state else {}),
+        "weights": weights,
         "conditions": {},
     }
-    counts = transcribed if state["config"]["task"] == "speech" else classified
     for item in args.conditions:
-        name, done, line["conditions"][name] = counts(args.run, item)
+        found = transcribed(args.run, item) if state["config"]["task"] == "speech" else classified(args, item)
+        name, done, line["conditions"][name] = found
         if done["weights"] != weights:
             raise UserError(f"{args.run}: {name}: made with other weights than {path}; run stage 5 again")
         if line.setdefault("decode", done["options"]) != done["options"]:
@@ -101,9 +104,9 @@ def transcribed(run: Path, item: str) -> tuple[str, dict[str, Any], dict[str, An
     )
 
 
-def classified(run: Path, name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def classified(args: argparse.Namespace, name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Of a condition its name, what `irl.evaluate` noted of how it was tested, and the counts."""
-    path = run / "evaluate" / f"{name}.json"
+    path = args.run / "evaluate" / args.data.stem / f"{name}.json"
     if not path.exists():
         raise UserError(f"{path}: not evaluated; run stage 5 first")
     found = json.loads(path.read_text())
@@ -123,6 +126,7 @@ def main() -> None:
     parser.add_argument("--corpus", default="")
     parser.add_argument("--method", default="")
     parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME=DATA_DIR")
+    parser.add_argument("--data", type=Path, help="test set of a classifier")
     parser.add_argument("--banks", nargs=2, default=results.GENERATED, help="noises and rooms of the test sets")
     parser.add_argument("--results", type=Path, help="JSON lines file to append the run to")
     args = parser.parse_args()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Sequence
+import re
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -32,19 +33,28 @@ TESTS = (
 OTHERS = "mean of the others"
 
 
+def percent(ratio: Any) -> Any:
+    return 100 * ratio
+
+
 class Wording(NamedTuple):
-    """How a task's tables speak: of a rate, of what is tested; whether the mean of the noisy conditions means anything;
-    and which columns the paired tests show, None for all."""
+    """How a task's tables speak: of a rate and its unit, of what is tested; whether the mean of the noisy conditions
+    means anything; which columns the paired tests show, None for all; and how a sum of errors over what it counts is
+    shown. An "error" of a language model is a negative log likelihood, so exp of that is the perplexity, and the mean
+    over seeds a geometric one."""
 
     rate: str
+    unit: str
     things: str
     averaged: bool
     tested: tuple[str, ...] | None
+    show: Callable[[Any], Any] = percent
 
 
 WORDING = {
-    "speech": Wording("character error rate", "utterances", True, ("none", "additive", OTHERS)),
-    "vision": Wording("test error", "images", False, None),
+    "speech": Wording("character error rate", "%", "utterances", True, ("none", "additive", OTHERS)),
+    "vision": Wording("test error", "%", "images", False, None),
+    "language": Wording("perplexity of a word", "", "lines", False, None, np.exp),
 }
 # Ends the name of a method that was decoded with a language model, in a table that holds it without one too.
 WITH_LM = " + LM"
@@ -91,7 +101,11 @@ class Table:
         for line in self.lines:
             used = results.decoding(line["decode"], tuned=False)
             fused = self.decoding.setdefault(WITH_LM * line["method"].endswith(WITH_LM), used)
-            for key, found, expected in (("decode", used, fused), ("updates", line["updates"], first["updates"])):
+            for key, found, expected in (
+                ("decode", used, fused),
+                ("updates", line["updates"], first["updates"]),
+                ("train_data", line.get("train_data"), first.get("train_data")),
+            ):
                 if found != expected:
                     raise UserError(
                         f"{line['method']}, seed {line['seed']}: {key} is {found}, but {expected} for "
@@ -123,9 +137,9 @@ class Table:
             for c in self.conditions:
                 errors = np.array([results.counts(row["conditions"][c]["errors"]) for row in rows])
                 self.errors[method, c] = errors.mean(0)
-                self.by_seed[method, c] = list(errors.sum(1) / self.reference[c].sum())
-        # The conditions are copies of the same utterances, so they are resampled together.
-        self.weights = results.bootstrap(len(self.reference[self.conditions[0]]))
+                self.by_seed[method, c] = list(self.wording.show(errors.sum(1) / self.reference[c].sum()))
+        # Conditions of one size are copies of the same examples, so they are resampled together.
+        self.weights = {n: results.bootstrap(n) for n in {len(r) for r in self.reference.values()}}
 
     @property
     def noisy(self) -> list[str]:
@@ -138,14 +152,16 @@ class Table:
         return self.noisy if column == OTHERS else [column]
 
     def rate(self, method: str, column: str) -> float:
-        cs = self._each(column)
-        return float(np.mean([self.errors[method, c].sum() / self.reference[c].sum() for c in cs]))
+        ratios = [self.errors[method, c].sum() / self.reference[c].sum() for c in self._each(column)]
+        return float(np.mean([self.wording.show(ratio) for ratio in ratios]))
 
     def resampled(self, method: str, column: str) -> np.ndarray:
-        cs = self._each(column)
-        return np.mean(
-            [(self.weights @ self.errors[method, c]) / (self.weights @ self.reference[c]) for c in cs], axis=0
-        )
+        found = []
+        for c in self._each(column):
+            errors, reference = self.errors[method, c], self.reference[c]
+            weights = self.weights[len(reference)]
+            found.append(self.wording.show((weights @ errors) / (weights @ reference)))
+        return np.mean(found, axis=0)
 
     def interval(self, method: str, column: str) -> tuple[float, float]:
         low, high = np.percentile(self.resampled(method, column), [2.5, 97.5])
@@ -161,11 +177,15 @@ class Table:
         return results.paired_test(self.resampled(a, column), self.resampled(b, column), observed)
 
 
+def in_units(wording: Wording) -> str:
+    return f"{wording.rate} in {wording.unit}" if wording.unit else wording.rate
+
+
 def rates(table: Table) -> str:
     """The rates as a Markdown table, the best of a column in bold."""
     columns = table.columns()
     out = [
-        f"{table.wording.rate.capitalize()} in %, with 95 % bootstrap intervals over {table.wording.things}"
+        f"{in_units(table.wording).capitalize()}, with 95 % bootstrap intervals over {table.wording.things}"
         + (" and ± the standard deviation over seeds." if any(len(s) > 1 for s in table.seeds.values()) else "."),
         "",
         "| method | " + " | ".join(map(heading, columns)) + " |",
@@ -180,10 +200,8 @@ def rates(table: Table) -> str:
                 table.interval(method, column),
                 table.spread(method, column),
             )
-            value = f"**{100 * rate:.1f}**" if rate == best[column] else f"{100 * rate:.1f}"
-            cells.append(
-                f"{value} ({100 * low:.1f}-{100 * high:.1f})" + (f" ±{100 * sd:.1f}" if sd is not None else "")
-            )
+            value = f"**{rate:.1f}**" if rate == best[column] else f"{rate:.1f}"
+            cells.append(f"{value} ({low:.1f}-{high:.1f})" + (f" ±{sd:.1f}" if sd is not None else ""))
         out.append(f"| {label(method)} | " + " | ".join(cells) + " |")
     return "\n".join(out)
 
@@ -198,16 +216,15 @@ def markdown(table: Table, note: str) -> str:
     pairs += [(m, m.removesuffix(WITH_LM)) for m in with_lm]
     tests = [(a, b) for a, b in pairs if a in table.methods and b in table.methods]
     if tests:
-        out += ["", "Paired bootstrap tests: difference in percentage points, its 95 % interval, two-sided p.", ""]
+        points = "percentage points" if table.wording.unit else table.wording.rate.partition(" ")[0]
+        out += ["", f"Paired bootstrap tests: difference in {points}, its 95 % interval, two-sided p.", ""]
         shown = [c for c in table.wording.tested or columns if c in columns]
         out += ["| difference | " + " | ".join(map(heading, shown)) + " |", "|---|" + "---|" * len(shown)]
         for a, b in tests:
             cells = []
             for column in shown:
                 t = table.test(a, b, column)
-                cells.append(
-                    f"{100 * t['difference']:+.1f} ({100 * t['low']:+.1f} to {100 * t['high']:+.1f}), p = {t['p']:.3f}"
-                )
+                cells.append(f"{t['difference']:+.1f} ({t['low']:+.1f} to {t['high']:+.1f}), p = {t['p']:.3f}")
             out.append(f"| {label(a)} - {label(b)} | " + " | ".join(cells) + " |")
     out += masking(table) + layers(table)
     first = table.lines[0]
@@ -236,7 +253,9 @@ def heading(condition: str) -> str:
     attack, underscore, eps = condition.rpartition("_")
     if not underscore or not eps.replace(".", "").isdigit():
         return condition
-    return f"{attack if attack == 'random' else attack.upper().replace('PGD', 'PGD-').removesuffix('-')} {eps}"
+    if attack != "random":
+        attack = re.sub(r"^PGD(?=\d)", "PGD-", attack.upper().replace("_", "-"))
+    return f"{attack} {eps}"
 
 
 def describe(decode: dict[str, Any], lm: str) -> str:

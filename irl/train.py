@@ -93,7 +93,7 @@ class Trainer:
         if state["config"].get("task") != self.config.task or "optimizer" not in state:
             raise UserError(f"{path}: not a checkpoint of a training run of task {self.config.task}")
         there, here = (lasting(config.to_dict(c)) for c in (saved_config(state, path), self.config))
-        ignored = {"objective", "noise"} if start else set()
+        ignored = {"objective", "noise", "attack", "unlabelled"} if start else set()
         for key, old, new in _differences(there, here):
             if key.split(".")[0] not in ignored:
                 raise UserError(
@@ -184,6 +184,9 @@ class Trainer:
         self.raw_module.objective = self._objective_at(self.step)
         found: dict[str, Stat] = {}
         finite = True
+        # What a forward pass changes by itself: running statistics of batch norm, states that are carried.
+        buffers = [(buffer, buffer.clone()) for buffer in self.raw_module.buffers()]
+        carried = self.task.carried()
         for batch in batches:
             batch = self.fabric.to_device(batch)
             terms: Terms = self.module(batch, self.step - c.clean_updates)
@@ -204,6 +207,10 @@ class Trainer:
         if finite:
             for name, stat in {**found, "gradient_norm": Stat(float(norm), 1)}.items():
                 self.stats[name] = self.stats.get(name, Stat(0, 0)) + stat
+        else:
+            for buffer, before in buffers:
+                buffer.copy_(before)
+            self.task.carry(carried)
         self.optimizer.zero_grad()
         self.step += 1
         self.batch += len(batches)

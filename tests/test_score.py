@@ -18,6 +18,8 @@ from irl.tasks.speech_scores import alignment, score, total, write_espnet, write
 
 WORDS = st.lists(st.sampled_from(["a", "b", "cd", "e"]), max_size=8)
 
+CONFIG = {"task": "speech", "train": {"clean_updates": 5}}
+
 
 def least_edits(a, b):
     """Wagner and Fischer, 1974."""
@@ -172,7 +174,7 @@ def line(method, seed, errors, updates=10):
     }
     return {
         "corpus": "toy", "method": method, "seed": seed, "digest": f"{method}{seed}", "commit": "a", "versions": {},
-        "train_seconds": 60.0, "updates": updates, "skipped": 0, "config": {"train": {"clean_updates": 5}},
+        "train_seconds": 60.0, "updates": updates, "skipped": 0, "config": CONFIG,
         "decode": {"search": "joint"}, "conditions": cond,
     }  # fmt: skip
 

@@ -86,7 +86,7 @@ fi
 
 if run_stage 6 "score"; then
     while read -r method seed _; do
-        python -m irl.score --run "$exp/$method.$seed" --corpus "$name" --method "$method" --results "$results" \
+        python -m irl.score --run "$exp/$method.$seed" --corpus "$name" --method "$method" --results "$results" --data "$test_set" \
             --conditions "${conditions_list[@]}"
     done <"$exp/missing.list"
     python -m irl.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report"
@@ -95,5 +95,5 @@ fi
 if run_stage 7 "analyse"; then
     first=("${methods_list[@]/#/$exp/}")
     python -m irl.analyse "${first[@]/%/.${seeds_list[0]}}" --clean "$test_set" --noisy in --settings "$conf/evaluation.yaml" \
-        --test "${testing[@]}" --out "$exp/report"
+        --test "${testing[@]}" --out "$exp/report" ${device:+--device "$device"}
 fi

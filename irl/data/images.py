@@ -80,6 +80,8 @@ def _decode(content: Any, where: str) -> np.ndarray:
 
     try:
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+            if image.mode.startswith(("I", "F")):
+                raise UserError(f"{where}: an image of more than 8 bits, mode {image.mode}")
             return np.asarray(image.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise UserError(f"{where}: not an image that can be read") from None
@@ -185,7 +187,7 @@ def from_torchvision(name: str, root: Path, train: bool, download: bool = False)
 
 def split(images: Images, dev: int, train: int = 0) -> tuple[Images, Images]:
     """(train, dev): the last `dev` images, and of those before them the first `train`, or all."""
-    if dev < 1 or len(images) - dev < max(1, train):
+    if min(dev, train) < 0 or len(images) - dev < max(1, train):
         raise UserError(f"{len(images)} training images are too few for {train or 1} in training and {dev} in dev")
     rest = images.rows(slice(0, len(images) - dev))
     return rest.rows(slice(0, train or len(rest))), images.rows(slice(len(images) - dev, None))

@@ -7,6 +7,7 @@ measured on them (the paper's eps) or, with units "pixels", on pixels of 0-255.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Callable, Iterator
@@ -76,17 +77,15 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 def attacked(model: nn.Module, eval_mode: bool) -> Iterator[None]:
     """Meanwhile running statistics of batch norm stay as they are; afterwards every module is in its mode again."""
     training = {module: module.training for module in model.modules()}
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    kept = [(m.momentum, None if m.num_batches_tracked is None else m.num_batches_tracked.clone()) for m in norms]
+    norms = [] if eval_mode else [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [[(buffer, buffer.clone()) for buffer in norm.buffers()] for norm in norms]
     if eval_mode:
         model.eval()
-    for norm in norms:
-        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, (momentum, count) in zip(norms, kept):
-            norm.momentum, norm.num_batches_tracked = momentum, count
+        for buffer, before in itertools.chain.from_iterable(kept):
+            buffer.copy_(before)
         for module, mode in training.items():
             module.training = mode
 
@@ -141,7 +140,8 @@ class Attack:
                 z = z.detach().requires_grad_()
                 output: Output = model(z / scale)
                 values = loss(output.logits, y)
-                (gradient,) = torch.autograd.grad(values.sum(), z)
+                # Directions do not depend on the scale, under which float16 loses no small gradients.
+                (gradient,) = torch.autograd.grad(1024 * values.sum(), z)
             return values.detach(), output.logits.detach().argmax(1) != y, gradient
 
         with attacked(model, c.eval_mode):

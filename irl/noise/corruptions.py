@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Callable
@@ -59,31 +60,52 @@ CORRUPTIONS: dict[str, Callable[[np.ndarray, int, np.ndarray], np.ndarray]] = {
 }
 
 
-def read(folder: Path, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """{name: uint8 (5, N, H, W, 3)} of a folder in the layout of CIFAR-10-C, made of test images with these labels.
-
-    Arrays are mapped, not loaded. Raises UserError for other shapes or labels.
-    """
+def _paths(folder: Path) -> list[Path]:
     paths = sorted(path for path in folder.glob("*.npy") if path.stem != "labels")
     if not paths:
         raise UserError(f"{folder}: no corruption (NAME.npy) is there")
+    return paths
+
+
+def digest(folder: Path) -> str:
+    """Of the names and contents of a folder of corruptions."""
+    hashed = hashlib.blake2b(digest_size=8)
+    for path in _paths(folder):
+        hashed.update(path.stem.encode())
+        with open(path, "rb") as file:
+            while block := file.read(1 << 24):
+                hashed.update(block)
+    return hashed.hexdigest()
+
+
+def read(folder: Path, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """{name: uint8 (5, N, H, W, 3)} of a folder in the layout of CIFAR-10-C, made of test images (N, H, W, 3) of
+    these labels.
+
+    Arrays are mapped, not loaded. Raises UserError for other shapes or labels.
+    """
     found = {}
-    try:
-        own = np.load(folder / "labels.npy", allow_pickle=False)
-        for path in paths:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            expected = (SEVERITIES * len(labels), *array.shape[1:])
-            if array.dtype != np.uint8 or array.ndim != 4 or array.shape != expected:
-                raise UserError(
-                    f"{path}: expected {SEVERITIES} x {len(labels)} 8-bit images, found {array.dtype} "
-                    f"{list(array.shape)}: made of another test set?"
-                )
-            found[path.stem] = array.reshape(SEVERITIES, len(labels), *array.shape[1:])
-    except FileNotFoundError:
-        raise UserError(f"{folder / 'labels.npy'}: no such file") from None
-    except ValueError as error:
-        raise UserError(f"{folder}: damaged: {error}") from None
+    expected = (SEVERITIES * len(images), *images.shape[1:])
+    for path in _paths(folder):
+        array = _load(path)
+        if array.dtype != np.uint8 or array.shape != expected:
+            raise UserError(
+                f"{path}: expected 8-bit images {list(expected)}, {SEVERITIES} times the test set, found {array.dtype} "
+                f"{list(array.shape)}"
+            )
+        found[path.stem] = array.reshape(SEVERITIES, *images.shape)
+    own = _load(folder / "labels.npy")
     # The published labels are repeated for each severity.
     if len(own) not in (len(labels), SEVERITIES * len(labels)) or not (own[: len(labels)] == labels).all():
         raise UserError(f"{folder / 'labels.npy'}: not the labels of this test set")
+    return found
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (ValueError, EOFError, OSError):
+        raise UserError(f"{path}: damaged, not an array that numpy can map") from None
     return found

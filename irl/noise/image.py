@@ -6,8 +6,9 @@ gray = 0.299 R + 0.587 G + 0.114 B and a factor a = 1 + U(-s, s),
 
     brightness  a x                       contrast    a x + (1 - a) * (mean of gray over the image)
     saturation  a x + (1 - a) gray        hue         a rotation of the chroma plane of YIQ by U(-h, h) * pi
-    lighting    x + sum_i alpha_i sigma_i e_i, alpha_i ~ N(0, s): e_i, sigma_i^2 the eigenvectors and eigenvalues of the
-                training set's RGB covariance (Krizhevsky et al. 2012)
+    lighting    x + 255 sum_i alpha_i lambda_i e_i, alpha_i ~ N(0, s): e_i, lambda_i the eigenvectors and eigenvalues of
+                the training set's RGB covariance, of values in [0, 1] (Krizhevsky et al. 2012); or, on the same axes,
+                255 sum_i alpha_i sqrt(lambda_i) e_i, which has s^2 times the covariance of the colours themselves
 
 in the order brightness, contrast, saturation, hue, lighting. Images are float (N, 3, H, W) on the scale 0-255.
 """
@@ -18,6 +19,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +28,8 @@ from irl.random import Keys, to_normal, to_uniform
 GRAY = (0.299, 0.587, 0.114)
 # NTSC's luma and chroma, to three digits as usual. Rotation keeps Y, so gray stays what it is.
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.321), (0.211, -0.523, 0.311))
+FROM_YIQ = np.linalg.inv(YIQ)
+LIGHTING_AXES = ("eigenvalues", "deviations")
 JITTERS = ("brightness", "contrast", "saturation")
 Params = dict[str, Tensor]
 
@@ -74,17 +78,18 @@ class ColorMap:
 
 def hue_rotation(angle: Tensor) -> Tensor:
     """Rotations of the chroma plane in RGB, angles (N,) in radians -> (N, 3, 3)."""
-    yiq = torch.tensor(YIQ, dtype=torch.float64, device=angle.device)
+    yiq, back = (torch.tensor(m, dtype=torch.float64, device=angle.device) for m in (YIQ, FROM_YIQ))
     cos, sin, zero = torch.cos(angle.double()), torch.sin(angle.double()), torch.zeros_like(angle.double())
     rows = (torch.ones_like(cos), zero, zero, zero, cos, -sin, zero, sin, cos)
     rotation = torch.stack(rows, -1).view(-1, 3, 3)
-    return (torch.linalg.inv(yiq) @ rotation @ yiq).float()
+    return (back @ rotation @ yiq).float()
 
 
 @dataclass(frozen=True)
 class ImageNoiseConfig:
     """Strengths, 0 for none: brightness, contrast, saturation in [0, 1] as s above; hue as h; lighting as the standard
-    deviation of alpha; gaussian: standard deviation of noise on every value, on the scale 0-255, added last.
+    deviation of alpha, lighting_axes "eigenvalues" (Krizhevsky) or "deviations" (their roots); gaussian: standard
+    deviation of noise on every value, on the scale 0-255, added last.
 
     clip: the result to 0-255.
     """
@@ -94,6 +99,7 @@ class ImageNoiseConfig:
     saturation: float = 0.0
     hue: float = 0.0
     lighting: float = 0.1
+    lighting_axes: str = "eigenvalues"
     gaussian: float = 0.0
     clip: bool = False
 
@@ -101,6 +107,8 @@ class ImageNoiseConfig:
         for name in (*JITTERS, "hue"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.lighting_axes not in LIGHTING_AXES:
+            raise ValueError(f"lighting_axes must be one of {', '.join(LIGHTING_AXES)}, got {self.lighting_axes!r}")
         for name in ("lighting", "gaussian"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
@@ -108,10 +116,16 @@ class ImageNoiseConfig:
 
 @dataclass(frozen=True)
 class ImageNoise:
-    """The noise of a configuration. directions: (3, 3), row i is sigma_i e_i of the training set (`lighting_of`)."""
+    """The noise of a configuration. directions: (3, 3), row i is 255 sqrt(lambda_i) e_i (`lighting_of`)."""
 
     config: ImageNoiseConfig
     directions: Tensor = field(default_factory=lambda: torch.zeros(3, 3))
+
+    @property
+    def axes(self) -> Tensor:
+        if self.config.lighting_axes == "deviations":
+            return self.directions
+        return self.directions * self.directions.norm(dim=1, keepdim=True) / 255
 
     def draw(self, keys: Keys, shape: Sequence[int] = (0, 0)) -> Params:
         """Factors (N,) by name, "hue" an angle (N,), "lighting" a shift (N, 3), "gaussian" noise (N, 3, H, W)."""
@@ -123,7 +137,7 @@ class ImageNoise:
             for name, u in zip(wanted, draws):
                 if name == "lighting":
                     alpha = to_normal(bits[-1]).float() * c.lighting
-                    found[name] = alpha @ self.directions.to(alpha.device)
+                    found[name] = alpha @ self.axes.to(alpha.device)
                 else:
                     found[name] = u * (c.hue * math.pi) if name == "hue" else 1 + u * getattr(c, name)
         if c.gaussian:
@@ -166,7 +180,8 @@ def color_sums(images: Tensor, chunk: int = 1000) -> tuple[int, Tensor, Tensor]:
 
 
 def lighting_of(covariance: Tensor) -> Tensor:
-    """Rows sigma_i e_i (3, 3), the largest first. Signs are fixed: the largest component of each is positive."""
+    """Of the covariance of colours on the scale 0-255 the roots of the eigenvalues times the eigenvectors, as rows
+    (3, 3), the largest first. Signs are fixed: the largest component of each is positive."""
     values, vectors = torch.linalg.eigh(covariance.double())
     vectors = vectors.T.flip(0)
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))

@@ -67,6 +67,16 @@ class Test:
             raise UserError(f"the test set has classes {', '.join(self.images.classes)}, the model "
                             f"{', '.join(self.classifier.classes)}")  # fmt: skip
 
+    @property
+    def corrupted(self) -> Path:
+        """The folder of corruptions."""
+        return Path(self.settings.corruptions or self.folder)
+
+    def data_digest(self, condition: str) -> str:
+        """Tells what a condition was tested on."""
+        own = self.images.digest()
+        return f"{own}+{corruptions.digest(self.corrupted)}" if condition == "corruption" else own
+
     def errors(self, condition: str, batch_size: int, bar: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray]:
         """(wrong, tried), int64 (N,) each. bar: wraps an iterable over batches."""
         wrong = np.zeros(len(self.images), np.int64)
@@ -76,8 +86,10 @@ class Test:
             labels = torch.from_numpy(self.images.labels[rows]).to(self.classifier.device)
             for view in views:
                 with torch.no_grad():
-                    predicted = self.classifier.model(view(labels)).logits.argmax(1)
-                wrong[rows] += (predicted != labels).cpu().numpy()
+                    logits = self.classifier.model(view(labels)).logits
+                if not torch.isfinite(logits).all():
+                    raise UserError(f"{condition}: the model's outputs are not finite")
+                wrong[rows] += (logits.argmax(1) != labels).cpu().numpy()
                 tried[rows] += 1
         return wrong, tried
 
@@ -87,7 +99,7 @@ class Test:
         noises = s.noises()
         first = s.slow_images or len(self.images)
         if condition == "corruption":
-            sets = corruptions.read(Path(s.corruptions or self.folder), self.images.labels)
+            sets = corruptions.read(self.corrupted, self.images.images, self.images.labels)
             corrupted = lambda array, y: c.statistics.normalise(c.inputs(array))  # noqa: E731
             for rows in _slices(min(first, len(self.images)), size):
                 levels = [array[level, rows] for array in sets.values() for level in range(corruptions.SEVERITIES)]
@@ -96,6 +108,8 @@ class Test:
         attack = None if condition in noises else s.attack(condition)
         slow = condition not in noises and (attack is None or attack.kind not in ("fgsm", "random"))
         made = Attack(attack, c.statistics.mean, c.statistics.std) if attack else None
+        if attack and attack.kind == "apgd_dlr" and len(c.classes) < 3:
+            raise UserError(f"{condition}: the DLR loss needs 3 classes, the model has {len(c.classes)}")
 
         def view(rows: slice, y: Tensor) -> Tensor:
             x, keys = c.inputs(self.images.images[rows]), test_keys(self.images, rows, condition, c.device)
@@ -118,13 +132,10 @@ class Test:
                 f"{condition}: the package autoattack is not installed (it is not on PyPI: "
                 "github fra31/auto-attack); apgd_ce and apgd_dlr need no package"
             ) from None
-        c, s = self.classifier, self.settings
-        if s.units != "pixels":
-            raise UserError(f"{condition}: AutoAttack measures eps on pixels: set units: pixels")
+        c, norm = self.classifier, {"linf": "Linf", "l2": "L2"}[self.settings.norm]
         logits = lambda x: c.outputs(x * 255).logits  # noqa: E731
-        scale = 255 if s.norm == "linf" else 1
-        eps = float(condition.rpartition("_")[2]) / scale
-        adversary = AutoAttack(logits, norm={"linf": "Linf", "l2": "L2"}[s.norm], eps=eps, device=str(c.device))
+        eps = float(condition.rpartition("_")[2]) / 255
+        adversary = AutoAttack(logits, norm=norm, eps=eps, device=str(c.device), seed=0, verbose=False)
         return c.statistics.normalise(255 * adversary.run_standard_evaluation(x / 255, y, bs=len(x)))
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Sequence
 
 from irl import config
 from irl.errors import UserError
 from irl.noise.adversarial import NORMS, UNITS, AttackConfig
 from irl.noise.image import ImageNoiseConfig
 
-ATTACKS = r"(fgsm|random|pgd(?P<steps>\d+)|apgd_ce|apgd_dlr|autoattack)_(?P<eps>\d+(\.\d+)?)"
+ATTACKS = r"(fgsm|random|pgd(?P<steps>[1-9]\d*)|apgd_ce|apgd_dlr|autoattack)_(?P<eps>\d+(\.\d+)?)"
 APGD_STEPS = 100  # as in AutoAttack
 
 
@@ -32,6 +32,7 @@ class EvaluationConfig:
     jitter: float = 0.5
     hue: float = 0.5
     lighting: float = 0.1
+    lighting_axes: str = "eigenvalues"
     clip: bool = False
     norm: str = "linf"
     units: str = "normalised"
@@ -51,13 +52,11 @@ class EvaluationConfig:
             )
 
     def noises(self) -> dict[str, ImageNoiseConfig]:
-        still = {"brightness": 0.0, "contrast": 0.0, "lighting": 0.0, "clip": self.clip}
-        inside = {"brightness": self.jitter, "contrast": self.jitter, "lighting": self.lighting}
-        outside = {"saturation": self.jitter, "hue": self.hue}
+        none = ImageNoiseConfig(0.0, 0.0, lighting=0.0, lighting_axes=self.lighting_axes, clip=self.clip)
         return {
-            "none": ImageNoiseConfig(**still),  # type: ignore[arg-type]
-            "in": ImageNoiseConfig(**{**still, **inside}),  # type: ignore[arg-type]
-            "out": ImageNoiseConfig(**{**still, **outside}),  # type: ignore[arg-type]
+            "none": none,
+            "in": replace(none, brightness=self.jitter, contrast=self.jitter, lighting=self.lighting),
+            "out": replace(none, saturation=self.jitter, hue=self.hue),
         }
 
     def noise(self, condition: str) -> ImageNoiseConfig:
@@ -67,14 +66,22 @@ class EvaluationConfig:
             raise UserError(f"{condition!r} is no noise on colours, those are {', '.join(known)}")
         return known[condition]
 
+    def check(self, conditions: Sequence[str]) -> None:
+        """Raises UserError for what is no condition: before anything is trained for it."""
+        for condition in conditions:
+            if condition != "corruption" and condition not in self.noises():
+                self.attack(condition)
+
     def attack(self, condition: str) -> AttackConfig | None:
         """The attack that a condition names, None for autoattack. Raises UserError for names that are none."""
         found = re.fullmatch(ATTACKS, condition)
-        if not found or not math.isfinite(float(found["eps"])):
+        if not found:
             raise UserError(f"unknown condition {condition!r}, known are {', '.join(self.noises())}, corruption and "
                             "ATTACK_EPS with fgsm, pgdSTEPS, apgd_ce, apgd_dlr, random or autoattack")  # fmt: skip
         kind = found[1]
         if kind == "autoattack":
+            if self.units != "pixels":
+                raise UserError(f"{condition}: AutoAttack measures eps on pixels: set units: pixels")
             return None
         steps = int(found["steps"] or APGD_STEPS)
         shared = {"norm": self.norm, "units": self.units, "clip": self.clip_attacks, "restarts": self.restarts}

@@ -104,7 +104,8 @@ class VisionTask(NothingCarried):
 
     def extra_state(self) -> dict[str, Any]:
         """What a checkpoint needs beside its weights to classify images."""
-        return {"classes": self.train.classes, **{k: v.tolist() for k, v in self.statistics._asdict().items()}}
+        statistics = {name: values.tolist() for name, values in self.statistics._asdict().items()}
+        return {"classes": self.train.classes, **statistics, "train_data": self.train.digest}
 
 
 EVALUATED = 250  # images at once

@@ -113,6 +113,11 @@ class VisionData:
         self.noise = ImageNoise(config.noise, statistics.directions)
         content: Images = read(Path(path))
         self.classes, self.size = content.classes, content.images.shape[1:3]
+        if self.crops.pad >= min(self.size):
+            raise UserError(
+                f"{path}: crops {config.crops} must be smaller than the images, {self.size[1]}x{self.size[0]}"
+            )
+        self.digest = content.digest()
         self.images = self.crops.padded(torch.from_numpy(content.images))
         self.labels, self.numbers = torch.from_numpy(content.labels), torch.from_numpy(content.numbers)
         everything = torch.arange(len(content))
@@ -136,6 +141,8 @@ class VisionData:
 
     def to(self, device: torch.device) -> None:
         self.images, self.labels = self.images.to(device), self.labels.to(device)
+        self.statistics = Statistics(*(part.to(device) for part in self.statistics))
+        self.noise = ImageNoise(self.config.noise, self.statistics.directions)
 
     @property
     def batches(self) -> int:

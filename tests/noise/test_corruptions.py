@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from irl.errors import UserError
-from irl.noise.corruptions import CORRUPTIONS, SEVERITIES, read
+from irl.noise.corruptions import CORRUPTIONS, SEVERITIES, digest, read
 
 
 def photo(count=3, size=16):
@@ -39,16 +39,23 @@ def test_noise_is_that_of_the_image_and_of_its_size():
 def test_folders_in_the_published_layout(tmp_path):
     labels = np.array([2, 0, 1])
     images = np.random.default_rng(0).integers(0, 256, (15, 4, 4, 3), dtype=np.uint8)
+    pixels = images[:3]
     np.save(tmp_path / "fog.npy", images)
     np.save(tmp_path / "labels.npy", np.tile(labels, 5))
-    found = read(tmp_path, labels)
+    found = read(tmp_path, pixels, labels)
     assert list(found) == ["fog"] and (found["fog"] == images.reshape(5, 3, 4, 4, 3)).all()
     with pytest.raises(UserError, match="labels.npy: not the labels of this test set"):
-        read(tmp_path, labels[::-1])
-    with pytest.raises(UserError, match=r"fog.npy: expected 5 x 2 8-bit images, found uint8 \[15, 4, 4, 3\]"):
-        read(tmp_path, labels[:2])
-    (tmp_path / "fog.npy").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="damaged"):
-        read(tmp_path, labels)
+        read(tmp_path, pixels, labels[::-1])
+    for other in (pixels[:2], pixels[:, :2]):
+        with pytest.raises(UserError, match=r"fog.npy: expected 8-bit images .*, found uint8 \[15, 4, 4, 3\]"):
+            read(tmp_path, other, labels[: len(other)])
+    whole = digest(tmp_path)
+    np.save(tmp_path / "snow.npy", images)
+    assert digest(tmp_path) != whole
+    (tmp_path / "snow.npy").unlink()
+    for damaged in (b"nothing", b""):
+        (tmp_path / "fog.npy").write_bytes(damaged)
+        with pytest.raises(UserError, match="fog.npy: damaged"):
+            read(tmp_path, pixels, labels)
     with pytest.raises(UserError, match=r"no corruption \(NAME.npy\) is there"):
-        read(tmp_path / "none", labels)
+        read(tmp_path / "none", pixels, labels)

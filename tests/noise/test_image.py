@@ -91,7 +91,7 @@ def test_an_image_has_its_noise_in_any_batch(rows, epoch):
 
 
 def test_draws_have_their_distributions():
-    noise = ImageNoise(ImageNoiseConfig(**ALL), torch.eye(3))
+    noise = ImageNoise(ImageNoiseConfig(**ALL, lighting_axes="deviations"), torch.eye(3))
     params = noise.draw(keys(20000), (1, 1))
     for name, low, high in (
         ("brightness", 0.5, 1.5),
@@ -143,6 +143,18 @@ def test_lighting_follows_the_covariance_of_the_colours():
     np.testing.assert_allclose(directions.T @ directions, covariance, rtol=1e-4, atol=1e-3)
     sizes = np.linalg.norm(directions, axis=1)
     assert (np.diff(sizes) <= 0).all() and (directions[np.arange(3), np.abs(directions).argmax(1)] > 0).all()
+
+
+def test_lighting_is_krizhevskys():
+    """With ImageNet's eigenvalues, .2175, .0188 and .0045 on [0, 1], its shift is alpha_i lambda_i e_i."""
+    values = torch.tensor([0.2175, 0.0188, 0.0045], dtype=torch.float64)
+    vectors = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0]
+    directions = lighting_of(255**2 * (vectors * values) @ vectors.T)
+    noise = ImageNoise(ImageNoiseConfig(**{**STILL, "lighting": 0.1}), directions)
+    shifts = noise.draw(keys(40000))["lighting"].double()
+    # MXNet writes 55.46, 4.794, 1.148 on the scale 0-255.
+    along = (shifts @ vectors).std(0) / 0.1
+    assert along.tolist() == pytest.approx([55.46, 4.794, 1.148], rel=0.02)
 
 
 def test_crops_and_flips_equal_a_plain_loop():

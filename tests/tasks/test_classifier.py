@@ -37,7 +37,7 @@ def evaluate(folder, *args, run_name="irl_batching.1", check=True):
 
 
 def counts(folder, condition, run_name="irl_batching.1"):
-    found = json.loads((folder / f"exp/{run_name}/evaluate/{condition}.json").read_text())
+    found = json.loads((folder / f"exp/{run_name}/evaluate/test/{condition}.json").read_text())
     return results.counts(found["errors"]), results.counts(found["reference"])
 
 
@@ -71,20 +71,18 @@ def test_what_is_there_is_not_evaluated_again_unless_it_differs(folder):
 def test_batches_and_their_size_change_nothing(folder):
     evaluate(folder, "--conditions", "out", "--batch-size", "20")
     whole = counts(folder, "out")[0]
-    (folder / "exp/irl_batching.1/evaluate/out.json").unlink()
+    (folder / "exp/irl_batching.1/evaluate/test/out.json").unlink()
     evaluate(folder, "--conditions", "out", "--batch-size", "3")
     assert (counts(folder, "out")[0] == whole).all()
 
 
 def test_scores_table_and_masking(folder):
-    from irl.noise.adversarial import Attack  # noqa: F401
-
     conditions = ["none", "in", "fgsm_0.1", "pgd3_0.1", "random_0.1"]
     for name in ("irl_batching.1", "adversarial.1"):
         evaluate(folder, "--conditions", *conditions, run_name=name)
         method = name.partition(".")[0]
         run("irl.score", "--run", f"exp/{name}", "--corpus", "p", "--method", method, "--results", "r.jsonl",
-            "--conditions", *conditions, cwd=folder)  # fmt: skip
+            "--data", "data/test.npz", "--conditions", *conditions, cwd=folder)  # fmt: skip
     lines = results.read(folder / "r.jsonl")
     assert [line["method"] for line in lines] == ["irl_batching", "adversarial"]
     assert lines[0]["decode"]["jitter"] == 0.5 and lines[0]["dev"]["error/clean"] >= 0
@@ -138,7 +136,12 @@ def test_analysis(folder):
         (["--conditions", "fog"], "unknown condition 'fog', known are none, in, out, corruption and ATTACK_EPS"),
         (["--conditions", "none", "--test", "hue=3"], "hue must be in [0, 1]"),
         (["--conditions", "corruption", "--test", "corruptions=nowhere"], "nowhere: no corruption (NAME.npy) is there"),
-        (["--conditions", "autoattack_8"], "autoattack_8: the package autoattack is not installed"),
+        (
+            ["--conditions", "autoattack_8", "--test", "units=pixels"],
+            "autoattack_8: the package autoattack is not installed",
+        ),
+        (["--conditions", "autoattack_8"], "autoattack_8: AutoAttack measures eps on pixels: set units: pixels"),
+        (["--conditions", "none", "pgd0_0.2"], "unknown condition 'pgd0_0.2'"),
     ],
 )
 def test_bad_input_is_one_line(folder, arguments, message, monkeypatch):
@@ -152,8 +155,8 @@ def test_autoattack_is_used_where_it_is(folder, monkeypatch):
     seen = {}
 
     class AutoAttack:
-        def __init__(self, forward, norm, eps, device):
-            seen.update(norm=norm, eps=eps, forward=forward)
+        def __init__(self, forward, norm, eps, device, seed, verbose):
+            seen.update(norm=norm, eps=eps, forward=forward, seed=seed)
 
         def run_standard_evaluation(self, x, y, bs):
             assert 0 <= x.min() and x.max() <= 1 and bs == len(x)
@@ -169,7 +172,10 @@ def test_autoattack_is_used_where_it_is(folder, monkeypatch):
     with torch.no_grad():
         torch.testing.assert_close(seen["logits"], classifier.outputs(x).logits, rtol=1e-4, atol=1e-4)
         expected = classifier.outputs(255 - x).logits.argmax(1).numpy() != data.labels[:10]
-    assert (counts(folder, "autoattack_8")[0][:10] == expected).all()
+    assert (counts(folder, "autoattack_8")[0][:10] == expected).all() and seen["seed"] == 0
+    # In both norms eps is on the scale 0-255, as for the other attacks.
+    evaluate(folder, "--conditions", "autoattack_100", "--test", "units=pixels", "norm=l2")
+    assert seen["norm"] == "L2" and seen["eps"] == pytest.approx(100 / 255)
 
 
 def test_other_checkpoints_are_refused(folder, recipe):

@@ -165,6 +165,8 @@ def test_attacks_in_training_are_redrawn_each_step_and_follow_the_weights(inside
         (["attack.kind=magic"], "attack: kind must be empty or one of fgsm"),
         (["objective.gamma=1", "objective.from_layer=group4.block0"], "unknown layer 'group4.block0'"),
         (["train.decay=steps"], "train: milestones: decay steps, and no other, needs some"),
+        (["crops=8"], "data/train.npz: crops 8 must be smaller than the images, 8x8"),
+        (["noise.lighting_axes=none"], "noise: lighting_axes must be one of eigenvalues, deviations"),
         (["dev_set=data/none.npz"], "data/none.npz: no such set of images"),
     ],
 )
@@ -172,6 +174,18 @@ def test_bad_settings_are_one_line(folder, overrides, message):
     done = run("irl.train", "irl_batching.yaml", *overrides, "--exp", "exp/bad", cwd=folder, check=False)
     assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
     shutil.rmtree(folder / "exp/bad", ignore_errors=True)
+
+
+def test_a_skipped_update_leaves_running_statistics_alone(folder, monkeypatch):
+    from irl.train import Trainer
+
+    monkeypatch.chdir(folder)
+    trainer = Trainer(settings("irl_batching"), folder / "exp/skipped")
+    before = {name: value.clone() for name, value in trainer.raw_module.state_dict().items()}
+    batch = trainer.task.train.make(0, Plan(0, True, 1))
+    assert not trainer.update([batch._replace(clean=batch.clean * torch.inf)])
+    assert all(torch.equal(value, before[name]) for name, value in trainer.raw_module.state_dict().items())
+    assert trainer.update([batch])
 
 
 def test_sets_that_do_not_fit_are_refused(folder):

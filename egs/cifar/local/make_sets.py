@@ -51,10 +51,10 @@ def main() -> None:
     args = parser.parse_args()
     dev = None
     if args.format == "folder":
-        train, classes = from_folder(args.source / "train"), None
-        train, classes = shuffled(train), train.classes
-        test = from_folder(args.source / "test", classes)
-        dev = from_folder(args.source / "dev", classes) if (args.source / "dev").is_dir() else None
+        train = shuffled(from_folder(args.source / "train"))
+        test = shuffled(from_folder(args.source / "test", train.classes))
+        has_dev = (args.source / "dev").is_dir()
+        dev = shuffled(from_folder(args.source / "dev", train.classes)) if has_dev else None
     elif args.format == "parquet":
         train, test = (parquet(args.source, part, args.classes) for part in ("train", "test"))
     else:
@@ -64,8 +64,8 @@ def main() -> None:
                         f"test images {list(test.images.shape[1:3])}")  # fmt: skip
     if dev is None:
         train, dev = split(train, args.dev, args.train)
-    elif args.train:
-        train = train.rows(slice(0, args.train))
+    else:
+        train, _ = split(train, 0, args.train)
     for name, images in (("train", train), ("dev", dev), ("test", test)):
         write(args.out / f"{name}.npz", images)
         print(f"{args.out / name}.npz: {len(images)} images, {len(images.classes)} classes")
