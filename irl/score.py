@@ -5,7 +5,7 @@ With --results the counts of all conditions of one run become one JSON line, fro
     python -m irl.score --run EXP --corpus mini --method irl_loss --results FILE --conditions none=DATA_DIR ...
 
 of a recogniser, with the test sets that `irl.decode` decoded, or, with the names of conditions alone, of a classifier
-of images that `irl.evaluate` evaluated.
+of images that `irl.evaluate` evaluated on --data, or of a language model and the texts of `irl.perplexity`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from irl import checkpoint, command, results
 from irl.data.kaldi import read_table
 from irl.errors import UserError
 from irl.experiment import saved_config
+from irl.table import WORDING, in_units
 from irl.tasks.edits import Edits
 from irl.tasks.speech_scores import score, total, write_alignments, write_espnet, write_trn
 
@@ -48,6 +49,8 @@ def run_line(args: argparse.Namespace) -> dict[str, Any]:
     state = checkpoint.load(path)
     if state["step"] != state["config"]["train"]["updates"]:
         raise UserError(f"{args.run}: at update {state['step']} of {state['config']['train']['updates']}, not finished")
+    if state["config"]["task"] == "vision" and args.data is None:
+        raise UserError(f"{args.run}: a run of a classifier needs --data, the test set that it was evaluated on")
     weights = checkpoint.file_digest(path)
     line: dict[str, Any] = {
         "corpus": args.corpus,
@@ -69,8 +72,13 @@ def run_line(args: argparse.Namespace) -> dict[str, Any]:
         "conditions": {},
     }
     for item in args.conditions:
-        found = transcribed(args.run, item) if state["config"]["task"] == "speech" else classified(args, item)
-        name, done, line["conditions"][name] = found
+        task = state["config"]["task"]
+        if task == "speech":
+            name, done, counts = transcribed(args.run, item)
+        else:
+            folder = Path("perplexity") if task == "language" else Path("evaluate") / args.data.stem
+            name, done, counts = evaluated(args.run / folder / f"{item}.json")
+        line["conditions"][name] = counts
         if done["weights"] != weights:
             raise UserError(f"{args.run}: {name}: made with other weights than {path}; run stage 5 again")
         if line.setdefault("decode", done["options"]) != done["options"]:
@@ -104,14 +112,13 @@ def transcribed(run: Path, item: str) -> tuple[str, dict[str, Any], dict[str, An
     )
 
 
-def classified(args: argparse.Namespace, name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Of a condition its name, what `irl.evaluate` noted of how it was tested, and the counts."""
-    path = args.run / "evaluate" / args.data.stem / f"{name}.json"
+def evaluated(path: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Of a condition its name, what `irl.evaluate` or `irl.perplexity` noted of how it was tested, and the counts."""
     if not path.exists():
         raise UserError(f"{path}: not evaluated; run stage 5 first")
     found = json.loads(path.read_text())
     counts = {"reference": found["reference"], "errors": found["errors"], "data": found["mark"]["data"]}
-    return name, found["mark"], counts
+    return path.stem, found["mark"], counts
 
 
 def main() -> None:
@@ -135,8 +142,9 @@ def main() -> None:
             parser.error("--run needs --results and --conditions")
         line = run_line(args)
         results.append(args.results, line)
-        rates = {n: 100 * total_errors(c) for n, c in line["conditions"].items()}
-        print(f"{args.run}: error % " + " ".join(f"{name} {rate:.1f}" for name, rate in rates.items()))
+        wording = WORDING[line["config"]["task"]]
+        rates = {name: wording.show(total_errors(c)) for name, c in line["conditions"].items()}
+        print(f"{args.run}: {in_units(wording)} " + " ".join(f"{name} {rate:.1f}" for name, rate in rates.items()))
         return
     if args.reference is None or args.hypothesis is None:
         parser.error("give REF_TEXT and HYP_TEXT, or --run")

@@ -260,6 +260,8 @@ def heading(condition: str) -> str:
 
 def describe(decode: dict[str, Any], lm: str) -> str:
     """What the rates were made with: of a search its weights and what they were tuned on; of a test its settings."""
+    if not decode:
+        return "Texts are read as one row, and every word but the first is predicted."
     if "search" not in decode:
         given = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in decode.items() if value != "")
         return f"Test settings: {given}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple
@@ -133,6 +134,7 @@ class LanguageTask:
         self.config = config
         self.vocabulary = WordVocabulary.read(Path(config.vocabulary))
         train = self.vocabulary.encode(Path(config.train_text))
+        self.digest = hashlib.blake2b(train.numpy().tobytes(), digest_size=8).hexdigest()
         self.tracks = tracks(train, config.train.batch_size, config.bptt, config.train_text)
         self.dev = self.vocabulary.encode(Path(config.dev_text))
         if len(self.dev) < 2:
@@ -197,7 +199,8 @@ class LanguageTask:
         return stats
 
     def extra_state(self) -> dict[str, Any]:
-        return {"words": self.vocabulary.words}
+        """What reading a text needs beside weights and configuration; and what the model was trained on."""
+        return {"words": self.vocabulary.words, "train_data": self.digest}
 
     def carried(self) -> dict[str, Tensor]:
         return {} if self.module.state is None else self.module.state._asdict()

@@ -1,3 +1,4 @@
+import json
 import math
 import shutil
 
@@ -7,7 +8,7 @@ import words
 from tiny import metrics, run, same_weights
 from torch.nn import functional as F
 
-from irl import checkpoint
+from irl import checkpoint, perplexity
 from irl.config import load
 from irl.models.lstm_lm import LMState
 from irl.noise.text import WordNoise
@@ -234,3 +235,26 @@ def test_noise_of_the_dev_text_is_fixed(inside):
         for chunk, (view,) in read_through(model, [text]):
             total += float(token_losses(view, task.dev, chunk).double().sum())
     assert first["loss/noisy"].total == pytest.approx(total)
+
+
+def test_perplexity_of_texts_by_line(folder):
+    run("irl.train", "baseline.yaml", "--exp", "exp/ppl", cwd=folder)
+    (folder / "data/lines.txt").write_text("a b\n\nc d a\n")
+    arguments = ["exp/ppl/checkpoint.pt", "--texts", "test=data/test.txt", "lines=data/lines.txt", "--out", "exp/ppl/p"]
+    out = run("irl.perplexity", *arguments, cwd=folder).stderr
+    found = {name: json.loads((folder / f"exp/ppl/p/{name}.json").read_text()) for name in ("test", "lines")}
+    # a | b <eos> / <eos> / c d a <eos>: all but the first word are predicted.
+    assert found["lines"]["reference"] == [2, 1, 4] and found["test"]["reference"] == [300]
+    state = checkpoint.load(folder / "exp/ppl/checkpoint.pt")
+    model, vocabulary = perplexity.load(folder / "exp/ppl/checkpoint.pt", "cpu")
+    text = vocabulary.encode(folder / "data/lines.txt")
+    with torch.no_grad():
+        logits = model.hidden_states(text[None], model.first_state(1))[0][0]
+    each = -logits.log_softmax(-1)[:-1].gather(1, text[1:, None])[:, 0]
+    expected = [float(part.sum()) for part in each.split([2, 1, 4])]
+    assert found["lines"]["errors"] == pytest.approx(expected, abs=1e-3)
+    total = sum(found["test"]["errors"])
+    assert f"test: perplexity {math.exp(total / 300):.2f} = exp({total:.1f} nats / 300 words)" in out
+    assert state["averaged"], "the best weights are those that are evaluated"
+    wrong = run("irl.perplexity", "exp/ppl/checkpoint.pt", "--texts", "data/test.txt", cwd=folder, check=False)
+    assert wrong.returncode == 1 and "--texts: expected NAME=FILE" in wrong.stderr

@@ -1,0 +1,83 @@
+"""Perplexity of texts under a language model: python -m irl.perplexity CHECKPOINT --texts test=FILE ... [--out DIR]
+
+A text is read as one row from its first word on; every word after it is predicted, <eos> at line ends among them, and
+the perplexity is exp(total negative log likelihood / number of predicted words). Writes OUT/NAME.json, from which
+results are made, with the sums of every line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from irl import checkpoint, command, files
+from irl.data.text import WordVocabulary, words_of
+from irl.errors import UserError
+from irl.experiment import saved_config
+from irl.models.lstm_lm import LSTMLM
+from irl.tasks.language import build_model, read_through, token_losses
+
+
+def load(path: Path, device: torch.device | str) -> tuple[LSTMLM, WordVocabulary]:
+    """The model of a checkpoint, the mean of its best weights where there is one, in eval mode."""
+    state = checkpoint.load(path)
+    config = saved_config(state, path)
+    if config.task != "language":
+        raise UserError(f"{path}: a checkpoint of task {config.task}, expected language")
+    vocabulary = WordVocabulary(state["words"], [0] * len(state["words"]))
+    model = build_model(config, len(vocabulary))
+    weights = state.get("averaged") or state["model"]
+    prefix = "model."
+    weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    checkpoint.load_weights(model, weights, path)
+    return model.to(device).eval(), vocabulary
+
+
+@torch.no_grad()
+def by_line(model: LSTMLM, vocabulary: WordVocabulary, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Of each line the negative log likelihood in nats and the number of its predicted words, (L,) each."""
+    device = next(model.parameters()).device
+    text = vocabulary.encode(path).to(device)
+    if len(text) < 2:
+        raise UserError(f"{path}: no word to predict")
+    chunks = [token_losses(view, text, chunk).double().cpu() for chunk, (view,) in read_through(model, [text])]
+    lines = np.array([number for number, _ in words_of(path)]) - 1
+    count = int(lines[-1]) + 1
+    nats = np.bincount(lines[1:], torch.cat(chunks).numpy(), count)
+    return nats, np.bincount(lines[1:], minlength=count)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m irl.perplexity", description="Perplexity of texts.")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--texts", nargs="+", required=True, metavar="NAME=FILE")
+    parser.add_argument("--out", type=Path, help="directory for NAME.json")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    command.log_to(args.out / "perplexity.log" if args.out else None)
+    texts = dict(item.partition("=")[::2] for item in args.texts)
+    if not all(texts.values()):
+        raise UserError(f"--texts: expected NAME=FILE, found {' '.join(args.texts)}")
+    model, vocabulary = load(args.checkpoint, args.device)
+    for name, path in texts.items():
+        nats, words = by_line(model, vocabulary, Path(path))
+        total, count = float(nats.sum()), int(words.sum())
+        shown = f"perplexity {math.exp(total / count):.2f} = exp({total:.1f} nats / {count} words)"
+        command.logger.info(f"{args.checkpoint}: {name}: {shown}")
+        if args.out:
+            data = hashlib.blake2b(Path(path).read_bytes(), digest_size=8).hexdigest()
+            mark = {"weights": checkpoint.file_digest(args.checkpoint), "data": data, "options": {}}
+            found = {"errors": nats.round(4).tolist(), "reference": words.tolist()}
+            files.write(args.out / f"{name}.json", json.dumps({"mark": mark, **found}) + "\n")
+
+
+if __name__ == "__main__":
+    command.run_command(main)
