@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME=DATA_DIR")
     search_options.add_arguments(parser)
     parser.add_argument("--settings", type=Path, help="of irl.evaluate, for classifiers")
+    parser.add_argument("--texts", action="store_true", help="the conditions are texts, for language models")
     parser.add_argument("--test", nargs="*", default=[], metavar="key=value", help="overrides of --settings")
     parser.add_argument("--lm", type=Path, help="configuration of the language model")
     parser.add_argument("--banks", nargs=2, default=results.GENERATED, help="noises and rooms of the test sets")
@@ -43,6 +44,8 @@ def main() -> None:
         settings = read_settings(args.settings, args.test)
         settings.check(args.conditions)
         decode = config.to_dict(settings)
+    elif args.texts:
+        decode = {}
     else:
         decode = search_options.from_arguments(parser, args).named()
     if args.lm is not None:

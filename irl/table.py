@@ -15,6 +15,11 @@ METHODS = {
     "data_aug": "data aug.",
     "irl_batching": "IRL batching",
     "irl_loss": "IRL loss",
+    **{
+        f"{method}_{noise}": f"{name}, {noise}"
+        for noise in ("unigram", "blank")
+        for method, name in (("data_aug", "data aug."), ("irl_batching", "IRL batching"), ("irl_loss", "IRL loss"))
+    },
     "adversarial": "adv. trn.",
     "weighted_adversarial": "weighted IRL bat.",
     "weighted_adversarial_irl_loss": "weighted IRL loss",
@@ -26,6 +31,8 @@ TESTS = (
     ("irl_batching", "baseline"),
     ("irl_loss", "baseline"),
     ("irl_loss", "data_aug"),
+    *((f"irl_loss_{noise}", f"irl_batching_{noise}") for noise in ("unigram", "blank")),
+    *((f"{method}_{noise}", "baseline") for method in ("irl_loss", "data_aug") for noise in ("unigram", "blank")),
     ("weighted_adversarial", "adversarial"),
     ("weighted_adversarial_irl_loss", "weighted_adversarial"),
     ("semi_unlabelled", "semi_labelled"),

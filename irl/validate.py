@@ -1,7 +1,9 @@
-"""Check data: python -m irl.validate --rate 16000 DATA_DIR ... or python -m irl.validate TRAIN.npz DEV.npz TEST.npz
+"""Check data: python -m irl.validate --rate 16000 DATA_DIR ..., or python -m irl.validate TRAIN.npz DEV.npz TEST.npz,
+or python -m irl.validate TEXT ... [--tokens N ...]
 
 Of Kaldi data directories every utterance is read, and utt2num_samples written, which later stages use instead of
-opening each file. Of sets of images the classes are counted, and images that an earlier set of the line holds too.
+opening each file. Of sets of images the classes are counted, and images that an earlier set of the line holds too. Of
+texts the words are counted, <eos> at line ends among them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from pathlib import Path
 from irl import command
 from irl.data import images
 from irl.data.kaldi import read_data_dir, read_wave, write_table
+from irl.data.text import EOS, words_of
+from irl.errors import UserError
 
 
 def check_images(paths: list[Path]) -> None:
@@ -32,15 +36,27 @@ def check_images(paths: list[Path]) -> None:
         seen.update(pixels)
 
 
+def check_texts(paths: list[Path], tokens: list[int]) -> None:
+    for path, expected in zip(paths, tokens or [0] * len(paths)):
+        words = [word for _, word in words_of(path)]
+        if expected and len(words) != expected:
+            raise UserError(f"{path}: {len(words)} tokens, {expected} are published ({len(words) - expected:+d})")
+        lines, kinds = words.count(EOS), len(set(words))
+        print(f"{path}: {len(words)} tokens in {lines} lines, each with its {EOS}; {kinds} different words")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m irl.validate", description="Check data directories, or images.")
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--rate", type=int, help="expected sampling rate of audio in Hz")
+    parser.add_argument("--tokens", type=int, nargs="*", default=[], help="expected numbers of tokens of texts")
     parser.add_argument("--no-text", action="store_true", help="do not ask for text")
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
     args = parser.parse_args()
     if all(path.suffix == ".npz" for path in args.folders):
         return check_images(args.folders)
+    if all(path.is_file() for path in args.folders):
+        return check_texts(args.folders, args.tokens)
     if args.rate is None:
         parser.error("data directories need --rate")
     for folder in args.folders:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Make the mini corpus: local/make_mini.py OUT
 
-Python's own manual, as pydoc_data.topics holds it: 60,000 words, a paragraph a line, topics split into train, valid and
-test. Real text, but small, and it differs a little between releases of Python: its digest is printed, and goes with every
-result. Words seen fewer than three times in training are <unk>, numbers N.
+Python's own manual, as pydoc_data.topics holds it: a paragraph a line, whole topics in train, valid or test. Real text,
+but small, and it differs a little between releases of Python: its digest is printed, and that of the training text goes
+with every result. Words seen fewer than three times in training are <unk>, numbers N.
 """
 
 from __future__ import annotations
