@@ -15,7 +15,7 @@ from irl.objective import ROWS
 
 pytest.importorskip("lightning_fabric")
 EGS = Path(__file__).parent.parent / "egs"
-CONF, IMAGES = EGS / "wsj" / "conf", EGS / "cifar" / "conf"
+CONF, IMAGES, TEXTS = EGS / "wsj" / "conf", EGS / "cifar" / "conf", EGS / "ptb" / "conf"
 CONFS = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
 OF_IMAGES = sorted(str(path.relative_to(IMAGES)) for path in IMAGES.rglob("*.yaml") if path.stem != "evaluation")
 
@@ -110,6 +110,32 @@ def test_rows_of_the_table_differ_in_what_they_are_about(folder):
     weights = {name: (c.objective.alpha, c.objective.beta, c.objective.gamma) for name, c in rows.items()}
     assert all(weights[name] == ROWS[name] for name in rows if name in ROWS)
     assert weights["weighted_adversarial_irl_loss"] == ROWS["weighted_adversarial_irl_loss"]
+
+
+@pytest.mark.parametrize("conf", sorted(str(path.relative_to(TEXTS)) for path in TEXTS.rglob("*.yaml")))
+def test_dry_run_of_texts(tmp_path, conf):
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat .\n" * 300)
+    small = [f"train_text={text}", f"dev_text={text}", f"vocabulary={tmp_path}/words.txt", "train.updates=2"]
+    run("irl.prepare", TEXTS / conf, *small, cwd=tmp_path)
+    run("irl.train", TEXTS / conf, *small, "--exp", tmp_path, cwd=tmp_path)
+    run("irl.perplexity", tmp_path / "checkpoint.pt", "--texts", f"test={text}", "--out", tmp_path, cwd=tmp_path)
+    assert (tmp_path / "test.json").exists()
+
+
+@pytest.mark.parametrize("folder", sorted(TEXTS.iterdir()), ids=lambda path: path.name)
+def test_rows_of_the_language_table_differ_in_objective_and_noise(folder):
+    rows = {path.stem: read_config(path, []) for path in folder.glob("*.yaml")}
+    assert len(rows) == 7
+    base = rows["irl_batching_blank"]
+    for name, row in rows.items():
+        method, _, noise = name.rpartition("_")
+        expected = ({"objective"} if method != "irl_batching" else set()) | ({"noise"} if noise == "unigram" else set())
+        assert {k for k in vars(base) if getattr(base, k) != getattr(row, k)} == expected
+        weights = (row.objective.alpha, row.objective.beta, row.objective.gamma)
+        assert weights == ROWS[method or name] and row.noise.p == 0.2
+    for method in ("data_aug", "irl_batching", "irl_loss"):
+        assert rows[f"{method}_blank"].objective == rows[f"{method}_unigram"].objective
 
 
 def test_methods_differ_in_their_objective_alone():
