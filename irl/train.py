@@ -34,6 +34,8 @@ class Trainer:
         from irl.fabric import build
 
         self.config, self.exp = settings, exp
+        # Of the code that runs, which may not be what lies there when the run ends.
+        self.commit = command.commit()
         self.path = exp / "checkpoint.pt"
         c = settings.train
         if c.threads:
@@ -78,7 +80,7 @@ class Trainer:
             "carried": self.task.carried(),
             **({"averaged": self.averaged} if self.averaged else {}),
             "stats": {name: [stat.total, stat.count] for name, stat in self.stats.items()},
-            "commit": command.commit(),
+            "commit": self.commit,
             "versions": command.versions(),
             **self.task.extra_state(),
         }
