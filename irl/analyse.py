@@ -24,7 +24,7 @@ import torch
 from irl import command
 from irl.errors import UserError
 from irl.objective import L2, Cosine, IRLLoss
-from irl.tasks.base import Scatter, layer_norms, valid_frames
+from irl.tasks.measured import Scatter, layer_norms, valid_frames
 from irl.types import Output, tree_map
 
 MEASURE = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2() + Cosine())

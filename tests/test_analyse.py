@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from irl.analyse import next_example
-from irl.tasks.base import Scatter, layer_norms, valid_frames
+from irl.tasks.measured import Scatter, layer_norms, valid_frames
 from irl.types import Output
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from irl.objective import Distance, IRLLoss
-from irl.types import Output, lens_to_mask
 
 
 @dataclass(frozen=True)
@@ -159,60 +158,6 @@ class Stat:
     @property
     def mean(self) -> float:
         return self.total / self.count if self.count else math.nan
-
-
-def layer_norms(view: Output) -> dict[str, Tensor]:
-    """For each hidden state the mean over samples of its norm: with lengths, (N, T, D), of the mean norm of a sample's
-    valid frames; without, of the sample as one vector, as distances take it."""
-    found = {}
-    for layer, hidden in view.hidden.items():
-        if layer not in view.lens:
-            found[layer] = hidden.flatten(1).norm(dim=1).mean()
-            continue
-        mask = lens_to_mask(view.lens[layer], hidden.shape[1])
-        found[layer] = ((hidden.norm(dim=-1) * mask).sum(1) / mask.sum(1)).mean()
-    return found
-
-
-def valid_frames(view: Output) -> dict[str, Tensor]:
-    """For each hidden state its vectors (M, D): the valid frames of (N, T, D) with lengths, the positions of feature
-    maps (N, D, H, W) without."""
-    found = {}
-    for layer, hidden in view.hidden.items():
-        if layer in view.lens:
-            found[layer] = hidden[lens_to_mask(view.lens[layer].to(hidden.device), hidden.shape[1])]
-        else:
-            found[layer] = hidden.movedim(1, -1).flatten(0, -2)
-    return found
-
-
-class Scatter:
-    """Sums over vectors (M, D), from which their covariance follows, batch by batch."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        # Sums are taken about the first vector: about zero, rounding would pass for variance where there is none.
-        self.origin: Tensor | None = None
-        self.sum: Tensor | float = 0.0
-        self.products: Tensor | float = 0.0
-
-    def add(self, x: Tensor) -> None:
-        x = x.double()
-        if self.origin is None and len(x):
-            self.origin = x[0].clone()
-        x = x - (0 if self.origin is None else self.origin)
-        self.count += len(x)
-        self.sum = self.sum + x.sum(0)
-        self.products = self.products + x.T @ x
-
-    def effective_rank(self) -> float:
-        """exp of the entropy of the singular values, scaled to sum 1, of the centred vectors (Roy and Vetterli 2007):
-        1 if all lie on a line, D if they vary alike in every direction."""
-        assert isinstance(self.sum, Tensor) and isinstance(self.products, Tensor)
-        mean = self.sum / self.count
-        singular = torch.linalg.eigvalsh(self.products / self.count - torch.outer(mean, mean)).clamp(min=0).sqrt()
-        p = singular / singular.sum().clamp(min=1e-30)
-        return float(torch.exp(-torch.xlogy(p, p).sum()))
 
 
 class Plan(NamedTuple):

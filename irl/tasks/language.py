@@ -15,9 +15,10 @@ from irl.data.text import WordVocabulary, tracks
 from irl.errors import UserError
 from irl.models.lstm_lm import LSTMLM, LMState, LSTMLMConfig
 from irl.noise.text import EXTRA, WordNoise, WordNoiseConfig
-from irl.objective import L2, Cosine, IRLLoss, Terms
+from irl.objective import IRLLoss, Terms
 from irl.random import Keys
-from irl.tasks.base import ObjectiveConfig, Plan, Scatter, Stat, TrainConfig, layer_norms, valid_frames
+from irl.tasks.base import ObjectiveConfig, Plan, Stat, TrainConfig
+from irl.tasks.measured import Measured
 from irl.types import Output
 
 EVALUATED = 500  # tokens at once; results do not depend on it
@@ -168,35 +169,21 @@ class LanguageTask:
         """On the dev text, read as one row: negative log likelihood of a token in nats, and, where training draws
         noise, the same after one fixed noisy copy, and for each layer distances, norms and ranks as in other tasks."""
         model, device = self.module.model, next(self.module.parameters()).device
-        measure = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2("relative") + Cosine())
+        measured = Measured()
         self.dev = self.dev.to(device)
         texts = [self.dev]
         if self.config.objective.build().needs_noisy:
             keys = Keys(torch.arange(len(self.dev), device=device), self.config.seed, "noise/dev", 0, 1)
             texts.append(self.noise.apply(self.dev, self.noise.draw(keys)))
-        stats: dict[str, Stat] = {}
-        scatter: dict[str, Scatter] = {}
-
-        def add(name: str, total: float, count: float) -> None:
-            stats[name] = stats.get(name, Stat(0, 0)) + Stat(total, count)
-
         model.eval()
         for chunk, views in read_through(model, texts):
             count = chunk.stop - chunk.start
             for name, view in zip(("clean", "noisy"), views):
-                add(f"loss/{name}", float(token_losses(view, self.dev, chunk).double().sum()), count)
+                measured.add(f"loss/{name}", float(token_losses(view, self.dev, chunk).double().sum()), count)
             if len(views) > 1:
-                for name, layers in measure.compare(views[0], views[1:])[2].items():
-                    for layer, value in layers.items():
-                        add(f"{name}/{layer}", count * float(value), count)
-                for layer, value in layer_norms(views[0]).items():
-                    add(f"norm/{layer}", count * float(value), count)
-                for layer, frames in valid_frames(views[0]).items():
-                    scatter.setdefault(layer, Scatter()).add(frames)
-        for layer, found in scatter.items():
-            add(f"rank/{layer}", found.effective_rank(), 1)
+                measured.compare(views[0], views[1], count)
         model.train()
-        return stats
+        return measured.found()
 
     def extra_state(self) -> dict[str, Any]:
         """What reading a text needs beside weights and configuration; and what the model was trained on."""

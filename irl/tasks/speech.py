@@ -16,10 +16,11 @@ from irl.data.features import FeatureConfig
 from irl.data.vocabulary import Vocabulary
 from irl.errors import UserError
 from irl.models.encoder_decoder import EncoderDecoder
-from irl.objective import L2, Cosine, IRLLoss, Terms
-from irl.tasks.base import NothingCarried, Plan, Scatter, Stat, layer_norms, valid_frames
+from irl.objective import IRLLoss, Terms
+from irl.tasks.base import NothingCarried, Plan, Stat
 from irl.tasks.beam_search import greedy_ctc
 from irl.tasks.edits import count_edits
+from irl.tasks.measured import Measured
 from irl.tasks.speech_data import Batch, SpeechConfig, SpeechData
 from irl.types import Output
 
@@ -132,14 +133,8 @@ class SpeechTask(NothingCarried):
         representations collapse.
         """
         model, device = self.module.model, next(self.module.parameters()).device
-        measure = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2("relative") + Cosine())
+        measured = Measured()
         noisy = 1 if self.dev.noise is not None else 0
-        stats: dict[str, Stat] = {}
-        scatter: dict[str, Scatter] = {}
-
-        def add(name: str, total: float, count: float) -> None:
-            stats[name] = stats.get(name, Stat(0, 0)) + Stat(total, count)
-
         model.eval()
         # Epoch 1, not 0, which may be in order of length; always the same, and with it the noise.
         for index in range(len(self.dev.batches(1))):
@@ -150,24 +145,16 @@ class SpeechTask(NothingCarried):
             for name, view in zip(("clean", "noisy"), views):
                 tokens = float(batch.y_lens.sum())
                 loss = task_loss(view, batch.y, batch.y_lens, self.config.ctc_weight)
-                add(f"loss/{name}", tokens * float(loss), tokens)
+                measured.add(f"loss/{name}", tokens * float(loss), tokens)
                 if "ctc" in view.extra:
                     for i, numbers in enumerate(greedy_ctc(view.extra["ctc"], view.lens["ctc"])):
                         reference = self.vocabulary.decode(batch.y[i, : batch.y_lens[i] - 1].tolist())
                         edits = count_edits(reference, self.vocabulary.decode(numbers))
-                        add(f"cer_ctc/{name}", edits.errors, edits.reference)
+                        measured.add(f"cer_ctc/{name}", edits.errors, edits.reference)
             if noisy:
-                for name, layers in measure.compare(views[0], views[1:])[2].items():
-                    for layer, value in layers.items():
-                        add(f"{name}/{layer}", rows * float(value), rows)
-                for layer, value in layer_norms(views[0]).items():
-                    add(f"norm/{layer}", rows * float(value), rows)
-                for layer, frames in valid_frames(views[0]).items():
-                    scatter.setdefault(layer, Scatter()).add(frames)
-        for layer, found in scatter.items():
-            add(f"rank/{layer}", found.effective_rank(), 1)
+                measured.compare(views[0], views[1], rows)
         model.train()
-        return stats
+        return measured.found()
 
     def extra_state(self) -> dict[str, Any]:
         return {"tokens": self.vocabulary.tokens}

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from irl.errors import UserError
 from irl.models.wide_resnet import WideResNet
 from irl.noise.adversarial import Attack
-from irl.objective import L2, Cosine, IRLLoss, Terms
+from irl.objective import IRLLoss, Terms
 from irl.random import Keys
-from irl.tasks.base import NothingCarried, Plan, Scatter, Stat, layer_norms, valid_frames
+from irl.tasks.base import NothingCarried, Plan, Stat
+from irl.tasks.measured import Measured
 from irl.tasks.vision_data import Batch, Statistics, VisionConfig, VisionData
 from irl.types import Output
 
@@ -73,34 +74,20 @@ class VisionTask(NothingCarried):
         each layer the relative L2 and cosine distances between the two, the clean norm, and the effective rank.
         """
         module, objective = self.module, self.config.objective.build()
-        measure = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2("relative") + Cosine())
+        measured = Measured()
         self.dev.to(next(module.parameters()).device)
         plan = Plan(0, True, 1 if objective.needs_noisy else 0)
-        stats: dict[str, Stat] = {}
-        scatter: dict[str, Scatter] = {}
-
-        def add(name: str, total: float, count: float) -> None:
-            stats[name] = stats.get(name, Stat(0, 0)) + Stat(total, count)
-
         module.eval()
         for rows in torch.arange(len(self.dev.labels)).split(EVALUATED):
             batch = self.dev.views(rows, 0, plan, len(rows))
             views: list[Output] = [module.model(x) for x in [batch.clean, *module.copies(batch, 0, "attack/dev")]]
             for name, view in zip(("clean", "noisy"), views):
-                add(f"loss/{name}", float(F.cross_entropy(view.logits, batch.y, reduction="sum")), len(rows))
-                add(f"error/{name}", float((view.logits.argmax(1) != batch.y).sum()), len(rows))
+                measured.add(f"loss/{name}", float(F.cross_entropy(view.logits, batch.y, reduction="sum")), len(rows))
+                measured.add(f"error/{name}", float((view.logits.argmax(1) != batch.y).sum()), len(rows))
             if len(views) > 1:
-                for name, layers in measure.compare(views[0], views[1:])[2].items():
-                    for layer, value in layers.items():
-                        add(f"{name}/{layer}", len(rows) * float(value), len(rows))
-                for layer, value in layer_norms(views[0]).items():
-                    add(f"norm/{layer}", len(rows) * float(value), len(rows))
-                for layer, vectors in valid_frames(views[0]).items():
-                    scatter.setdefault(layer, Scatter()).add(vectors)
-        for layer, found in scatter.items():
-            add(f"rank/{layer}", found.effective_rank(), 1)
+                measured.compare(views[0], views[1], len(rows))
         module.train()
-        return stats
+        return measured.found()
 
     def extra_state(self) -> dict[str, Any]:
         """What a checkpoint needs beside its weights to classify images."""
