@@ -19,22 +19,16 @@ import torch
 from irl import checkpoint, command, files
 from irl.data.text import WordVocabulary, words_of
 from irl.errors import UserError
-from irl.experiment import saved_config
 from irl.models.lstm_lm import LSTMLM
-from irl.tasks.language import build_model, read_through, token_losses
+from irl.tasks.language import LanguageConfig, build_model, read_through, token_losses
+from irl.tasks.loading import load_model
 
 
 def load(path: Path, device: torch.device | str) -> tuple[LSTMLM, WordVocabulary]:
     """The model of a checkpoint, the mean of its best weights where there is one, in eval mode."""
-    state = checkpoint.load(path)
-    config = saved_config(state, path)
-    if config.task != "language":
-        raise UserError(f"{path}: a checkpoint of task {config.task}, expected language")
+    state, config, weights = load_model(path, "language", LanguageConfig)
     vocabulary = WordVocabulary(state["words"], [0] * len(state["words"]))
     model = build_model(config, len(vocabulary))
-    weights = state.get("averaged") or state["model"]
-    prefix = "model."
-    weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     checkpoint.load_weights(model, weights, path)
     return model.to(device).eval(), vocabulary
 

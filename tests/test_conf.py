@@ -89,7 +89,7 @@ def test_dry_run_of_images(images, conf):
     run("irl.train", path, *small, "--exp", exp, cwd=images)
     evaluate = ["--settings", path.parent / "evaluation.yaml", "--out", exp, "--conditions", "in", "fgsm_0.2"]
     run("irl.evaluate", exp / "checkpoint.pt", "--data", data / "dev.npz", *evaluate, cwd=images)
-    assert (exp / "fgsm_0.2.json").exists()
+    assert (exp / "dev" / "fgsm_0.2.json").exists()
 
 
 @pytest.mark.parametrize("folder", sorted(IMAGES.iterdir()), ids=lambda path: path.name)

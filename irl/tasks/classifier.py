@@ -14,14 +14,14 @@ from torch import Tensor
 from irl import checkpoint
 from irl.data.images import Images
 from irl.errors import UserError
-from irl.experiment import saved_config
 from irl.noise import corruptions
 from irl.noise.adversarial import Attack
 from irl.noise.image import ImageNoise
 from irl.random import Keys
 from irl.tasks.evaluation import EvaluationConfig
+from irl.tasks.loading import load_model
 from irl.tasks.vision import build_model
-from irl.tasks.vision_data import Statistics
+from irl.tasks.vision_data import Statistics, VisionConfig
 from irl.types import Output
 
 
@@ -29,16 +29,10 @@ class Classifier:
     """The model of a checkpoint, on a device, in eval mode."""
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
-        state = checkpoint.load(path)
-        self.config = saved_config(state, path)
-        if self.config.task != "vision":
-            raise UserError(f"{path}: a checkpoint of task {self.config.task}, expected vision")
+        state, self.config, weights = load_model(path, "vision", VisionConfig)
         self.classes: list[str] = state["classes"]
         self.statistics = Statistics(*(torch.tensor(state[name]) for name in Statistics._fields))
         self.model = build_model(self.config, len(self.classes))
-        weights = state.get("averaged") or state["model"]
-        prefix = "model."
-        weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
         checkpoint.load_weights(self.model, weights, path)
         self.device = torch.device(device)
         self.model.to(self.device).eval()

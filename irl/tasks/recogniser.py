@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from irl import checkpoint, config
+from irl import checkpoint
 from irl.data.features import LogMel, pad_waves
 from irl.data.vocabulary import Vocabulary
 from irl.errors import UserError
@@ -18,18 +18,9 @@ from irl.models.encoder_decoder import EncoderDecoder
 from irl.models.lstm_lm import LSTMLM
 from irl.tasks.beam_search import Hypothesis, beam_search, greedy_ctc
 from irl.tasks.character_lm import CharacterLMConfig
+from irl.tasks.loading import load_model
 from irl.tasks.search_options import SearchOptions
 from irl.tasks.speech_data import SpeechConfig
-
-
-def load_model(path: Path, task: str, config_class: type) -> tuple[dict[str, Any], Any, dict[str, Tensor]]:
-    """A checkpoint, its configuration, and the model's weights: the mean of the best ones where there is one."""
-    state = checkpoint.load(path)
-    if state["config"].get("task") != task:
-        raise UserError(f"{path}: a checkpoint of task {state['config'].get('task')!r}, expected {task!r}")
-    weights = state.get("averaged", state["model"])
-    weights = {name.removeprefix("model."): value for name, value in weights.items()}
-    return state, config.from_dict(config_class, state["config"], str(path)), weights
 
 
 class Encoded(NamedTuple):

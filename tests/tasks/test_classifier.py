@@ -182,4 +182,4 @@ def test_other_checkpoints_are_refused(folder, recipe):
     run("irl.train", "irl_loss.yaml", "--exp", "exp/for_vision", "--stop", "1", cwd=recipe)
     out = run("irl.evaluate", recipe / "exp/for_vision/checkpoint.pt", *TEST, "--out", "x", "--conditions", "none",
               cwd=folder, check=False)  # fmt: skip
-    assert out.returncode == 1 and "a checkpoint of task speech, expected vision" in out.stderr
+    assert out.returncode == 1 and "a checkpoint of task 'speech', expected 'vision'" in out.stderr
