@@ -116,8 +116,9 @@ def test_rows_of_the_table_differ_in_what_they_are_about(folder):
 def test_dry_run_of_texts(tmp_path, conf):
     """The paper's 1500 units once; the other rows with fewer."""
     text = tmp_path / "text.txt"
-    text.write_text("the cat sat on the mat .\n" * 300)
-    small = [f"train_text={text}", f"dev_text={text}", f"vocabulary={tmp_path}/words.txt", "train.updates=2"]
+    text.write_text("the cat sat on the mat .\n" * 30)
+    small = [f"train_text={text}", f"dev_text={text}", f"vocabulary={tmp_path}/words.txt"]
+    small += ["train.updates=2", "train.batch_size=2"]
     small += ["model.units=8", "model.embedding_units=8"] if conf != "ptb/irl_loss_blank.yaml" else []
     run("irl.prepare", TEXTS / conf, *small, cwd=tmp_path)
     run("irl.train", TEXTS / conf, *small, "--exp", tmp_path, cwd=tmp_path)
