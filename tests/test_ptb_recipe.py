@@ -30,6 +30,7 @@ def test_mini_through_all_stages(egs):
     assert "runs without a result in results/mini.jsonl: 0" in again
 
 
+@pytest.mark.slow
 def test_published_texts_are_counted_and_own_texts_are_taken(egs, tmp_path):
     for name in ("train", "valid", "test"):
         (tmp_path / f"ptb.{name}.txt").write_text("a b c <unk>\n" * 200)

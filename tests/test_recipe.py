@@ -120,6 +120,7 @@ def test_wsj_with_musan_rooms_and_a_language_model_through_all_stages(egs, tmp_p
     assert results_of(egs / "results/wsj-incomplete.jsonl") == rows
 
 
+@pytest.mark.slow
 def test_librispeech_with_two_test_sets_through_all_stages(egs, tmp_path):
     train = ("train-clean-100", "train-clean-360")
     trees.librispeech(tmp_path, train[:1], (103, 19, 26), 3)
