@@ -28,7 +28,7 @@ BAD = [
     (["noise.musan=data/nothing"], "data/nothing/noise: no audio found"),
     (["train_dir=data/none"], "data/none: no such data directory"),
     (["features.mels=12"], "statistics of 20 features, expected 24"),
-    (["task=video"], "task: expected one of speech, character_lm, found 'video'"),
+    (["task=video"], "task: expected one of speech, vision, language, character_lm, found 'video'"),
     (["model.attention=foo"], "model: unknown attention 'foo', known are additive, dot, location"),
     (["model.encoder_units=0"], "encoder_units must be at least 1"),
     (["train.precision=foo"], "precision must be one of 32-true, bf16-mixed"),
@@ -75,7 +75,13 @@ def test_bad_files(recipe, reference, tmp_path):
     (recipe / "bad.yaml").write_text("base: irl_batching.yaml\ntrain: {updates: 3, decay: [\n")
     fails("irl.train", "bad.yaml", "--exp", "exp/x", message="bad.yaml: not valid YAML")
     (recipe / "bad.yaml").write_text("base: irl_batching.yaml\ntrain: {decay: up}\n")
-    fails("irl.train", "bad.yaml", "--exp", "exp/x", message="bad.yaml: train: decay must be linear or none, got 'up'")
+    fails(
+        "irl.train",
+        "bad.yaml",
+        "--exp",
+        "exp/x",
+        message="bad.yaml: train: decay must be one of linear, cosine, steps, plateau, none, got 'up'",
+    )
 
     path = recipe / "exp/reference/checkpoint.pt"
     cut = tmp_path / "cut.pt"
