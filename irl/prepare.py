@@ -65,7 +65,8 @@ def prepare_vision(settings: Any, check: list[str]) -> str:
 def prepare_language(settings: Any, check: list[str]) -> str:
     from irl.data.text import WordVocabulary, words_of
 
-    vocabulary = WordVocabulary.of(word for _, word in words_of(Path(settings.train_text)))
+    words = (word for _, word in words_of(Path(settings.train_text)))
+    vocabulary = WordVocabulary.of(words, settings.min_count)
     lengths = {path: len(vocabulary.encode(Path(path))) for path in (settings.train_text, settings.dev_text, *check)}
     vocabulary.write(Path(settings.vocabulary))
     tokens = ", ".join(f"{path} {count}" for path, count in lengths.items())

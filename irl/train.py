@@ -262,7 +262,7 @@ class Trainer:
                     dev = self._evaluate(board, bar)
                     # Not where a run merely stops: one that did not stop has no weights from there.
                     if c.average and (due or self.step == c.updates) and self.step > c.clean_updates:
-                        self._select(self._selection_loss(dev))
+                        self._select(self.task.selection_loss(dev))
                 if self.step == c.updates and c.average:
                     self._average(board, bar)
                 if self.step % c.save_every == 0 or last:
@@ -294,12 +294,6 @@ class Trainer:
         if self.config.train.decay == "plateau" and before and loss >= min(before.values()):
             self.slowed *= self.config.train.decay_factor
             self.raw_module.load_state_dict(self.best.weights(min(before, key=lambda step: before[step])))
-
-    def _selection_loss(self, dev: dict[str, Stat]) -> float:
-        """The run's own task loss on the dev set, by which the weights to average are chosen: without the distance,
-        which would favour weights of another kind than those of the other methods."""
-        weights = {"loss/clean": self.objective.alpha, "loss/noisy": self.objective.beta}
-        return sum(weight * dev[name].mean for name, weight in weights.items() if weight)
 
     def _average(self, board: Any, bar: Any) -> None:
         """The mean of the best weights beside the last ones, which resuming needs; `irl.decode` takes the mean."""

@@ -48,8 +48,12 @@ class WordVocabulary:
             raise UserError(f"a vocabulary must hold {EOS}, each word once, and a count for each")
 
     @classmethod
-    def of(cls, words: Iterable[str]) -> WordVocabulary:
-        counted = sorted(Counter(words).items(), key=lambda item: (-item[1], item[0]))
+    def of(cls, words: Iterable[str], min_count: int = 1) -> WordVocabulary:
+        """Of the words of a training text; those seen fewer than min_count times are <unk>, as in WikiText-2 with 3."""
+        counts: Counter[str] = Counter()
+        for word, count in Counter(words).items():
+            counts[word if count >= min_count or word == EOS else UNKNOWN] += count
+        counted = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return cls([word for word, _ in counted], [count for _, count in counted])
 
     @classmethod

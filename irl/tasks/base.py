@@ -168,8 +168,15 @@ class Plan(NamedTuple):
     noisy: int
 
 
-class NothingCarried:
-    """For tasks whose batches know nothing of each other."""
+class BaseTask:
+    """What most tasks share: batches know nothing of each other, and a run is judged by its own task loss."""
+
+    config: Any
+
+    def selection_loss(self, dev: dict[str, Stat]) -> float:
+        """Without the distance, which would favour weights of another kind than those of the other methods."""
+        weights = {"loss/clean": self.config.objective.alpha, "loss/noisy": self.config.objective.beta}
+        return sum(weight * dev[name].mean for name, weight in weights.items() if weight)
 
     def carried(self) -> dict[str, Tensor]:
         return {}
@@ -194,6 +201,10 @@ class Task(Protocol):
     def loader(self, epoch: int, plans: list[Plan], workers: int) -> Iterable[Any]: ...
 
     def evaluate(self) -> dict[str, Stat]: ...
+
+    def selection_loss(self, dev: dict[str, Stat]) -> float:
+        """Of an evaluation on dev: what the weights that a run keeps, and averages, are chosen by."""
+        ...
 
     def extra_state(self) -> dict[str, Any]:
         """Plain values that decoding needs beside weights and configuration, such as the vocabulary."""

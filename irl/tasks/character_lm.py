@@ -17,7 +17,7 @@ from irl.data.vocabulary import Vocabulary
 from irl.errors import UserError
 from irl.models.lstm_lm import LSTMLM, LSTMLMConfig
 from irl.objective import IRLLoss, Terms
-from irl.tasks.base import NothingCarried, ObjectiveConfig, Plan, Stat, TrainConfig
+from irl.tasks.base import BaseTask, ObjectiveConfig, Plan, Stat, TrainConfig
 from irl.types import Output
 
 
@@ -92,7 +92,7 @@ def plain_text(path: str) -> Iterator[tuple[str, str]]:
         raise UserError(f"{path}: not UTF-8 text: {error}") from None
 
 
-class CharacterLMTask(NothingCarried):
+class CharacterLMTask(BaseTask):
     """The task of the training loop (see `irl.tasks.base.Task`)."""
 
     def __init__(self, config: CharacterLMConfig) -> None:

@@ -30,12 +30,14 @@ class LanguageConfig:
 
     bptt: tokens of each row that a step looks at; states are carried from step to step. sum_over_time: the objective is
     multiplied by that number, so that the loss is a sum over time and a mean over rows (Zaremba et al. 2014).
-    share_dropout: the views of a text have the same dropout masks.
+    share_dropout: the views of a text have the same dropout masks. min_count: words that the training text has fewer
+    times are <unk>.
     """
 
     train_text: str
     dev_text: str
     vocabulary: str
+    min_count: int = 1
     task: str = "language"
     seed: int = 1
     bptt: int = 35
@@ -49,6 +51,8 @@ class LanguageConfig:
     def __post_init__(self) -> None:
         if self.bptt < 1:
             raise ValueError(f"bptt must be at least 1, got {self.bptt}")
+        if self.min_count < 1:
+            raise ValueError(f"min_count must be at least 1, got {self.min_count}")
         names = layer_names(self.model)
         # Unknown layers are refused here, before any training, not at the end of the clean phase.
         self.objective.build().layer_weights([*names, "logits"], names)
@@ -188,6 +192,10 @@ class LanguageTask:
     def extra_state(self) -> dict[str, Any]:
         """What reading a text needs beside weights and configuration; and what the model was trained on."""
         return {"words": self.vocabulary.words, "train_data": self.digest}
+
+    def selection_loss(self, dev: dict[str, Stat]) -> float:
+        """Of the text as it is: noise is for training only (Xie et al. 2017)."""
+        return dev["loss/clean"].mean
 
     def carried(self) -> dict[str, Tensor]:
         return {} if self.module.state is None else self.module.state._asdict()

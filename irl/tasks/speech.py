@@ -17,7 +17,7 @@ from irl.data.vocabulary import Vocabulary
 from irl.errors import UserError
 from irl.models.encoder_decoder import EncoderDecoder
 from irl.objective import IRLLoss, Terms
-from irl.tasks.base import NothingCarried, Plan, Stat
+from irl.tasks.base import BaseTask, Plan, Stat
 from irl.tasks.beam_search import greedy_ctc
 from irl.tasks.edits import count_edits
 from irl.tasks.measured import Measured
@@ -91,7 +91,7 @@ def _ignore_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-class SpeechTask(NothingCarried):
+class SpeechTask(BaseTask):
     """The task of the training loop (see `irl.tasks.base.Task`)."""
 
     def __init__(self, config: SpeechConfig) -> None:

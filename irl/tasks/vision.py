@@ -14,7 +14,7 @@ from irl.models.wide_resnet import WideResNet
 from irl.noise.adversarial import Attack
 from irl.objective import IRLLoss, Terms
 from irl.random import Keys
-from irl.tasks.base import NothingCarried, Plan, Stat
+from irl.tasks.base import BaseTask, Plan, Stat
 from irl.tasks.measured import Measured
 from irl.tasks.vision_data import Batch, Statistics, VisionConfig, VisionData
 from irl.types import Output
@@ -44,7 +44,7 @@ class VisionStep(nn.Module):
         return self.objective(self.model, batch.clean, self.copies(batch, step), loss, step)
 
 
-class VisionTask(NothingCarried):
+class VisionTask(BaseTask):
     """The task of the training loop (see `irl.tasks.base.Task`)."""
 
     def __init__(self, config: VisionConfig) -> None:

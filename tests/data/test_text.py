@@ -36,6 +36,16 @@ def test_vocabulary_is_that_of_training_in_order_of_counts(tmp_path):
     assert (again.words, again.counts) == (vocabulary.words, vocabulary.counts)
 
 
+def test_rare_words_are_unknown(tmp_path):
+    train = tmp_path / "train"
+    train.write_text("b a a <unk> c a b d\n")
+    words = [word for _, word in words_of(train)]
+    vocabulary = WordVocabulary.of(words, min_count=2)
+    # <eos> stays, though it stands there once; <unk> counts for itself and for the two that it replaces.
+    assert dict(zip(vocabulary.words, vocabulary.counts)) == {"a": 3, "<unk>": 3, "b": 2, "<eos>": 1}
+    assert vocabulary.encode(train).bincount().tolist() == vocabulary.counts
+
+
 def test_bad_files_are_one_line(tmp_path):
     path, train = tmp_path / "x.txt", tmp_path / "train.txt"
     train.write_text("a b\n")
