@@ -16,11 +16,14 @@ install:
 demo: install
 	egs/wsj/run.sh --methods "irl_loss irl_batching baseline" --results exp/mini/results.jsonl
 
+# A file's tests share what they trained; files are spread over the processes.
+parallel := --numprocesses 2 --dist loadfile
+
 test: install
-	$(bin)/python -m pytest -q
+	$(bin)/python -m pytest -q $(parallel)
 
 test-all: install
-	$(bin)/python -m pytest -q -m ""
+	$(bin)/python -m pytest -q $(parallel) -m ""
 
 bench:
 	@tools/install --extras all,bench
