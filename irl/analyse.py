@@ -1,9 +1,11 @@
 """How far hidden states move under noise: python -m irl.analyse RUN ... --clean DIR --noisy DIR --out OUT
 
 For classifiers of images --clean is a test set and --noisy a condition of it, in or out, as --settings FILE defines it.
+For language models --clean is a text and --noisy a kind of noise on its words, as often as in the run's training.
 
 For every run (a directory METHOD.SEED with a checkpoint) and layer, in forward order, OUT/distances.csv holds means
-over utterances of means over frames, or over images with each feature map as one vector: the L2 distance between clean
+over utterances of means over frames (of a text: over rows of words), or over images with each feature map as one
+vector: the L2 distance between clean
 and noisy activations divided by the mean norm of the clean ones, the cosine distance, that norm, as scales the same
 distances between different utterances or images, and the effective rank of the clean activations (of images, of the
 positions of their feature maps). OUT/distances.png and .svg are the paper's Figures 2 and 3, one curve a method, with
@@ -15,13 +17,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
 import torch
 
-from irl import command
+from irl import checkpoint, command
 from irl.errors import UserError
 from irl.objective import L2, Cosine, IRLLoss
 from irl.tasks.measured import Scatter, layer_norms, valid_frames
@@ -88,6 +91,39 @@ def of_images(
         yield classifier.outputs(x), classifier.outputs(noisy)
 
 
+def of_text(run: Path, text: Path, kind: str, device: str, row: int = 50) -> Iterator[Views]:
+    """A language model on a text, read as one row, and on a copy with noise; its words are then cut into rows."""
+    from irl.data.text import WordVocabulary
+    from irl.noise.text import WordNoise
+    from irl.perplexity import load
+    from irl.random import Keys
+    from irl.tasks.language import EVALUATED, read_through
+
+    model, vocabulary, config = load(run / "checkpoint.pt", device)
+    words = vocabulary.encode(text).to(device)
+    counts = WordVocabulary.read(Path(config.vocabulary)).counts if kind == "unigram" else [1] * len(vocabulary)
+    try:
+        noise = WordNoise(dataclasses.replace(config.noise, kind=kind), torch.tensor(counts))
+    except ValueError as error:
+        raise UserError(f"--noisy: {error}") from None
+    noisy = noise.apply(words, noise.draw(Keys(torch.arange(len(words), device=device), 0, "noise/test", 0, 1)))
+    chunks = command.progress(None, "analyse", total=-(-(len(words) - 1) // EVALUATED), unit="chunk")
+    with chunks:
+        for _, views in read_through(model, [words, noisy]):
+            if views[0].logits.shape[1] >= 2 * row:
+                clean, moved = (in_rows(view, row) for view in views)
+                yield clean, moved
+            chunks.update()
+
+
+def in_rows(view: Output, size: int) -> Output:
+    """One row of T positions as T // size rows, what is left over left out."""
+    count = view.logits.shape[1] // size
+    cut = lambda x: x[0, : count * size].unflatten(0, (count, size))  # noqa: E731
+    lens = torch.full((count,), size, device=view.logits.device)
+    return Output(cut(view.logits), tree_map(cut, view.hidden), dict.fromkeys(view.lens, lens))
+
+
 @torch.no_grad()
 def measure(pairs: Iterable[Views]) -> dict[str, dict[str, float]]:
     """{layer: {column: value}} over batches of views."""
@@ -115,31 +151,39 @@ def measure(pairs: Iterable[Views]) -> dict[str, dict[str, float]]:
     return means
 
 
+def views_of(run: Path, args: argparse.Namespace) -> Iterator[Views]:
+    task = checkpoint.load(run / "checkpoint.pt")["config"].get("task")
+    if task == "speech":
+        return of_speech(run, args.clean, args.noisy)
+    if task == "language":
+        return of_text(run, args.clean, str(args.noisy), args.device)
+    if task != "vision":
+        raise UserError(f"{run}: task {task} has nothing to analyse")
+    if args.settings is None:
+        raise UserError(f"{run}: a classifier of images needs --settings")
+    from irl.tasks.evaluation import read_settings
+
+    return of_images(run, args.clean, str(args.noisy), read_settings(args.settings, args.test), args.device)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m irl.analyse", description="Distances between layers under noise.")
     parser.add_argument("runs", type=Path, nargs="+", help="directories METHOD.SEED with a checkpoint")
     parser.add_argument("--clean", type=Path, required=True)
-    parser.add_argument("--noisy", type=Path, required=True, help="noisy copy of the same utterances, or a condition")
+    parser.add_argument(
+        "--noisy", type=Path, required=True, help="noisy copy of the same utterances, a condition, a kind"
+    )
     parser.add_argument("--settings", type=Path, help="of irl.evaluate, for classifiers")
     parser.add_argument("--test", nargs="*", default=[], metavar="key=value", help="overrides of --settings")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--device", default="cpu", help="for classifiers")
+    parser.add_argument("--device", default="cpu", help="of classifiers and language models")
     args = parser.parse_args()
-    settings = None
-    if args.settings is not None:
-        from irl.tasks.evaluation import read_settings
-
-        settings = read_settings(args.settings, args.test)
     found: dict[str, Any] = {}
     for run in args.runs:
         if not (run / "checkpoint.pt").exists():
             print(f"{run}: no checkpoint, left out; train it again with another --results to have it here")
             continue
-        if settings is None:
-            views = of_speech(run, args.clean, args.noisy)
-        else:
-            views = of_images(run, args.clean, str(args.noisy), settings, args.device)
-        found[run.name] = measure(views)
+        found[run.name] = measure(views_of(run, args))
     if not found:
         return
     args.out.mkdir(parents=True, exist_ok=True)

@@ -24,13 +24,13 @@ from irl.tasks.language import LanguageConfig, build_model, read_through, token_
 from irl.tasks.loading import load_model
 
 
-def load(path: Path, device: torch.device | str) -> tuple[LSTMLM, WordVocabulary]:
-    """The model of a checkpoint, the mean of its best weights where there is one, in eval mode."""
+def load(path: Path, device: torch.device | str) -> tuple[LSTMLM, WordVocabulary, LanguageConfig]:
+    """The model of a checkpoint (the mean of its best weights where there is one) in eval mode; words without counts."""
     state, config, weights = load_model(path, "language", LanguageConfig)
     vocabulary = WordVocabulary(state["words"], [0] * len(state["words"]))
     model = build_model(config, len(vocabulary))
     checkpoint.load_weights(model, weights, path)
-    return model.to(device).eval(), vocabulary
+    return model.to(device).eval(), vocabulary, config
 
 
 @torch.no_grad()
@@ -60,7 +60,7 @@ def main() -> None:
     texts = dict(item.partition("=")[::2] for item in args.texts)
     if not all(texts.values()):
         raise UserError(f"--texts: expected NAME=FILE, found {' '.join(args.texts)}")
-    model, vocabulary = load(args.checkpoint, args.device)
+    model, vocabulary, _ = load(args.checkpoint, args.device)
     for name, path in texts.items():
         nats, words = by_line(model, vocabulary, Path(path))
         total, count = float(nats.sum()), int(words.sum())

@@ -15,7 +15,7 @@ def egs(tmp_path):
 def test_mini_through_all_stages(egs):
     options = ["--methods", "baseline irl_loss_blank", "--overrides", FEW]
     out = run("./run.sh", *options, cwd=egs).stdout
-    for stage in (0, 1, 3, 4, 5, 6):
+    for stage in (0, 1, 3, 4, 5, 6, 7):
         assert f"stage {stage}: " in out
     assert "digest of the corpus: " in out
     lines = results_of(egs / "results/mini.jsonl")
@@ -26,6 +26,8 @@ def test_mini_through_all_stages(egs):
             assert f"data/mini/{name}.txt: {count} tokens" in out
     table = (egs / "exp/mini/report/table.md").read_text()
     assert "Perplexity of a word, with" in table and "| IRL loss, blank - baseline |" in table
+    found = (egs / "exp/mini/report/distances.csv").read_text().splitlines()
+    assert len(found) == 1 + 2 * 3 and found[1].startswith("baseline.1,embedding,")
     again = run("./run.sh", *options, "--stage", "3", cwd=egs).stdout
     assert "runs without a result in results/mini.jsonl: 0" in again
 

@@ -6,7 +6,7 @@
 #   ./run.sh --corpus wikitext2 --source DIR     wiki.train.tokens, wiki.valid.tokens, wiki.test.tokens
 #   ./run.sh --corpus text --train-text FILE --valid-text FILE --test-text FILE   your own, words between spaces
 #
-# --stage N --stop-stage N   0 corpus, 1 data, 3 vocabulary, 4 train, 5 evaluate, 6 score (2 and 7 have nothing to do)
+# --stage N --stop-stage N   0 corpus, 1 data, 3 vocabulary, 4 train, 5 evaluate, 6 score, 7 analyse (2 has nothing to do)
 # --methods "..."            a file conf/.../METHOD.yaml each; the default is the seven rows
 # --seeds "1 2 3"            --nj N jobs at once          --conf DIR (default conf/CORPUS; conf/small is for CPUs)
 # --name NAME                of data/, exp/ and results/
@@ -75,4 +75,10 @@ if run_stage 6 "score"; then
             --conditions "${conditions_list[@]}"
     done <"$exp/missing.list"
     python -m irl.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report"
+fi
+
+if run_stage 7 "analyse"; then
+    first=("${methods_list[@]/#/$exp/}")
+    python -m irl.analyse "${first[@]/%/.${seeds_list[0]}}" --clean "$valid_text" --noisy blank --out "$exp/report" \
+        ${device:+--device "$device"}
 fi

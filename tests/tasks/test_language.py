@@ -9,6 +9,7 @@ from tiny import metrics, run, same_weights
 from torch.nn import functional as F
 
 from irl import checkpoint, perplexity
+from irl.analyse import in_rows
 from irl.config import load
 from irl.models.lstm_lm import LMState
 from irl.noise.text import WordNoise
@@ -16,6 +17,7 @@ from irl.random import Keys
 from irl.tasks import language
 from irl.tasks.base import Plan
 from irl.tasks.language import LanguageConfig, LanguageTask, read_through, token_losses
+from irl.types import Output
 
 pytest.importorskip("lightning_fabric")
 
@@ -246,7 +248,7 @@ def test_perplexity_of_texts_by_line(folder):
     # a | b <eos> / <eos> / c d a <eos>: all but the first word are predicted.
     assert found["lines"]["reference"] == [2, 1, 4] and found["test"]["reference"] == [300]
     state = checkpoint.load(folder / "exp/ppl/checkpoint.pt")
-    model, vocabulary = perplexity.load(folder / "exp/ppl/checkpoint.pt", "cpu")
+    model, vocabulary, _ = perplexity.load(folder / "exp/ppl/checkpoint.pt", "cpu")
     text = vocabulary.encode(folder / "data/lines.txt")
     with torch.no_grad():
         logits = model.hidden_states(text[None], model.first_state(1))[0][0]
@@ -258,3 +260,24 @@ def test_perplexity_of_texts_by_line(folder):
     assert state["averaged"], "the best weights are those that are evaluated"
     wrong = run("irl.perplexity", "exp/ppl/checkpoint.pt", "--texts", "data/test.txt", cwd=folder, check=False)
     assert wrong.returncode == 1 and "--texts: expected NAME=FILE" in wrong.stderr
+
+
+def test_layers_of_a_text_and_its_noisy_copies(folder):
+    run("irl.train", "baseline.yaml", "train.updates=2", "train.clean_updates=0", "--exp", "exp/a.1", cwd=folder)
+    analyse = ["irl.analyse", "exp/a.1", "--clean", "data/test.txt", "--out", "exp/analysis", "--noisy"]
+    for kind in ("blank", "unigram"):
+        run(*analyse, kind, cwd=folder)
+        rows = (folder / "exp/analysis/distances.csv").read_text().splitlines()
+        assert [row.split(",")[1] for row in rows[1:]] == ["embedding", "rnn.0", "rnn.1"]
+        l2, cosine, norm, between = (float(x) for x in rows[1].split(",")[2:6])
+        # A fifth of the words are replaced, all are another word than that of another row, or the same one.
+        assert 0.1 < l2 / between < 0.45 and cosine > 0 and norm > 0
+    wrong = run(*analyse, "fog", cwd=folder, check=False)
+    assert wrong.returncode == 1 and "--noisy: kind must be one of blank, unigram, drop, got 'fog'" in wrong.stderr
+
+
+def test_rows_of_one_row():
+    whole = Output(torch.arange(14.0).view(1, 7, 2), {"a": torch.arange(7.0).view(1, 7, 1)}, {"a": torch.tensor([7])})
+    cut = in_rows(whole, 3)
+    assert cut.hidden["a"][..., 0].tolist() == [[0, 1, 2], [3, 4, 5]] and cut.lens["a"].tolist() == [3, 3]
+    assert cut.logits.shape == (2, 3, 2)
