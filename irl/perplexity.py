@@ -25,7 +25,7 @@ from irl.tasks.loading import load_model
 
 
 def load(path: Path, device: torch.device | str) -> tuple[LSTMLM, WordVocabulary, LanguageConfig]:
-    """The model of a checkpoint (the mean of its best weights where there is one) in eval mode; words without counts."""
+    """The model of a checkpoint, or the mean of its best weights, in eval mode; words without counts."""
     state, config, weights = load_model(path, "language", LanguageConfig)
     vocabulary = WordVocabulary(state["words"], [0] * len(state["words"]))
     model = build_model(config, len(vocabulary))

@@ -129,8 +129,8 @@ def main() -> None:
         steps = {row: make_step(args, row, folder) for row in ROWS}
         steps["plain loop"] = plain_step(args)
         report.say(
-            f"{args.words} words, batches of {args.batch_size} rows of {args.bptt}; one noisy copy; the distance on the "
-            "embedding and both layers."
+            f"{args.words} words, batches of {args.batch_size} rows of {args.bptt}; one noisy copy; the distance on "
+            "the embedding and both layers."
         )
         seconds = alternate(steps, args.rounds, label="steps")
     report.table(seconds, "baseline", args.batch_size * args.bptt, "words/s")
