@@ -112,8 +112,9 @@ class LSTMLM(nn.Module, BatchScorerInterface):
         return LMState(zeros, zeros)
 
     def hidden_states(self, x: Tensor, state: LMState) -> tuple[Tensor, list[Tensor], LMState]:
-        """(B, T) after `state` -> logits (B, T, V), each layer's hidden state (B, T, units), state after them."""
-        hidden, finals = [self.embed(x)], []
+        """(B, T) after `state` -> logits (B, T, V), each layer's hidden state (B, T, units), state after them. Instead
+        of words x may hold their embeddings (B, T, E), by which outputs can then be differentiated."""
+        hidden, finals = [x if x.is_floating_point() else self.embed(x)], []
         for layer, h, c in zip(self.layers, *state):
             value, final = layer(self.dropout(hidden[-1]), (h[None], c[None]))
             hidden.append(value)

@@ -94,6 +94,39 @@ class WideResNet(nn.Module):
         h = F.relu(self.norm(h), inplace=True).mean((2, 3))
         return Output(self.linear(h), hidden)
 
+    def push_forward(self, x: Tensor, tangents: Tensor) -> tuple[Output, Output]:
+        """The output for images (N, 3, H, W), and its derivatives along tangents (M, N, 3, H, W): logits
+        (M, N, classes) and hidden states (M, N, ...). Value and tangents go through each convolution as one batch.
+
+        Raises ValueError in training mode, where batch norm makes an image's output depend on the others, and there
+        would be dropout.
+        """
+        if self.training:
+            raise ValueError("derivatives of one image's output need eval mode")
+        views = 1 + len(tangents)
+        h = self.conv(torch.cat([x[None], tangents]).flatten(0, 1))
+        hidden = {}
+        for name, block in zip(self.names, self.blocks.values()):
+            active = _rectify(h, block.norm1, views)
+            inner = block.conv2(_rectify(block.conv1(active), block.norm2, views))
+            h = hidden[name] = inner + (h if block.shortcut is None else block.shortcut(active))
+        pooled = _rectify(h, self.norm, views).mean((2, 3)).unflatten(0, (views, -1))
+        logits = pooled @ self.linear.weight.T
+        moved = {name: h.unflatten(0, (views, -1)) for name, h in hidden.items()}
+        value = Output(logits[0] + self.linear.bias, {name: h[0] for name, h in moved.items()})
+        return value, Output(logits[1:], {name: h[1:] for name, h in moved.items()})
+
+
+def _rectify(h: Tensor, norm: nn.BatchNorm2d, views: int) -> Tensor:
+    """Batch norm by running statistics and ReLU of values, which come first, and what these do to tangents."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * scale
+    h = h.unflatten(0, (views, -1))
+    value = F.relu(torch.addcmul(shift[:, None, None], h[0], scale[:, None, None]))
+    tangents = h[1:] * (scale[:, None, None] * (value > 0))
+    return torch.cat([value[None], tangents]).flatten(0, 1)
+
 
 def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())

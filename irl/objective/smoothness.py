@@ -1,0 +1,311 @@
+"""Smoothness under a small Gaussian noise xi ~ N(0, Sigma) on the input, from derivatives instead of noisy copies:
+
+    Lambda_R = sum_l gamma_l tr(J_l Sigma J_l^T),   J_l = d a_l / d x,   the limit of E |a_l(x + xi) - a_l(x)|^2
+    Omega_R  = 1/2 sum_j y_j (grad_x log f_j)^T Sigma (grad_x log f_j)
+
+(Salazar et al. 2018, section 2.2; Omega_R as in Roth et al. 2018.) Three ways to have them, each a sum of squares:
+
+    "forward": |J_l xi|^2 for drawn xi. One pass gives every layer. Unbiased; its variance for a sample and a draw is
+               2 tr((J_l Sigma J_l^T)^2).
+    "reverse": D |Sigma^(1/2) J_l^T v|^2 for drawn v, even on the unit sphere of a layer's D units (Hoffman et al. 2019).
+               One backward pass a layer. Unbiased; variance 2 (D tr(M^2) - tr(M)^2) / (D + 2), M = J_l Sigma J_l^T.
+    "exact":   one backward pass for every unit: for small models and references.
+
+Values belong to a sample alone while samples do not see each other: put batch norm into eval mode. With gradients
+enabled all three can be differentiated by the weights, and used as terms of a loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any, Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn import functional as F
+
+from irl.objective.irl_loss import IRLLoss
+from irl.types import Output, call, lens_to_mask, tree_map
+
+METHODS = ("forward", "reverse", "exact")
+
+
+class Sigma:
+    """Covariance of the noise on one sample's input. Samples, and draws, are independent of each other."""
+
+    def draw(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """xi ~ N(0, Sigma) for each sample of x (N, ...), of its shape."""
+        raise NotImplementedError
+
+    def quadratic(self, g: Tensor) -> Tensor:
+        """g^T Sigma g of each row of g (N, ...) -> (N,)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Isotropic(Sigma):
+    """Sigma = std^2 I."""
+
+    std: float = 1.0
+
+    def draw(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.std * _normal(x, generator)
+
+    def quadratic(self, g: Tensor) -> Tensor:
+        return self.std**2 * g.flatten(1).square().sum(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Diagonal(Sigma):
+    """Sigma = diag(variance), variance of the shape of one sample, or one that broadcasts to it."""
+
+    variance: Tensor
+
+    def draw(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.variance.to(x).sqrt() * _normal(x, generator)
+
+    def quadratic(self, g: Tensor) -> Tensor:
+        return (g.square() * self.variance.to(g)).flatten(1).sum(1)
+
+
+class Full(Sigma):
+    """Any covariance (D, D) of a sample of D numbers; of sequences (N, T, D), whose steps are then independent."""
+
+    def __init__(self, covariance: Tensor) -> None:
+        if covariance.dim() != 2 or covariance.shape[0] != covariance.shape[1]:
+            raise ValueError(f"a covariance must be (D, D), got {tuple(covariance.shape)}")
+        values, vectors = torch.linalg.eigh(covariance.double())
+        if values[0] < -1e-6 * values[-1].abs():
+            raise ValueError(f"a covariance must not have negative eigenvalues, found {float(values[0]):.3g}")
+        self.covariance = covariance
+        # Sigma = root root^T; a covariance of less than full rank has a root too.
+        self.root = vectors * values.clamp(min=0).sqrt()
+
+    def _rows(self, x: Tensor) -> Tensor:
+        size = len(self.root)
+        if x[0].numel() != size and x.shape[-1] != size:
+            raise ValueError(f"the covariance is of {size} numbers, a sample is {tuple(x.shape[1:])}")
+        return x.reshape(len(x), -1, size)
+
+    def draw(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return (self._rows(_normal(x, generator)) @ self.root.to(x).T).view(x.shape)
+
+    def quadratic(self, g: Tensor) -> Tensor:
+        return (self._rows(g) @ self.root.to(g)).square().sum((1, 2))
+
+
+class RunningCovariance(nn.Module):
+    """The second moment of the noise that training draws, Sigma <- (1 - rate) Sigma + rate * mean(xi xi^T), begun with
+    the first batch (Roth et al. 2018, with rate 0.1). shape: of a sample. diagonal: its diagonal alone."""
+
+    covariance: Tensor
+    started: Tensor
+
+    def __init__(self, shape: Sequence[int], rate: float = 0.1, diagonal: bool = False) -> None:
+        super().__init__()
+        if not 0 < rate <= 1:
+            raise ValueError(f"rate must be in (0, 1], got {rate}")
+        self.rate, self.diagonal = rate, diagonal
+        size = torch.Size(shape).numel()
+        self.register_buffer("covariance", torch.zeros(tuple(shape) if diagonal else (size, size)))
+        self.register_buffer("started", torch.tensor(False))
+
+    @torch.no_grad()
+    def update(self, clean: Tensor, noisy: Tensor) -> None:
+        """Views (N, *shape) of the same samples."""
+        xi = (noisy - clean).to(self.covariance)
+        moment = xi.square().mean(0) if self.diagonal else xi.flatten(1).T @ xi.flatten(1) / len(xi)
+        self.covariance.lerp_(moment, self.rate if self.started else 1.0)
+        self.started.fill_(True)
+
+    def sigma(self) -> Sigma:
+        return Diagonal(self.covariance) if self.diagonal else Full(self.covariance)
+
+
+def _normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+
+
+@contextlib.contextmanager
+def _forward_mode_kernels(model: Any) -> Iterator[None]:
+    """The fused LSTMs of oneDNN and cuDNN have no forward mode; convolutions keep their fast kernels."""
+    if not (isinstance(model, nn.Module) and any(isinstance(m, nn.RNNBase) for m in model.modules())):
+        yield
+        return
+    with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+        yield
+
+
+def _split(inputs: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
+    """What varies, the tensor or the first of a tuple, and the inputs with another in its place."""
+    if isinstance(inputs, Tensor):
+        return inputs, lambda x: x
+    return inputs[0], lambda x: (x, *inputs[1:])
+
+
+def push_forward(model: Callable[..., Output], inputs: Any, tangent: Tensor) -> tuple[Output, Output]:
+    """The model's output and, for a tangent of the input's shape, its directional derivative J tangent: an Output of
+    the same names. inputs: a tensor, or a tuple of which the first varies.
+
+    A model with a method `push_forward(x, tangents (M, N, ...))` does it by hand; others run on dual tensors.
+    """
+    x, whole = _split(inputs)
+    if hasattr(model, "push_forward") and isinstance(inputs, Tensor):
+        value, moved = model.push_forward(x, tangent[None])
+        return value, tree_map(lambda t: t[0], moved)
+    with forward_ad.dual_level(), _forward_mode_kernels(model):
+        output = call(model, whole(forward_ad.make_dual(x.contiguous(), tangent)))
+
+        def part(index: int) -> Output:
+            def take(h: Tensor) -> Tensor:
+                pair = forward_ad.unpack_dual(h)
+                return pair.primal if index == 0 else torch.zeros_like(h) if pair.tangent is None else pair.tangent
+
+            mapped = tree_map(take, output._replace(lens={}))
+            return mapped._replace(lens=output.lens)
+
+        return part(0), part(1)
+
+
+def squares(h: Tensor, lens: Tensor | None) -> Tensor:
+    """Sum of squares of each sample of (N, ...); with lengths, (N, T, ...), the mean over its valid frames -> (N,)."""
+    each = h.flatten(1) if lens is None else h.flatten(2)
+    total = each.square().sum(-1)
+    if lens is None:
+        return total
+    mask = lens_to_mask(lens.to(h.device), h.shape[1])
+    return (total * mask).sum(1) / lens.to(total).clamp(min=1)
+
+
+def lambda_r(
+    model: Callable[..., Output],
+    inputs: Any,
+    sigma: Sigma = Isotropic(),
+    method: str = "forward",
+    draws: int = 1,
+    layers: Mapping[str, float] | Sequence[str] | None = None,
+    from_layer: str | None = None,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """tr(J_l Sigma J_l^T) of each layer, before its weight gamma_l, and each sample, (N,) by name; of a layer with
+    lengths the mean over a sample's valid frames, as distances are taken. layers, from_layer: as in IRLLoss."""
+    _check(method, draws)
+    x, whole = _split(inputs)
+    chosen = IRLLoss(layers=layers, from_layer=from_layer)
+    if method == "forward":
+        sums: dict[str, Tensor] = {}
+        for moved in _pushed(model, inputs, sigma, draws, generator)[1]:
+            named = moved.named()
+            for name in chosen.layer_weights(list(named), list(moved.hidden)):
+                sums[name] = sums.get(name, 0) + squares(named[name], moved.lens.get(name))
+        return {name: total / draws for name, total in sums.items()}
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        output = call(model, whole(x))
+        named = output.named()
+        found = {}
+        for name in chosen.layer_weights(list(named), list(output.hidden)):
+            h, lens = named[name], output.lens.get(name)
+            units = h[0].numel() if lens is None else h[0, 0].numel()
+            ways = _units(h, lens) if method == "exact" else _sphere(h, lens, draws, generator)
+            found[name] = _pulled_back(h, x, ways, sigma, keep, units if method == "reverse" else 1)
+            if method == "reverse":
+                found[name] = found[name] / draws
+            elif lens is not None:
+                found[name] = found[name] / lens.to(h).clamp(min=1)
+    return found
+
+
+def omega_r(
+    model: Callable[..., Output],
+    inputs: Any,
+    target: Tensor,
+    sigma: Sigma = Isotropic(),
+    method: str = "forward",
+    draws: int = 1,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """1/2 sum_j y_j (grad log f_j)^T Sigma (grad log f_j) of each sample (N,), f = softmax(logits (N, C)).
+
+    target: classes (N,) or probabilities (N, C). "reverse" draws nothing: for classes it is one backward pass, exact,
+    the penalty of Roth et al. (2018); for probabilities one a class, as "exact" is.
+    """
+    _check(method, draws)
+    x, whole = _split(inputs)
+    if method == "forward":
+        value, pushed = _pushed(model, inputs, sigma, draws, generator)
+        logits = value.logits
+        if target.dim() == 1:
+            target = F.one_hot(target, logits.shape[1]).to(logits)
+        p = logits.softmax(-1)
+        # d log f_j = t_j - sum_k p_k t_k
+        moved = [m.logits - (p * m.logits).sum(-1, keepdim=True) for m in pushed]
+        return 0.5 * sum((target * t.square()).sum(-1) for t in moved) / draws
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        log_f = call(model, whole(x)).logits.log_softmax(-1)
+        weights = target if target.dim() == 2 else None
+        if weights is None:
+            picked = log_f.gather(1, target[:, None])
+            return 0.5 * _pulled_back(picked, x, _units(picked, None), sigma, keep)
+        total = torch.zeros_like(log_f[:, 0])
+        for j, way in enumerate(_units(log_f, None)):
+            total = total + weights[:, j] * _pulled_back(log_f, x, [way], sigma, keep)
+        return 0.5 * total
+
+
+def _check(method: str, draws: int) -> None:
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+
+
+def _pushed(
+    model: Callable[..., Output], inputs: Any, sigma: Sigma, draws: int, generator: torch.Generator | None
+) -> tuple[Output, list[Output]]:
+    """The output, and its derivative along each of the draws. By hand all draws go through the model at once."""
+    x, _ = _split(inputs)
+    tangents = [sigma.draw(x, generator) for _ in range(draws)]
+    if hasattr(model, "push_forward") and isinstance(inputs, Tensor):
+        value, moved = model.push_forward(x, torch.stack(tangents))
+        return value, [tree_map(lambda t, i=i: t[i], moved) for i in range(draws)]
+    both = [push_forward(model, inputs, tangent) for tangent in tangents]
+    return both[0][0], [moved for _, moved in both]
+
+
+def _units(h: Tensor, lens: Tensor | None) -> Iterator[Tensor]:
+    """Directions of the shape of h: one unit of every sample at once, those of padding left out."""
+    for j in range(h[0].numel()):
+        way = torch.zeros_like(h, memory_format=torch.contiguous_format)
+        way.view(len(h), -1)[:, j] = 1
+        yield _without_padding(way, lens)
+
+
+def _sphere(h: Tensor, lens: Tensor | None, draws: int, generator: torch.Generator | None) -> Iterator[Tensor]:
+    """Directions even on the unit sphere of each sample's (valid) units."""
+    for _ in range(draws):
+        way = _without_padding(_normal(h, generator), lens)
+        yield way / way.flatten(1).norm(dim=1).view(-1, *[1] * (h.dim() - 1))
+
+
+def _without_padding(way: Tensor, lens: Tensor | None) -> Tensor:
+    if lens is None:
+        return way
+    mask = lens_to_mask(lens.to(way.device), way.shape[1])
+    return way * mask.view(*mask.shape, *[1] * (way.dim() - 2))
+
+
+def _pulled_back(
+    h: Tensor, x: Tensor, ways: Iterator[Tensor] | Sequence[Tensor], sigma: Sigma, keep: bool, factor: float = 1.0
+) -> Tensor:
+    """The sum over directions v of factor * (J^T v)^T Sigma (J^T v), (N,). keep: to be differentiated again."""
+    total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    for way in ways:
+        (g,) = torch.autograd.grad(h, x, way, retain_graph=True, create_graph=keep)
+        total = total + factor * sigma.quadratic(g)
+    return total
