@@ -97,6 +97,7 @@ class WideResNet(nn.Module):
     def push_forward(self, x: Tensor, tangents: Tensor) -> tuple[Output, Output]:
         """The output for images (N, 3, H, W), and its derivatives along tangents (M, N, 3, H, W): logits
         (M, N, classes) and hidden states (M, N, ...). Value and tangents go through each convolution as one batch.
+        Of the convolutions between hidden states there are extra outputs, `conv` and `group1.block0.conv1`.
 
         Raises ValueError in training mode, where batch norm makes an image's output depend on the others, and there
         would be dropout.
@@ -105,16 +106,21 @@ class WideResNet(nn.Module):
             raise ValueError("derivatives of one image's output need eval mode")
         views = 1 + len(tangents)
         h = self.conv(torch.cat([x[None], tangents]).flatten(0, 1))
-        hidden = {}
+        hidden, inner = {}, {"conv": h}
         for name, block in zip(self.names, self.blocks.values()):
+            assert isinstance(block, Block)
             active = _rectify(h, block.norm1, views)
-            inner = block.conv2(_rectify(block.conv1(active), block.norm2, views))
-            h = hidden[name] = inner + (h if block.shortcut is None else block.shortcut(active))
+            inner[f"{name}.conv1"] = block.conv1(active)
+            added = block.conv2(_rectify(inner[f"{name}.conv1"], block.norm2, views))
+            h = hidden[name] = added + (h if block.shortcut is None else block.shortcut(active))
         pooled = _rectify(h, self.norm, views).mean((2, 3)).unflatten(0, (views, -1))
         logits = pooled @ self.linear.weight.T
-        moved = {name: h.unflatten(0, (views, -1)) for name, h in hidden.items()}
-        value = Output(logits[0] + self.linear.bias, {name: h[0] for name, h in moved.items()})
-        return value, Output(logits[1:], {name: h[1:] for name, h in moved.items()})
+        hidden, inner = ({n: h.unflatten(0, (views, -1)) for n, h in named.items()} for named in (hidden, inner))
+        first, rest = (
+            [{n: h[part] for n, h in named.items()} for named in (hidden, inner)] for part in (0, slice(1, None))
+        )
+        value = Output(logits[0] + self.linear.bias, first[0], extra=first[1])
+        return value, Output(logits[1:], rest[0], extra=rest[1])
 
 
 def _rectify(h: Tensor, norm: nn.BatchNorm2d, views: int) -> Tensor:
@@ -122,10 +128,10 @@ def _rectify(h: Tensor, norm: nn.BatchNorm2d, views: int) -> Tensor:
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     shift = norm.bias - norm.running_mean * scale
-    h = h.unflatten(0, (views, -1))
-    value = F.relu(torch.addcmul(shift[:, None, None], h[0], scale[:, None, None]))
-    tangents = h[1:] * (scale[:, None, None] * (value > 0))
-    return torch.cat([value[None], tangents]).flatten(0, 1)
+    # The product is new and may be changed in place: no copies to put values and tangents together again.
+    y = (h * scale[:, None, None]).unflatten(0, (views, -1))
+    y[0].add_(shift[:, None, None])
+    return y.mul_(y[0] > 0).flatten(0, 1)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -7,8 +7,9 @@
 
     "forward": |J_l xi|^2 for drawn xi. One pass gives every layer. Unbiased; its variance for a sample and a draw is
                2 tr((J_l Sigma J_l^T)^2).
-    "reverse": D |Sigma^(1/2) J_l^T v|^2 for drawn v, even on the unit sphere of a layer's D units (Hoffman et al. 2019).
-               One backward pass a layer. Unbiased; variance 2 (D tr(M^2) - tr(M)^2) / (D + 2), M = J_l Sigma J_l^T.
+    "reverse": D |Sigma^(1/2) J_l^T v|^2 for drawn v, even on the unit sphere of a layer's D units (Hoffman et al.
+               2019). One backward pass a layer. Unbiased; variance 2 (D tr(M^2) - tr(M)^2) / (D + 2), with
+               M = J_l Sigma J_l^T.
     "exact":   one backward pass for every unit: for small models and references.
 
 Values belong to a sample alone while samples do not see each other: put batch norm into eval mode. With gradients

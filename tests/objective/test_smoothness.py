@@ -175,6 +175,8 @@ def test_the_pass_by_hand_is_that_of_dual_tensors():
     for i, tangent in enumerate(tangents):
         # Through a function the method is not seen.
         expected_value, expected = push_forward(lambda v: network(v), x, tangent)
+        assert list(moved.hidden) == list(expected.hidden)
+        assert len(moved.extra) == 1 + 3
         for name, h in expected.named().items():
             assert torch.allclose(moved.named()[name][i], h, rtol=1e-9, atol=1e-12), name
             assert torch.allclose(value.named()[name], expected_value.named()[name], rtol=1e-9, atol=1e-12)
@@ -185,6 +187,14 @@ def test_the_pass_by_hand_is_that_of_dual_tensors():
 
 def test_all_draws_at_once_are_those_one_by_one():
     network, x = wide_resnet(), torch.randn(3, 3, 8, 8).double()
+    # Convolutions within blocks are layers too.
+    tapped = tap(network, ["conv", "blocks.group1_block0.conv1"])
+    inner = [
+        lambda_r(m, x, layers=layers, generator=torch.Generator().manual_seed(1))
+        for m, layers in ((network, ["conv", "group1.block0.conv1"]), (tapped, None))
+    ]
+    for ours, theirs in zip(*(found.values() for found in inner)):
+        assert torch.allclose(ours, theirs, rtol=1e-9)
     found = [
         lambda_r(m, x, draws=3, generator=torch.Generator().manual_seed(1)) for m in (network, lambda v: network(v))
     ]

@@ -26,6 +26,9 @@ BENCHMARKS = {
     "scoring": ["scoring.py"],
     "images": ["images.py"],
     "wide_resnet": ["wide_resnet.py"],
+    "language_model": ["language_model.py"],
+    "language_model_1500": ["language_model.py", "--units", "1500", "--rounds", "10"],
+    "jacobian": ["jacobian.py"],
     "cost": ["cost.py", "--rounds", "6", "--batch-size", "8"],
 }
 HEAD = """# Benchmarks
