@@ -259,6 +259,34 @@ def omega_r(
         return 0.5 * total
 
 
+def half_curvature(
+    model: Callable[..., Output],
+    inputs: Any,
+    target: Tensor,
+    sigma: Sigma = Isotropic(),
+    draws: int = 1,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """1/2 tr(Sigma Hess CE) of each sample (N,), the second-order term of E CE(x + xi) itself, from xi^T Hess CE xi / 2
+    for drawn xi: unbiased, with gradients through two backward passes. target: classes (N,) or probabilities (N, C).
+
+    It is Omega_R - 1/2 sum_j y_j tr(Sigma Hess f_j) / f_j: Omega_R alone where y = f(x), not for other labels.
+    """
+    _check("forward", draws)
+    x, whole = _split(inputs)
+    keep = torch.is_grad_enabled()
+    total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        loss = F.cross_entropy(call(model, whole(x)).logits, target, reduction="sum")
+        (slope,) = torch.autograd.grad(loss, x, create_graph=True)
+        for _ in range(draws):
+            xi = sigma.draw(x.detach(), generator)
+            (bent,) = torch.autograd.grad(slope, x, xi, retain_graph=True, create_graph=keep)
+            total = total + 0.5 * (bent * xi).flatten(1).sum(1) / draws
+    return total
+
+
 def _check(method: str, draws: int) -> None:
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
