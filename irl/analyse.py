@@ -28,7 +28,7 @@ from irl import checkpoint, command
 from irl.errors import UserError
 from irl.objective import L2, Cosine, IRLLoss
 from irl.tasks.measured import Scatter, layer_norms, valid_frames
-from irl.types import Output, tree_map
+from irl.types import Output, next_example, tree_map
 
 MEASURE = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2() + Cosine())
 COLUMNS = ("l2", "cosine", "norm", "l2_between", "cosine_between")
@@ -36,12 +36,6 @@ RANK = "effective_rank"
 
 
 Views = tuple[Output, Output]  # of the same examples, clean and noisy
-
-
-def next_example(view: Output) -> Output:
-    """Each row replaced by the one after it; lengths are the shorter of the two: both have those frames."""
-    rolled = tree_map(lambda x: x.roll(-1, 0), view)
-    return rolled._replace(lens={name: torch.minimum(n, view.lens[name]) for name, n in rolled.lens.items()})
 
 
 def batches(count: int, size: int) -> Iterable[slice]:

@@ -47,7 +47,6 @@ class Trainer:
         self.raw_module = self.task.module
         self.module, self.optimizer = self.fabric.setup(self.task.module, optimizer)
         self.objective = settings.objective.build()
-        self.copies = settings.objective.copies if self.objective.needs_noisy else 0
         self.epoch = self.batch = self.step = 0
         self.skipped = 0
         self._stopped = False
@@ -139,7 +138,7 @@ class Trainer:
         plans = []
         for index in range(first, self.task.batches_in(self.epoch)):
             objective = self._objective_at(self.step + (index - first) // c.accumulate)
-            plans.append(Plan(index, objective.needs_clean, self.copies if objective.needs_noisy else 0))
+            plans.append(Plan(index, objective.needs_clean, self.task.copies(objective)))
         return plans
 
     def _groups(self, stop: int) -> Iterator[list[Any]]:
@@ -344,6 +343,7 @@ def _collect(found: dict[str, Stat], terms: Terms, rows: int) -> None:
     """Add a batch's terms as sums over its rows."""
     values = {"total": terms.total, "clean": terms.clean, "noisy": terms.noisy, "dist": terms.dist}
     values.update({f"dist/{layer}": value for layer, value in terms.per_layer.items()})
+    values.update(terms.extra)
     for name, value in values.items():
         found[name] = found.get(name, Stat(0, 0)) + Stat(rows * float(value.detach()), rows)
 

@@ -73,6 +73,12 @@ def _brief(tree: Any) -> str:
     return f"{type(tree).__name__} of {len(tree)}" if isinstance(tree, (tuple, list)) else repr(tree)[:80]
 
 
+def next_example(view: Output) -> Output:
+    """Each row replaced by the one after it; lengths are the shorter of the two: both have those frames."""
+    rolled = tree_map(lambda x: x.roll(-1, 0), view)
+    return rolled._replace(lens={name: torch.minimum(n, view.lens[name]) for name, n in rolled.lens.items()})
+
+
 def stack_views(views: Sequence[Any]) -> Any:
     """Concatenate views leaf by leaf along the batch dimension: (N, ...) each -> (len(views) * N, ...)."""
 

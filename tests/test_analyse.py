@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from irl.analyse import next_example
 from irl.tasks.measured import Scatter, layer_norms, valid_frames
-from irl.types import Output
+from irl.types import Output, next_example
 
 
 def test_norms_leave_padding_out():

@@ -22,6 +22,7 @@ from irl.types import Output
 KINDS = ("fgsm", "pgd", "apgd_ce", "apgd_dlr", "random")
 NORMS = ("linf", "l2")
 UNITS = ("normalised", "pixels")
+AGAINST = ("labels", "itself")
 # Loss of each sample: (logits (N, C), labels (N,)) -> (N,), which the attack makes large.
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -33,6 +34,8 @@ class AttackConfig:
 
     steps, restarts, step_size: of the iterated attacks; step_size 0 is 2.5 eps / steps for PGD, at first 2 eps for
     APGD.
+    against: what is made large, the loss of the "labels" or, for pgd, the KL divergence from the model's
+    prediction for the clean image, "itself" (TRADES, Zhang et al. 2019).
     clip: images to valid pixels. eval_mode: the model's batch norm and dropout are those of evaluation while attacking;
     otherwise batch norm looks at the batch, and its running statistics are left as they are.
     """
@@ -44,15 +47,18 @@ class AttackConfig:
     steps: int = 20
     step_size: float = 0.0
     restarts: int = 1
+    against: str = "labels"
     clip: bool = False
     eval_mode: bool = True
 
     def __post_init__(self) -> None:
         if self.kind and self.kind not in KINDS:
             raise ValueError(f"kind must be empty or one of {', '.join(KINDS)}, got {self.kind!r}")
-        for name, allowed in (("norm", NORMS), ("units", UNITS)):
+        for name, allowed in (("norm", NORMS), ("units", UNITS), ("against", AGAINST)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if self.against == "itself" and self.kind != "pgd":
+            raise ValueError(f"against 'itself' needs kind pgd, got {self.kind!r}")
         for name in ("eps", "step_size"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
@@ -133,18 +139,23 @@ class Attack:
             return torch.maximum(torch.minimum(z, high), low) if c.clip else z
 
         loss = dlr if c.kind == "apgd_dlr" else cross_entropy
+        target = y
 
         def ascend(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             """Each sample's loss and whether it is misclassified at z, and the gradient there."""
             with torch.enable_grad():
                 z = z.detach().requires_grad_()
                 output: Output = model(z / scale)
-                values = loss(output.logits, y)
+                values = loss(output.logits, target)
                 # Directions do not depend on the scale, under which float16 loses no small gradients.
                 (gradient,) = torch.autograd.grad(1024 * values.sum(), z)
             return values.detach(), output.logits.detach().argmax(1) != y, gradient
 
         with attacked(model, c.eval_mode):
+            if c.against == "itself":
+                # Cross entropy with a constant distribution and KL from it have one gradient.
+                with torch.no_grad():
+                    target = model(center / scale).logits.float().softmax(1)
             if c.kind == "fgsm":
                 return (project(center + c.eps * _steepest(ascend(center)[2], c.norm)) / scale).detach()
             if c.kind == "random":

@@ -286,11 +286,38 @@ class KL(Elementary):
         return torch.where(small, p * series, (log_p + r).exp() - p * (1 + r)).sum(-1)
 
 
+@dataclass(frozen=True)
+class CrossEntropy(Elementary):
+    """-sum softmax(a) log softmax(b) of logits, in nats; a is the clean view. KL and the entropy of the clean view's
+    prediction: gradients through a make it certain too (Zheng et al. 2016)."""
+
+    name: str = "cross_entropy"
+
+    def of(self, a: Tensor, b: Tensor) -> Tensor:
+        return -(_wide(a).softmax(-1) * F.log_softmax(_wide(b), dim=-1)).sum(-1)
+
+
+@dataclass(frozen=True)
+class Probabilities(Elementary):
+    """|softmax(a) - softmax(b)|^2 / D of logits, as in the Pi-model (Laine and Aila 2017)."""
+
+    name: str = "probabilities"
+
+    def of(self, a: Tensor, b: Tensor) -> Tensor:
+        return (_wide(a).softmax(-1) - _wide(b).softmax(-1)).square().mean(-1)
+
+
 BY_NAME: dict[str, Elementary] = {
     **{name: L2(kind) for kind, name in _L2_NAMES.items()},
     "cosine": Cosine(),
     "kl": KL(),
+    "kl_symmetric": KL(symmetric=True, name="kl_symmetric"),
+    "kl_symmetric_detached": KL(symmetric=True, detach_target=True, name="kl_symmetric_detached"),
+    "cross_entropy": CrossEntropy(),
+    "probabilities": Probabilities(),
     "norms": Norms(),
 }
+# Of distributions, one a frame.
+OF_LOGITS = (KL, CrossEntropy, Probabilities)
 # Means over the units of a vector, not sums.
 PER_UNIT = ("l2_mean", "norms")

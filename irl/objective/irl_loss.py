@@ -16,8 +16,8 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 import torch
 from torch import Tensor
 
-from irl.objective.distances import L2, PER_UNIT, Cosine, Distance
-from irl.types import Output, call, lens_to_mask, stack_views
+from irl.objective.distances import L2, OF_LOGITS, PER_UNIT, Cosine, Distance
+from irl.types import Output, call, lens_to_mask, next_example, stack_views
 
 # (alpha, beta, gamma) of the paper's rows.
 ROWS = {
@@ -29,7 +29,7 @@ ROWS = {
     "weighted_adversarial": (0.8, 0.2, 0.0),
     "weighted_adversarial_irl_loss": (0.8, 0.2, 1.0),
 }
-PAIRS = ("clean", "noisy", "all")
+PAIRS = ("clean", "noisy", "all", "others")
 STOP_GRAD = ("none", "clean", "noisy")
 OVER = ("frame", "sample")
 
@@ -39,7 +39,8 @@ class Terms(NamedTuple):
 
     total = alpha * clean + beta * noisy + gamma * dist, with the gamma of this step. clean and noisy are 0 where
     their view was not forwarded. per_layer: d_l of each layer, before its weight gamma_l. parts: each elementary
-    distance of each layer by names, before its weight in the sum, as parts["cosine"]["encoder.3"].
+    distance of each layer by names, before its weight in the sum, as parts["cosine"]["encoder.3"]. extra: terms beside
+    the objective's own, which a task has added to total, before their weights.
     """
 
     total: Tensor
@@ -49,6 +50,7 @@ class Terms(NamedTuple):
     per_layer: dict[str, Tensor]
     parts: dict[str, dict[str, Tensor]]
     gamma: float
+    extra: Mapping[str, Tensor] = {}
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: torch.compile hashes it, and layers may be a dict
@@ -60,7 +62,8 @@ class IRLLoss:
     layers: weights gamma_l by layer name, or a sequence of names (weight 1), or None for every hidden state. Names are
         those of the model's hidden states and extra outputs, or "logits".
     from_layer: with layers None, only this hidden state and those above it.
-    pairs: "clean": clean with each noisy copy; "noisy": among the noisy copies; "all": both.
+    pairs: "clean": clean with each noisy copy; "noisy": among the noisy copies; "all": both; "others": each sample of
+        the views that carry a task loss with the next sample of the batch, as in clean logit pairing.
     stop_grad: "none", or the side of a clean-noisy pair that is held constant, "clean" or "noisy".
     over: "frame": a layer with lengths is compared frame by frame; "sample": each sample as one long vector, padding
         left out. A layer without lengths is always one vector per sample.
@@ -96,8 +99,8 @@ class IRLLoss:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         if isinstance(self.layers, str):
             raise ValueError(f"layers must be a sequence of names or a mapping to weights, got {self.layers!r}")
-        if self.over == "sample" and any(part.name == "kl" for _, part in self.distance.weighted):
-            raise ValueError("KL compares distributions, one a frame: it needs over='frame'")
+        if self.over == "sample" and any(isinstance(part, OF_LOGITS) for _, part in self.distance.weighted):
+            raise ValueError("KL and other distances of distributions, one a frame, need over='frame'")
         if self.layers is not None and self.from_layer is not None:
             raise ValueError("give layers or from_layer, not both")
         for name, weight in self.layers.items() if isinstance(self.layers, Mapping) else ():
@@ -115,11 +118,12 @@ class IRLLoss:
     @property
     def needs_clean(self) -> bool:
         """Whether any term looks at the clean view (law 2: a view of weight zero is not forwarded)."""
-        return self.alpha > 0 or (self.gamma > 0 and self.pairs != "noisy")
+        paired = self.beta == 0 if self.pairs == "others" else self.pairs != "noisy"
+        return self.alpha > 0 or (self.gamma > 0 and paired)
 
     @property
     def needs_noisy(self) -> bool:
-        return self.beta > 0 or self.gamma > 0
+        return self.beta > 0 or (self.gamma > 0 and self.pairs != "others")
 
     def clean_only(self) -> IRLLoss:
         """The objective of a clean phase: the task loss on clean samples alone."""
@@ -205,10 +209,12 @@ class IRLLoss:
         reference = noisy[0] if clean is None else clean
         weights = self.layer_weights(list(reference.named()), list(reference.hidden))
         pairs: list[tuple[Output, Output]] = []
-        if self.pairs != "noisy":
+        if self.pairs == "others":
+            pairs += [(view, next_example(view)) for view in ([clean] if clean else []) + list(noisy)]
+        elif self.pairs != "noisy":
             assert clean is not None
             pairs += [(clean, copy) for copy in noisy]
-        if self.pairs != "clean":
+        if self.pairs in ("noisy", "all"):
             if len(noisy) < 2:
                 raise ValueError(f"pairs={self.pairs!r} needs at least 2 noisy copies, got {len(noisy)}")
             pairs += itertools.combinations(noisy, 2)
@@ -242,7 +248,8 @@ class IRLLoss:
             a = a.detach()
         elif detach == "noisy":
             b = b.detach()
-        lens = a_out.lens.get(layer)
+        # b may be another sample, and then has the shorter length of the two.
+        lens = b_out.lens.get(layer)
         rows = len(a)
         dtype = torch.promote_types(a.dtype, torch.float32)
         alike = torch.full((rows, 1), 1 / rows, dtype=dtype, device=a.device)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from irl.objective import Distance, IRLLoss
+from irl.objective.smoothness import METHODS
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if self.copies < 1:
             raise ValueError(f"copies must be at least 1, got {self.copies}")
-        if self.pairs != "clean" and self.gamma > 0 and self.copies < 2:
+        if self.pairs in ("noisy", "all") and self.gamma > 0 and self.copies < 2:
             raise ValueError(f"pairs {self.pairs!r} needs at least 2 copies, got {self.copies}")
         self.build()
 
@@ -40,6 +41,7 @@ class ObjectiveConfig:
         return IRLLoss(distance=Distance.from_dict(self.distance), **settings)
 
 
+SIGMAS = ("isotropic", "diagonal", "full")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 # By name, each with its options; Adadelta with the constants of ESPnet's recipes, where its learning rate is 1.
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -51,6 +53,43 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 DECAYS = ("linear", "cosine", "steps", "plateau", "none")
 ACCELERATORS = ("auto", "cpu", "gpu")
+
+
+@dataclass(frozen=True)
+class SmoothnessConfig:
+    """Terms on the clean view alone, beside the paired ones or instead of them, by their weights (see
+    irl.objective.smoothness): lambda_r, of the layers by their weights, and omega_r; 0 is none.
+
+    sigma: covariance of the noise, "isotropic" with standard deviation std on normalised inputs, or the running
+    "diagonal" or "full" second moment of the noise that training draws, updated at this rate. method, draws: of the
+    estimates.
+    """
+
+    lambda_r: float = 0.0
+    omega_r: float = 0.0
+    layers: dict[str, float] | None = None
+    from_layer: str | None = None
+    sigma: str = "isotropic"
+    std: float = 1.0
+    rate: float = 0.1
+    method: str = "forward"
+    draws: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("lambda_r", "omega_r", "std"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        for name, allowed in (("sigma", SIGMAS), ("method", METHODS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if self.draws < 1:
+            raise ValueError(f"draws must be at least 1, got {self.draws}")
+        if not 0 < self.rate <= 1:
+            raise ValueError(f"rate must be in (0, 1], got {self.rate}")
+
+    @property
+    def used(self) -> bool:
+        return self.lambda_r > 0 or self.omega_r > 0
 
 
 @dataclass(frozen=True)
@@ -173,6 +212,9 @@ class BaseTask:
 
     config: Any
 
+    def copies(self, objective: IRLLoss) -> int:
+        return self.config.objective.copies if objective.needs_noisy else 0
+
     def selection_loss(self, dev: dict[str, Stat]) -> float:
         """Without the distance, which would favour weights of another kind than those of the other methods."""
         weights = {"loss/clean": self.config.objective.alpha, "loss/noisy": self.config.objective.beta}
@@ -195,6 +237,10 @@ class Task(Protocol):
         ...
 
     def carry(self, state: dict[str, Tensor]) -> None: ...
+
+    def copies(self, objective: IRLLoss) -> int:
+        """How many noisy copies a batch has under this objective, the run's own or that of its clean phase."""
+        ...
 
     def batches_in(self, epoch: int) -> int: ...
 

@@ -17,7 +17,7 @@ from irl.models.lstm_lm import LSTMLM, LMState, LSTMLMConfig
 from irl.noise.text import EXTRA, WordNoise, WordNoiseConfig
 from irl.objective import IRLLoss, Terms
 from irl.random import Keys
-from irl.tasks.base import ObjectiveConfig, Plan, Stat, TrainConfig
+from irl.tasks.base import BaseTask, ObjectiveConfig, Plan, Stat, TrainConfig
 from irl.tasks.measured import Measured
 from irl.types import Output
 
@@ -132,7 +132,7 @@ def token_losses(view: Output, text: Tensor, chunk: slice) -> Tensor:
     return F.cross_entropy(view.logits[0].float(), target, reduction="none")
 
 
-class LanguageTask:
+class LanguageTask(BaseTask):
     """The task of the training loop (see `irl.tasks.base.Task`)."""
 
     def __init__(self, config: LanguageConfig) -> None:

@@ -17,5 +17,6 @@ def load_model(path: Path, task: str, config_class: type) -> tuple[dict[str, Any
     if state["config"].get("task") != task:
         raise UserError(f"{path}: a checkpoint of task {state['config'].get('task')!r}, expected {task!r}")
     weights = state.get("averaged", state["model"])
-    weights = {name.removeprefix("model."): value for name, value in weights.items()}
+    # Beside the model a step may hold what training alone needs.
+    weights = {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
     return state, config.from_dict(config_class, state["config"], str(path)), weights

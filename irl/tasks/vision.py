@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from irl.errors import UserError
 from irl.models.wide_resnet import WideResNet
-from irl.noise.adversarial import Attack
+from irl.noise.adversarial import Attack, attacked
 from irl.objective import IRLLoss, Terms
+from irl.objective.smoothness import Isotropic, RunningCovariance, Sigma, lambda_r, omega_r
 from irl.random import Keys
 from irl.tasks.base import BaseTask, Plan, Stat
 from irl.tasks.measured import Measured
@@ -23,10 +24,13 @@ from irl.types import Output
 class VisionStep(nn.Module):
     """The model with its loss inside, as the loop calls it."""
 
-    def __init__(self, model: WideResNet, attack: Attack | None, seed: int) -> None:
+    def __init__(self, model: WideResNet, config: VisionConfig, attack: Attack | None, size: Sequence[int]) -> None:
         super().__init__()
         self.model = model
-        self.attack, self.seed = attack, seed
+        self.attack, self.seed, self.smoothness = attack, config.seed, config.smoothness
+        if self.smoothness.used and self.smoothness.sigma != "isotropic":
+            diagonal = self.smoothness.sigma == "diagonal"
+            self.running = RunningCovariance((3, *size), self.smoothness.rate, diagonal)
         # Set by the loop before each step: Fabric's precision plugins walk through arguments, and refuse dataclasses.
         self.objective = IRLLoss.row("baseline")
 
@@ -41,7 +45,31 @@ class VisionStep(nn.Module):
     def forward(self, batch: Batch, step: int) -> Terms:
         # Images without labels come last: their logits enter no task loss, their hidden states the distance.
         loss = lambda view: F.cross_entropy(view.logits[: len(batch.y)], batch.y)  # noqa: E731
-        return self.objective(self.model, batch.clean, self.copies(batch, step), loss, step)
+        noisy = self.copies(batch, step)
+        terms = self.objective(self.model, batch.clean, noisy, loss, step)
+        # Not in a clean phase, which is the same for every method.
+        return self.smooth(terms, batch, noisy) if self.smoothness.used and step >= 0 else terms
+
+    def smooth(self, terms: Terms, batch: Batch, noisy: list[Tensor]) -> Terms:
+        """The same with the terms of smoothness added. They belong to each image, so batch norm is in eval mode."""
+        c = self.smoothness
+        assert batch.clean is not None
+        x = batch.clean[: len(batch.y)]
+        sigma: Sigma = Isotropic(c.std)
+        if c.sigma != "isotropic":
+            self.running.update(x, noisy[0][: len(batch.y)])
+            sigma = self.running.sigma()
+        extra, total = {}, terms.total
+        with attacked(self.model, eval_mode=True):
+            if c.lambda_r:
+                found = lambda_r(self.model, x, sigma, c.method, c.draws, c.layers, c.from_layer)
+                weights = c.layers or dict.fromkeys(found, 1.0)
+                extra["lambda_r"] = torch.stack([weights[name] * value.mean() for name, value in found.items()]).sum()
+                total = total + c.lambda_r * extra["lambda_r"]
+            if c.omega_r:
+                extra["omega_r"] = omega_r(self.model, x, batch.y, sigma, c.method, c.draws).mean()
+                total = total + c.omega_r * extra["omega_r"]
+        return terms._replace(total=total, extra=extra)
 
 
 class VisionTask(BaseTask):
@@ -57,7 +85,13 @@ class VisionTask(BaseTask):
         torch.manual_seed(config.seed)
         model = build_model(config, len(self.train.classes))
         attack = Attack(config.attack, self.statistics.mean, self.statistics.std) if config.attack.kind else None
-        self.module = VisionStep(model, attack, config.seed)
+        self.module = VisionStep(model, config, attack, self.train.size)
+
+    def copies(self, objective: IRLLoss) -> int:
+        """A running covariance looks at noise that no other term may need."""
+        return super().copies(objective) or int(
+            self.config.smoothness.used and self.config.smoothness.sigma != "isotropic"
+        )
 
     def batches_in(self, epoch: int) -> int:
         return self.train.batches

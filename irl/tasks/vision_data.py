@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from irl.models.wide_resnet import WideResNetConfig
 from irl.noise.adversarial import AttackConfig
 from irl.noise.image import Crops, ImageNoise, ImageNoiseConfig, lighting_of
 from irl.random import Keys
-from irl.tasks.base import ObjectiveConfig, Plan, TrainConfig
+from irl.tasks.base import ObjectiveConfig, Plan, SmoothnessConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class VisionConfig:
     noise: ImageNoiseConfig = ImageNoiseConfig()
     attack: AttackConfig = AttackConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    smoothness: SmoothnessConfig = SmoothnessConfig()
     train: TrainConfig = TrainConfig()
 
     def __post_init__(self) -> None:
@@ -58,6 +59,14 @@ class VisionConfig:
         names = self.model.layer_names()
         # Unknown layers are refused here, before any training, not at the end of the clean phase.
         objective.layer_weights([*names, "logits"], names)
+        if self.smoothness.used:
+            replace(objective, layers=self.smoothness.layers, from_layer=self.smoothness.from_layer).layer_weights(
+                [*names, "logits"], names
+            )
+            if not objective.needs_clean:
+                raise ValueError("smoothness is taken of clean images, which no term of this objective looks at")
+            if self.smoothness.sigma != "isotropic" and self.attack.kind:
+                raise ValueError("smoothness.sigma is that of drawn noise, not of an attack: it must be isotropic")
 
 
 class Statistics(NamedTuple):
