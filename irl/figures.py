@@ -100,8 +100,11 @@ def curves(found: dict[str, dict[str, dict[str, float]]], path: Path, title: str
         "cosine": "cosine distance",
         "norm": "norm of clean activations",
         "effective_rank": "effective rank of clean activations",
+        "jacobian": "norm of the Jacobian",
+        "l2_ratio": "L2 distance / that between different inputs",
     }
-    fig, axes = pyplot.subplots(1, len(panels), figsize=(15, 3.8), layout="constrained")
+    fig, grid = pyplot.subplots(2, len(panels) // 2, figsize=(13, 8), layout="constrained")
+    axes = grid.flatten()
     markers, lines = "os^Dv*Px<>", ("-", "--", "-.", ":")
     for ax, (column, axis) in zip(axes, panels.items()):
         for i, (run, layers) in enumerate(found.items()):

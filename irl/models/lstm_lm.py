@@ -150,3 +150,17 @@ class LSTMLM(nn.Module, BatchScorerInterface):
         """ys (n, L), one state a hypothesis -> log probabilities (n, V), new states."""
         log_probs, state = self.step(ys[:, -1], LMState(*(torch.cat(parts, dim=1) for parts in zip(*states))))
         return log_probs, [LMState(*parts) for parts in zip(*(x.split(1, dim=1) for x in state))]
+
+
+class FromEmbeddings(nn.Module):
+    """A language model as a function of its words' embeddings (N, T, E), each row beginning anew: for derivatives."""
+
+    def __init__(self, model: LSTMLM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Output:
+        logits, hidden, _ = self.model.hidden_states(x, self.model.first_state(len(x)))
+        names = ["embedding", *(f"rnn.{i}" for i in range(len(self.model.layers)))]
+        lens = torch.full((len(x),), x.shape[1], device=x.device)
+        return Output(logits, dict(zip(names, hidden)), dict.fromkeys([*names, "logits"], lens))

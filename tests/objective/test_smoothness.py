@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from irl import Output, tap
-from irl.models.lstm_lm import LSTMLM, LSTMLMConfig
+from irl.models.lstm_lm import LSTMLM, FromEmbeddings, LSTMLMConfig
 from irl.models.wide_resnet import WideResNet, WideResNetConfig
 from irl.objective.smoothness import (
     METHODS,
@@ -214,23 +214,14 @@ def test_language_models_by_their_embeddings():
     model = LSTMLM(11, LSTMLMConfig(units=5, embedding_units=4, init=0.5)).double().eval()
     lens = torch.tensor([4, 4])
 
-    class Embedded(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self, x):
-            logits, hidden, _ = model.hidden_states(x, model.first_state(len(x)))
-            return Output(logits, dict(zip(("embedding", "rnn.0", "rnn.1"), hidden)), {"rnn.0": lens, "rnn.1": lens})
-
     words = torch.randint(11, (2, 4))
     x = model.embed(words).detach()
-    assert torch.equal(Embedded()(x).logits, model(words, lens).logits)
+    assert torch.equal(FromEmbeddings(model)(x).logits, model(words, lens).logits)
     tangent = torch.randn_like(x)
-    _, moved = push_forward(Embedded(), x, tangent)
+    _, moved = push_forward(FromEmbeddings(model), x, tangent)
     step = 1e-6
     with torch.no_grad():
-        ends = [Embedded()(x + sign * step * tangent).hidden["rnn.1"] for sign in (1, -1)]
+        ends = [FromEmbeddings(model)(x + sign * step * tangent).hidden["rnn.1"] for sign in (1, -1)]
     assert torch.allclose(moved.hidden["rnn.1"], (ends[0] - ends[1]) / (2 * step), atol=1e-7)
 
 

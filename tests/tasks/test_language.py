@@ -9,7 +9,6 @@ from tiny import metrics, run, same_weights
 from torch.nn import functional as F
 
 from irl import checkpoint, perplexity
-from irl.analyse import in_rows
 from irl.config import load
 from irl.models.lstm_lm import LMState
 from irl.noise.text import WordNoise
@@ -17,6 +16,7 @@ from irl.random import Keys
 from irl.tasks import language
 from irl.tasks.base import Plan
 from irl.tasks.language import LanguageConfig, LanguageTask, read_through, token_losses
+from irl.tasks.twins import in_rows
 from irl.types import Output
 
 pytest.importorskip("lightning_fabric")
