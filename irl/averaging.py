@@ -14,13 +14,14 @@ Weights = dict[str, torch.Tensor]
 class BestWeights:
     """The `count` evaluations of lowest loss, FOLDER/STEP.pt each; `losses` by step belongs into the checkpoint.
 
-    A file is removed only by `prune`, after a checkpoint was written that does not name it, so that a run that is
-    killed finds what its last checkpoint names.
+    A file is removed only by `prune`, after a checkpoint was written, where neither that one nor the one before names
+    it, so that a run that is killed finds what either of them names.
     """
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder, self.count = folder, count
         self.losses: dict[int, float] = {}
+        self.before: set[int] = set()  # named by the checkpoint before
 
     def offer(self, step: int, loss: float, weights: Weights) -> None:
         """Keep these weights if they are among the best; of equal ones the later."""
@@ -30,9 +31,15 @@ class BestWeights:
         self.losses = dict(sorted(kept))
 
     def prune(self) -> None:
+        """After a checkpoint was written that holds `losses`."""
+        named = {str(step) for step in self.before | self.losses.keys()}
         for path in self.folder.glob("*.pt"):
-            if path.stem not in map(str, self.losses):
+            if path.stem not in named:
                 path.unlink()
+        self.before = set(self.losses)
+
+    def resume(self, losses: dict[int, float]) -> None:
+        self.losses, self.before = losses, set(losses)
 
     def weights(self, step: int) -> Weights:
         found: Weights = checkpoint.load(self.folder / f"{step}.pt")["model"]

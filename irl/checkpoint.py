@@ -4,25 +4,50 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from irl import files
+from irl import command, files
 from irl.errors import UserError
 
 
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the last one lies."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all (see `irl.files.write`)."""
+    """Write a checkpoint, whole or not at all (see `irl.files.write`); the one before it is kept as `previous`."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    files.write(path, buffer.getvalue())
+    files.write(path, buffer.getvalue(), keep=previous(path))
+
+
+def load_last(path: Path) -> dict[str, Any] | None:
+    """The last checkpoint, or the one before it, with a warning, where the last one is damaged; None if there is none.
+    Raises UserError where both are damaged."""
+    if not path.exists() and not previous(path).exists():
+        return None
+    try:
+        return load(path)
+    except UserError as error:
+        if not previous(path).exists():
+            raise
+        state = load(previous(path))
+        command.logger.warning(f"warning: {error}; going on from {previous(path)}, at update {state.get('step')}")
+        return state
 
 
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU. Raises UserError if it is missing, truncated or not one of ours."""
     try:
+        # The sums of the records, which torch writes and does not look at.
+        with zipfile.ZipFile(path) as records:
+            if records.testzip() is not None:
+                raise zipfile.BadZipFile
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None

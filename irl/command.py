@@ -14,10 +14,17 @@ from irl.errors import UserError
 from irl.version import __version__
 
 logger = logging.getLogger("irl")
+# "Temporary failure, try again" (sysexits.h): what a job that should be queued again ends with.
+REQUEUE = 75
+
+
+class Requeue(Exception):
+    """A run was asked to stop, by preemption or before its time is up, and has saved its state."""
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run an entry point. UserError and full disks give one line and status 1, Ctrl-C one line and status 130."""
+    """Run an entry point. UserError and full disks give one line and status 1, Ctrl-C one line and status 130, a signal
+    that asks a training to make room one line and status 75."""
     try:
         main()
     except UserError as error:
@@ -26,6 +33,9 @@ def run_command(main: Callable[[], None]) -> None:
         if error.filename is None and error.strerror is None:
             raise
         sys.exit(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error.strerror}")
+    except Requeue as request:
+        print(f"{request}; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(REQUEUE)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(130)

@@ -49,7 +49,7 @@ class Trainer:
         self.objective = settings.objective.build()
         self.epoch = self.batch = self.step = 0
         self.skipped = 0
-        self._stopped = False
+        self._stopped: signal.Signals | None = None
         self.averaged: dict[str, torch.Tensor] | None = None
         self.best = BestWeights(exp / "best", c.average)
         # By what evaluations that were no better have slowed the rate (decay "plateau").
@@ -88,9 +88,9 @@ class Trainer:
         checkpoint.save(self.path, self.state())
         self.best.prune()
 
-    def load(self, path: Path, start: bool = False) -> None:
-        """Take up a run. start: `path` is the end of a clean phase, whose objective and noise may be another's."""
-        state = checkpoint.load(path)
+    def load(self, path: Path, state: dict[str, Any], start: bool = False) -> None:
+        """Take up the run of a checkpoint. start: it is the end of a clean phase, whose objective and noise may be
+        another's."""
         if state["config"].get("task") != self.config.task or "optimizer" not in state:
             raise UserError(f"{path}: not a checkpoint of a training run of task {self.config.task}")
         there, here = (lasting(config.to_dict(c)) for c in (saved_config(state, path), self.config))
@@ -114,8 +114,12 @@ class Trainer:
         self.fabric.strategy.precision.load_state_dict(state.get("precision", {}))
         for name in ("epoch", "batch", "step", "skipped", "seconds"):
             setattr(self, name, state[name])
-        self.waited, self.best.losses = state.get("waited", 0.0), state.get("best", {})
-        self.averaged, self.slowed = state.get("averaged"), state.get("slowed", 1.0)
+        self.best.resume(state.get("best", {}))
+        self.waited, self.averaged, self.slowed = (
+            state.get("waited", 0.0),
+            state.get("averaged"),
+            state.get("slowed", 1.0),
+        )
         self.task.carry(state.get("carried", {}))
         self.stats = {name: Stat(*stat) for name, stat in state["stats"].items()}
 
@@ -236,9 +240,11 @@ class Trainer:
         bar = command.progress(None, self.exp.name, total=stop, initial=self.step, unit="update")
         with SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step) as board, bar, self._finishing_steps():
             for batches in self._groups(stop):
-                if self._stopped:
+                if self._stopped is not None:
                     self.save()
-                    raise KeyboardInterrupt
+                    if self._stopped == signal.SIGINT:
+                        raise KeyboardInterrupt
+                    raise command.Requeue(f"{self.exp}: {self._stopped.name} at update {self.step}, saved")
                 good = self.update(batches)
                 bar.update()
                 self.seconds = time.monotonic() - begin
@@ -304,12 +310,14 @@ class Trainer:
 
     @contextlib.contextmanager
     def _finishing_steps(self) -> Iterator[None]:
-        """Meanwhile Ctrl-C and SIGTERM let a step finish before the run stops, so that what is saved is exact."""
+        """Meanwhile Ctrl-C, SIGTERM and SIGUSR1, which Slurm sends before it ends a job, let a step finish before the
+        run stops, so that what is saved is exact."""
 
         def stop(signum: int, frame: Any) -> None:
-            self._stopped = True
+            self._stopped = signal.Signals(signum)
 
-        before = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM)}
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        before = {signum: signal.signal(signum, stop) for signum in signals}
         try:
             yield
         finally:
@@ -363,10 +371,12 @@ def main() -> None:
     stop = settings.train.clean_updates if args.stop == "clean" else int(args.stop or last)
     command.log_to(args.exp / "train.log")
     trainer = Trainer(settings, args.exp)
-    if trainer.path.exists():
-        trainer.load(trainer.path)
+    state = checkpoint.load_last(trainer.path)
+    if state is not None:
+        trainer.load(trainer.path, state)
     elif args.start is not None and settings.train.clean_updates:
-        trainer.load(args.start, start=True)
+        trainer.load(args.start, checkpoint.load(args.start), start=True)
+    files.write(args.exp / "config.json", json.dumps(config.to_dict(settings), indent=1) + "\n")
     trainer.run(min(stop, last))
 
 
