@@ -1,4 +1,7 @@
 # How jobs are run, in Kaldi's calling convention: $train_cmd [--max-jobs-run N] [JOB=1:N] LOG COMMAND [ARG ...]
+# On this machine. On a Slurm cluster, and then --nj says how many jobs may run at once (see utils/slurm.py):
+#   train_cmd="slurm.py --gpu 1 --num-threads 4 --time 24:00:00"
+#   decode_cmd="slurm.py --num-threads 1"
 # shellcheck shell=bash disable=SC2034
 train_cmd=run.py
 decode_cmd=run.py

@@ -1,0 +1,124 @@
+"""What the dispatchers share: Kaldi's calling convention, and logs that say where a job ran and how it ended."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import IO, NamedTuple, NoReturn
+
+ENDED = "ended with status"
+
+
+class Jobs(NamedTuple):
+    """CMD [--max-jobs-run N] [--gpu N] [--mem 4G] [--num-threads N] [--time 12:00:00] [JOB=1:N] LOG COMMAND [ARG ...]
+
+    at_once: how many may run, 0 for any. numbers: of the jobs, [""] for a single one without a number. resources: by
+    name of the option, as they were given.
+    """
+
+    at_once: int
+    numbers: list[str]
+    log: str
+    command: list[str]
+    resources: dict[str, str]
+
+    def log_of(self, number: str) -> Path:
+        return Path(insert(self.log, number))
+
+    def command_of(self, number: str) -> list[str]:
+        return [insert(arg, number) for arg in self.command]
+
+
+def insert(text: str, number: str) -> str:
+    """The number in the place of JOB, where that stands as a word of its own."""
+    return re.sub(r"\bJOB\b", number, text) if number else text
+
+
+def fail(message: str) -> NoReturn:
+    sys.exit(f"{Path(sys.argv[0]).name}: {message}")
+
+
+def parse(args: list[str], known: tuple[str, ...]) -> Jobs:
+    """known: names of the resources, as "--mem"."""
+    limit, first, last = 0, 0, -1
+    resources = {}
+    while args and (args[0].startswith("--") or re.fullmatch(r"JOB=.*", args[0])):
+        option = args.pop(0)
+        span = re.fullmatch(r"JOB=(\d+):(\d+)", option)
+        if span:
+            first, last = int(span[1]), int(span[2])
+        elif option == "--max-jobs-run" and args and args[0].isdigit():
+            limit = int(args.pop(0))
+        elif option in known and args:
+            resources[option] = args.pop(0)
+        else:
+            options = " ".join(f"[{name} X]" for name in ("--max-jobs-run", *known))
+            fail(f"cannot use {option}; expected {options} [JOB=1:N] LOG COMMAND [ARG ...]")
+    if len(args) < 2:
+        fail("expected LOG COMMAND [ARG ...]")
+    numbers = [str(n) for n in range(first, last + 1)] if last >= 0 else [""]
+    if len(numbers) > 1 and "JOB" not in args[0]:
+        fail(f"{args[0]}: the log of several jobs must have JOB in its name")
+    return Jobs(limit, numbers, args[0], args[1:], resources)
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def begin(file: IO[str], command: list[str]) -> None:
+    file.write(f"# {socket.gethostname()} {now()}\n# {shlex.join(command)}\n")
+    file.flush()
+
+
+def end(file: IO[str], status: int) -> None:
+    file.write(f"\n# {now()} {ENDED} {status}\n")
+
+
+def ended(log: Path) -> int | None:
+    """The status that a log ends with, None where it has no end."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    found = re.search(rf"{ENDED} (-?\d+)$", lines[-1]) if lines else None
+    return int(found[1]) if found else None
+
+
+def last_line(log: Path) -> str:
+    """The newest line or progress bar of a log, as far as it is short."""
+    if not log.exists():
+        return "waiting"
+    with open(log, "rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - 1000))
+        lines = re.split(r"[\r\n]+", file.read().decode(errors="replace"))
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")[:100]
+
+
+def show(log: Path) -> None:
+    """The end of the log of a job that failed."""
+    lines = re.split(r"[\r\n]+", log.read_text(errors="replace")) if log.exists() else ["(it was never begun)"]
+    print(f"{Path(sys.argv[0]).name}: failed, the end of {log}:", file=sys.stderr)
+    for line in lines[-12:]:
+        print(f"  {line}", file=sys.stderr)
+
+
+class Reports:
+    """What the running jobs last wrote, every 2 s on a terminal, where each report overwrites the one before, and every
+    20 s elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.terminal = total, sys.stderr.isatty()
+        self.began = self.told = time.monotonic()
+
+    def tell(self, done: int, running: list[Path]) -> None:
+        now = time.monotonic()
+        if now - self.told <= (2 if self.terminal else 20) or not running:
+            return
+        self.told = now
+        states = [f"    {log.stem}: {last_line(log)}" for log in running]
+        print("\n".join([f"  {done}/{self.total} done, {now - self.began:.0f} s", *states]), file=sys.stderr)
+        if self.terminal:
+            print(f"\x1b[{len(states) + 1}A\x1b[J", end="", file=sys.stderr)
