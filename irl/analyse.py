@@ -47,7 +47,7 @@ def measure(twins: Iterable[Twins]) -> dict[str, dict[str, float]]:
     squares: dict[str, list[Tensor]] = {}
     for clean, noisy, moved_by in twins:
         between = next_example(clean)
-        moved, scale = (MEASURE.compare(*pair)[2] for pair in ((clean, [noisy]), (between, [clean])))
+        moved, scale = (MEASURE.compare(*pair)[2] for pair in ((clean, [noisy]), (clean, [between])))
         values = (moved["l2"], moved["cosine"], layer_norms(clean), scale["l2"], scale["cosine"])
         rows = len(clean.logits)
         count += rows

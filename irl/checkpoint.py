@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def load_last(path: Path) -> dict[str, Any] | None:
         if not previous(path).exists():
             raise
         state = load(previous(path))
+        # The damaged one must not take the place of the good one when the next is saved.
+        os.replace(previous(path), path)
         command.logger.warning(f"warning: {error}; going on from {previous(path)}, at update {state.get('step')}")
         return state
 

@@ -10,7 +10,7 @@ from irl.errors import UserError
 
 def write(path: Path, content: bytes | str, keep: Path | None = None) -> None:
     """Write to a temporary file, sync and rename, so that `path` is always one complete file, the old or the new. keep:
-    where the old one is left, beside `path`.
+    where the old one is left, beside `path`; whoever is killed between the two renames has it there, and no `path`.
 
     Raises UserError where it cannot be written, say on a full disk; what was there stays.
     """
@@ -22,7 +22,6 @@ def write(path: Path, content: bytes | str, keep: Path | None = None) -> None:
             file.flush()
             os.fsync(file.fileno())
         if keep is not None and path.exists():
-            # At no moment is there neither of the two: whoever is killed between these lines has the old one as `keep`.
             os.replace(path, keep)
         os.replace(temporary, path)
         # The rename itself is on disk once the folder is.

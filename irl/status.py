@@ -79,7 +79,11 @@ def row(run: Path, now: float) -> tuple[str, ...]:
         return (str(run), "starting", "", f"0 / {updates}", "", "", "", f"{duration(age)} ago", "")
     last = lines[-1]
     speed, between = pace(lines)
-    state = "finished" if last.step >= updates else "running" if age < max(PATIENCE * between, LEAST) else "stopped"
+    state = "running" if age < max(PATIENCE * between, LEAST) else "stopped"
+    saved = run / "checkpoint.pt"
+    # The last thing that a run does is to save.
+    if last.step >= updates and saved.exists() and saved.stat().st_mtime >= path.stat().st_mtime:
+        state = "finished"
     loss = next((line.values["total"] for line in reversed(lines) if "total" in line.values), None)
     shown = (line.values.get(name) for line in reversed(lines) for name in HEADLINES)
     dev = next((value for value in shown if value is not None), None)

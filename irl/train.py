@@ -94,7 +94,7 @@ class Trainer:
         if state["config"].get("task") != self.config.task or "optimizer" not in state:
             raise UserError(f"{path}: not a checkpoint of a training run of task {self.config.task}")
         there, here = (lasting(config.to_dict(c)) for c in (saved_config(state, path), self.config))
-        ignored = {"objective", "noise", "attack", "unlabelled"} if start else set()
+        ignored = {"objective", "noise", "attack", "unlabelled", "smoothness"} if start else set()
         for key, old, new in _differences(there, here):
             if key.split(".")[0] not in ignored:
                 raise UserError(
@@ -109,7 +109,13 @@ class Trainer:
         for key, value in self.task.extra_state().items():
             if state.get(key) != value:
                 raise UserError(f"{path}: was trained with other {key} than there are now; use another --exp")
-        checkpoint.load_weights(self.raw_module, state["model"], path)
+        weights = state["model"]
+        if start:
+            # What a step holds beside the model belongs to terms that a clean phase has not.
+            own = self.raw_module.state_dict()
+            weights = {name: value for name, value in weights.items() if name.startswith("model.")}
+            weights.update({name: value for name, value in own.items() if not name.startswith("model.")})
+        checkpoint.load_weights(self.raw_module, weights, path)
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state.get("precision", {}))
         for name in ("epoch", "batch", "step", "skipped", "seconds"):
@@ -229,10 +235,10 @@ class Trainer:
 
         c = self.config.train
         log = command.logger
-        self._truncate_metrics()
         if self.step >= stop:
             log.info(f"{self.exp}: already at update {self.step}")
             return
+        self._truncate_metrics()
         log.info(f"{self.exp}: from update {self.step} to {stop} of {c.updates}, on {self.fabric.device}")
         self.module.train()
         bad: deque[bool] = deque(maxlen=c.max_bad_steps)
@@ -294,6 +300,7 @@ class Trainer:
 
     def _select(self, loss: float) -> None:
         """Keep the weights if they are among the best; where they are not the best and that slows training, go back."""
+        loss = loss if math.isfinite(loss) else math.inf
         before = self.best.losses
         self.best.offer(self.step, loss, self.raw_module.state_dict())
         if self.config.train.decay == "plateau" and before and loss >= min(before.values()):

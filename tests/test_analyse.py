@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from irl.analyse import measure
 from irl.tasks.measured import Scatter, layer_norms, valid_frames
+from irl.tasks.twins import Twins
 from irl.types import Output, next_example
 
 
@@ -20,6 +22,21 @@ def test_the_scale_compares_different_utterances_where_both_have_frames():
     other = next_example(view)
     assert other.hidden["h"][:, 0, 0].tolist() == [1, 2, 0]
     assert other.lens["h"].tolist() == [2, 2, 3]
+
+
+def test_padding_is_in_no_distance():
+    hidden = torch.full((2, 4, 3), 1e3)
+    lens = torch.tensor([4, 1])
+    for row, (n, value) in enumerate(zip(lens, (1.0, 2.0))):
+        hidden[row, :n] = value
+    view = Output(torch.zeros(2, 1), {"h": hidden}, {"h": lens})
+    noisy = view._replace(hidden={"h": hidden + 0.5})
+    line = measure([Twins(view, noisy, {"h": torch.ones(2)})])["h"]
+    norm = (1 + 2) / 2 * 3**0.5
+    assert line["norm"] == pytest.approx(norm) and line["l2"] == pytest.approx(0.5 * 3**0.5 / norm)
+    # Both have their first frame, where one is 1 and the other 2.
+    assert line["l2_between"] == pytest.approx(3**0.5 / norm)
+    assert (line["jacobian"], line["jacobian_error"]) == (1, 0)
 
 
 def test_effective_rank_follows_its_definition_in_batches():

@@ -105,6 +105,27 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(folders, damage):
     assert same_weights(*(checkpoint.load(folder / e / "checkpoint.pt") for e in ("exp/whole", exp)))
 
 
+def test_a_kill_after_a_fallback_loses_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    for i in range(2):
+        checkpoint.save(path, {"model": {}, "config": {"i": i}})
+    path.write_bytes(b"x")
+    assert checkpoint.load_last(path)["config"] == {"i": 0}
+    moved, replace = [], os.replace
+
+    def killed(a, b):
+        moved.append(b)
+        if len(moved) == 2:
+            raise KeyboardInterrupt  # between the two renames
+        replace(a, b)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(path, {"model": {}, "config": {"i": 2}})
+    monkeypatch.setattr(os, "replace", replace)
+    assert checkpoint.load_last(path)["config"] == {"i": 0}
+
+
 def test_two_damaged_checkpoints_are_an_error(tmp_path):
     path = tmp_path / "checkpoint.pt"
     assert checkpoint.load_last(path) is None

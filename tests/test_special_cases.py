@@ -206,14 +206,15 @@ def test_structured_gradient_regularisation(build):
 
 
 def test_jacobian_regularisation(build):
-    step, batch = build("jacobian", "smoothness.method=exact")
+    # Its weight is raised, so that its gradient is seen beside that of the loss.
+    step, batch = build("jacobian", "smoothness.method=exact", "smoothness.lambda_r=0.5")
 
     def hoffman(logits, x):
         rows = [torch.autograd.grad(logits[:, j].sum(), x, create_graph=True)[0] for j in range(3)]
         return sum(row.square().sum() for row in rows) / len(x)
 
     model, x = step.model, batch.clean
-    expected = F.cross_entropy(model(x).logits, batch.y) + 0.01 / 2 * penalty(model, x, hoffman)
+    expected = F.cross_entropy(model(x).logits, batch.y) + 1 / 2 * penalty(model, x, hoffman)
     same(step, batch, expected)
     # Its own one projection has that as its mean.
     projected, batch = build("jacobian")
@@ -224,13 +225,28 @@ def test_jacobian_regularisation(build):
 
 
 def test_lambda_r_in_place_of_the_distance(build):
-    step, batch = build("lambda_r")
-    terms = step(batch, 0)
+    exact = ["smoothness.method=exact", "smoothness.lambda_r=0.5", "smoothness.from_layer=group3.block0"]
+    step, batch = build("lambda_r", *exact, "smoothness.layers={logits: 2.0}", "smoothness.from_layer=null")
     a, b = together(step.model, [batch.clean, batch.noisy[0]])
     plain = 0.5 * F.cross_entropy(a, batch.y) + 0.5 * F.cross_entropy(b, batch.y)
-    assert float(terms.total.detach()) == pytest.approx(
-        float((plain + 1e-4 * terms.extra["lambda_r"]).detach()), rel=1e-5
-    )
+
+    def norms(logits, x):
+        rows = [torch.autograd.grad(logits[:, j].sum(), x, create_graph=True)[0] for j in range(3)]
+        return 2 * 0.1**2 * sum(row.square().sum() for row in rows) / len(x)
+
+    same(step, batch, plain + 0.5 * penalty(step.model, batch.clean, norms))
+    # As the file has it, on the last group: the mean of its draws is the squared norm of its Jacobian.
+    drawn, batch = build("lambda_r")
+    drawn.model.eval()
+    with torch.no_grad():
+        draws = [float(drawn(batch, 0).extra["lambda_r"]) for _ in range(100)]
+    x, total = batch.clean.clone().requires_grad_(), 0.0
+    hidden = drawn.model(x).hidden
+    for h in (value for name, value in hidden.items() if name.startswith("group3")):
+        for unit in h.flatten(1).sum(0):
+            total += float(torch.autograd.grad(unit, x, retain_graph=True)[0].square().sum())
+    expected = 0.1**2 * total / len(x)
+    assert abs(np.mean(draws) - expected) < 4 * np.std(draws) / len(draws) ** 0.5
 
 
 def test_posterior_consistency_of_cr_ctc():

@@ -77,8 +77,9 @@ if run_stage 6 "score"; then
     python -m irl.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report"
 fi
 
+# By words that every method knows: the blank is a symbol that some have never seen.
 if run_stage 7 "analyse"; then
     first=("${methods_list[@]/#/$exp/}")
-    python -m irl.analyse "${first[@]/%/.${seeds_list[0]}}" --clean "$valid_text" --noisy blank --out "$exp/report" \
+    python -m irl.analyse "${first[@]/%/.${seeds_list[0]}}" --clean "$valid_text" --noisy unigram --out "$exp/report" \
         ${device:+--device "$device"}
 fi

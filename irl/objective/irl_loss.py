@@ -97,6 +97,8 @@ class IRLLoss:
         for name, allowed in (("pairs", PAIRS), ("stop_grad", STOP_GRAD), ("over", OVER)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if self.stop_grad != "none" and self.pairs in ("noisy", "others"):
+            raise ValueError(f"stop_grad names a side of clean-noisy pairs, there are none with pairs={self.pairs!r}")
         if isinstance(self.layers, str):
             raise ValueError(f"layers must be a sequence of names or a mapping to weights, got {self.layers!r}")
         if self.over == "sample" and any(isinstance(part, OF_LOGITS) for _, part in self.distance.weighted):

@@ -77,24 +77,33 @@ class Full(Sigma):
     def __init__(self, covariance: Tensor) -> None:
         if covariance.dim() != 2 or covariance.shape[0] != covariance.shape[1]:
             raise ValueError(f"a covariance must be (D, D), got {tuple(covariance.shape)}")
-        values, vectors = torch.linalg.eigh(covariance.double())
-        if values[0] < -1e-6 * values[-1].abs():
-            raise ValueError(f"a covariance must not have negative eigenvalues, found {float(values[0]):.3g}")
         self.covariance = covariance
-        # Sigma = root root^T; a covariance of less than full rank has a root too.
-        self.root = vectors * values.clamp(min=0).sqrt()
+        self._root: Tensor | None = None
+
+    @property
+    def root(self) -> Tensor:
+        """Sigma = root root^T, for draws; a covariance of less than full rank has one too. Taken once."""
+        if self._root is None:
+            values, vectors = torch.linalg.eigh(self.covariance.double())
+            if values[0] < -1e-5 * values[-1].abs():
+                raise ValueError(f"a covariance must not have negative eigenvalues, found {float(values[0]):.3g}")
+            self._root = vectors * values.clamp(min=0).sqrt()
+        return self._root
 
     def _rows(self, x: Tensor) -> Tensor:
-        size = len(self.root)
+        size = len(self.covariance)
         if x[0].numel() != size and x.shape[-1] != size:
             raise ValueError(f"the covariance is of {size} numbers, a sample is {tuple(x.shape[1:])}")
         return x.reshape(len(x), -1, size)
 
     def draw(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return (self._rows(_normal(x, generator)) @ self.root.to(x).T).view(x.shape)
+        with _full_precision(x):
+            return (self._rows(_normal(x, generator)) @ self.root.to(x).T).view(x.shape)
 
     def quadratic(self, g: Tensor) -> Tensor:
-        return (self._rows(g) @ self.root.to(g)).square().sum((1, 2))
+        rows = self._rows(g)
+        with _full_precision(g):
+            return (rows @ self.covariance.to(rows) * rows).sum((1, 2))
 
 
 class RunningCovariance(nn.Module):
@@ -117,12 +126,18 @@ class RunningCovariance(nn.Module):
     def update(self, clean: Tensor, noisy: Tensor) -> None:
         """Views (N, *shape) of the same samples."""
         xi = (noisy - clean).to(self.covariance)
-        moment = xi.square().mean(0) if self.diagonal else xi.flatten(1).T @ xi.flatten(1) / len(xi)
+        with _full_precision(xi):
+            moment = xi.square().mean(0) if self.diagonal else xi.flatten(1).T @ xi.flatten(1) / len(xi)
         self.covariance.lerp_(moment, self.rate if self.started else 1.0)
         self.started.fill_(True)
 
     def sigma(self) -> Sigma:
         return Diagonal(self.covariance) if self.diagonal else Full(self.covariance)
+
+
+def _full_precision(x: Tensor) -> torch.autocast:
+    """Covariances are not taken in half precision, whatever the model is trained in."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -173,6 +188,7 @@ def push_forward(model: Callable[..., Output], inputs: Any, tangent: Tensor) -> 
 def squares(h: Tensor, lens: Tensor | None) -> Tensor:
     """Sum of squares of each sample of (N, ...); with lengths, (N, T, ...), the mean over its valid frames -> (N,)."""
     each = h.flatten(1) if lens is None else h.flatten(2)
+    each = each if each.dtype == torch.float64 else each.float()
     total = each.square().sum(-1)
     if lens is None:
         return total

@@ -87,8 +87,10 @@ def read_statistics(path: Path, features: FeatureConfig) -> tuple[Tensor, Tensor
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches workers too; the loop still wants their batches to finish its step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals to a process group reach workers too; the loop still wants their batches to finish its step, and ends
+    them when it has saved."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 class SpeechTask(BaseTask):

@@ -87,7 +87,12 @@ def of_text(run: Path, text: Path, kind: str, device: str, row: int = 50) -> Ite
 
     model, vocabulary, config = load(run / "checkpoint.pt", device)
     words = vocabulary.encode(text).to(device)
-    counts = WordVocabulary.read(Path(config.vocabulary)).counts if kind == "unigram" else [1] * len(vocabulary)
+    counts = [1] * len(vocabulary)
+    if kind == "unigram":
+        counted = WordVocabulary.read(Path(config.vocabulary))
+        if counted.words != vocabulary.words:
+            raise UserError(f"{config.vocabulary}: has other words than {run} was trained with")
+        counts = counted.counts
     try:
         noise = WordNoise(dataclasses.replace(config.noise, kind=kind), torch.tensor(counts))
     except ValueError as error:

@@ -88,10 +88,10 @@ class VisionTask(BaseTask):
         self.module = VisionStep(model, config, attack, self.train.size)
 
     def copies(self, objective: IRLLoss) -> int:
-        """A running covariance looks at noise that no other term may need."""
-        return super().copies(objective) or int(
-            self.config.smoothness.used and self.config.smoothness.sigma != "isotropic"
-        )
+        """A running covariance looks at noise that no other term may need; not in a clean phase, whose gamma is 0."""
+        c = self.config
+        running = c.smoothness.used and c.smoothness.sigma != "isotropic" and objective.gamma == c.objective.gamma
+        return super().copies(objective) or int(running)
 
     def batches_in(self, epoch: int) -> int:
         return self.train.batches

@@ -54,6 +54,10 @@ class VisionConfig:
         objective = self.objective.build()
         if self.unlabelled and not (self.labels and objective.gamma > 0):
             raise ValueError("unlabelled images need labels (how many there are) and a distance, objective.gamma > 0")
+        if self.unlabelled and not objective.needs_noisy:
+            raise ValueError("unlabelled images need a distance between views, not one between images")
+        if self.compile and self.smoothness.used and self.smoothness.method != "forward":
+            raise ValueError("a compiled model is differentiated twice by smoothness.method forward alone")
         if self.unlabelled and self.attack.kind:
             raise ValueError("unlabelled images cannot be attacked: attacks need labels")
         names = self.model.layer_names()

@@ -185,6 +185,28 @@ def test_the_pass_by_hand_is_that_of_dual_tensors():
         network.push_forward(x, tangents)
 
 
+def test_the_pass_by_hand_has_the_gradients_of_dual_tensors():
+    network, x = wide_resnet(), torch.randn(2, 3, 8, 8).double()
+    found = []
+    for model in (network, lambda v: network(v)):
+        values = lambda_r(model, x, layers=["group3.block0", "logits"], generator=torch.Generator().manual_seed(2))
+        total = sum(value.mean() for value in values.values())
+        found.append(torch.autograd.grad(total, list(network.parameters()), allow_unused=True))
+    for ours, theirs in zip(*found):
+        assert (
+            (ours is None or not ours.any()) if theirs is None else torch.allclose(ours, theirs, rtol=1e-8, atol=1e-12)
+        )
+
+
+def test_half_precision_of_a_model_does_not_reach_covariances(model, x):
+    running = RunningCovariance((6,))
+    with torch.autocast("cpu", torch.bfloat16):
+        running.update(x.float(), x.float() + torch.randn(4, 6))
+        found = lambda_r(model.float(), x.float(), running.sigma())
+    assert running.covariance.dtype == torch.float32 and all(v.isfinite().all() for v in found.values())
+    assert squares(torch.full((2, 64, 32, 32), 2.0, dtype=torch.float16), None).tolist() == [4.0 * 64 * 1024] * 2
+
+
 def test_all_draws_at_once_are_those_one_by_one():
     network, x = wide_resnet(), torch.randn(3, 3, 8, 8).double()
     # Convolutions within blocks are layers too.
@@ -251,7 +273,7 @@ def test_bad_settings(model, x):
         (lambda: lambda_r(model, x, draws=0), "draws must be at least 1"),
         (lambda: lambda_r(model, x, layers=["c"]), "unknown layer 'c'"),
         (lambda: Full(torch.ones(2, 3)), r"a covariance must be \(D, D\)"),
-        (lambda: Full(-torch.eye(3)), "must not have negative eigenvalues"),
+        (lambda: lambda_r(model, x, Full(-torch.eye(6))), "must not have negative eigenvalues"),
         (lambda: lambda_r(model, x, Full(torch.eye(5))), "the covariance is of 5 numbers, a sample is"),
         (lambda: RunningCovariance((3,), rate=0), r"rate must be in \(0, 1\]"),
     ):
