@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def dots(table: Table, path: Path, title: str) -> None:
         ax.margins(x=0.15, y=0.08)
     axes[0, 0].set_yticks(range(len(table.methods)), [label(m) for m in reversed(table.methods)])
     fig.supxlabel(f"{in_units(table.wording)}, 95 % interval; filled: the lowest", fontsize=9)
-    fig.suptitle(title, fontsize=10)
+    # 14 characters of this size are an inch wide.
+    fig.suptitle(textwrap.fill(title, int(14 * fig.get_figwidth())), fontsize=10)
     save_figure(fig, path)
 
 
