@@ -20,17 +20,7 @@ from irl import checkpoint, command, files
 from irl.data.text import WordVocabulary, words_of
 from irl.errors import UserError
 from irl.models.lstm_lm import LSTMLM
-from irl.tasks.language import LanguageConfig, build_model, read_through, token_losses
-from irl.tasks.loading import load_model
-
-
-def load(path: Path, device: torch.device | str) -> tuple[LSTMLM, WordVocabulary, LanguageConfig]:
-    """The model of a checkpoint, or the mean of its best weights, in eval mode; words without counts."""
-    state, config, weights = load_model(path, "language", LanguageConfig)
-    vocabulary = WordVocabulary(state["words"], [0] * len(state["words"]))
-    model = build_model(config, len(vocabulary))
-    checkpoint.load_weights(model, weights, path)
-    return model.to(device).eval(), vocabulary, config
+from irl.tasks.language import load, read_through, token_losses
 
 
 @torch.no_grad()

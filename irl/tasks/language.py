@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from irl import checkpoint
 from irl.data.text import WordVocabulary, tracks
 from irl.errors import UserError
 from irl.models.lstm_lm import LSTMLM, LMState, LSTMLMConfig
@@ -18,6 +19,7 @@ from irl.noise.text import EXTRA, WordNoise, WordNoiseConfig
 from irl.objective import IRLLoss, Terms
 from irl.random import Keys
 from irl.tasks.base import BaseTask, ObjectiveConfig, Plan, Stat, TrainConfig
+from irl.tasks.loading import load_model
 from irl.tasks.measured import Measured
 from irl.types import Output
 
@@ -207,3 +209,12 @@ class LanguageTask(BaseTask):
 
 def build_model(config: LanguageConfig, words: int) -> LSTMLM:
     return LSTMLM(words, config.model, extra=len(EXTRA))
+
+
+def load(path: Path, device: torch.device | str) -> tuple[LSTMLM, WordVocabulary, LanguageConfig]:
+    """The model of a checkpoint, or the mean of its best weights, in eval mode; words without counts."""
+    state, config, weights = load_model(path, "language", LanguageConfig)
+    vocabulary = WordVocabulary(state["words"], [0] * len(state["words"]))
+    model = build_model(config, len(vocabulary))
+    checkpoint.load_weights(model, weights, path)
+    return model.to(device).eval(), vocabulary, config

@@ -81,9 +81,8 @@ def of_text(run: Path, text: Path, kind: str, device: str, row: int = 50) -> Ite
     from irl.data.text import WordVocabulary
     from irl.models.lstm_lm import FromEmbeddings
     from irl.noise.text import WordNoise
-    from irl.perplexity import load
     from irl.random import Keys
-    from irl.tasks.language import EVALUATED, read_through
+    from irl.tasks.language import EVALUATED, load, read_through
 
     model, vocabulary, config = load(run / "checkpoint.pt", device)
     words = vocabulary.encode(text).to(device)
