@@ -44,6 +44,7 @@ def test_published_texts_are_counted_and_own_texts_are_taken(egs, tmp_path):
     run("./run.sh", *options, cwd=egs)
     (line,) = results_of(egs / "results/text.jsonl")
     assert sum(line["conditions"]["test"]["reference"]) == 999
+    assert str(tmp_path) not in (egs / "results/text.jsonl").read_text(), "no result tells where the texts lay"
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,15 @@ for text in train valid test; do
     [ -n "${!text}" ] || fail "--corpus $corpus needs --${text/_/-} FILE"
 done
 lists methods seeds conditions overrides
-settings=("train_text=$train_text" "dev_text=$valid_text" "vocabulary=$data/words.txt" "${overrides_list[@]}")
+settings=("train_text=$data/train.txt" "dev_text=$data/valid.txt" "vocabulary=$data/words.txt" "${overrides_list[@]}")
 mkdir -p "$log" "$data"
 
-# published: the texts have as many tokens as they are known to have
-published() {
-    python -m irl.validate "$train_text" "$valid_text" "$test_text" --tokens "${counts[@]}"
+# take: the texts into $data, so that no result tells where they lay; published ones have as many tokens as is known.
+take() {
+    python -m irl.validate "$train_text" "$valid_text" "$test_text" ${counts[0]:+--tokens "${counts[@]}"}
+    cp "$train_text" "$data/train.txt"
+    cp "$valid_text" "$data/valid.txt"
+    cp "$test_text" "$data/test.txt"
 }
 
 python -m irl.missing "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" \
@@ -53,11 +56,11 @@ python -m irl.missing "$conf" "${settings[@]}" --results "$results" --corpus "$n
 if run_stage 0 "corpus $corpus"; then make_corpus; fi
 
 if run_stage 1 "check the texts"; then
-    python -m irl.validate "$train_text" "$valid_text" "$test_text"
+    python -m irl.validate "$data"/{train,valid,test}.txt
 fi
 
 if run_stage 3 "vocabulary of the training text"; then
-    python -m irl.prepare "$conf/irl_batching_blank.yaml" "${settings[@]}" --check "$test_text"
+    python -m irl.prepare "$conf/irl_batching_blank.yaml" "${settings[@]}" --check "$data/test.txt"
 fi
 
 if run_stage 4 "train"; then
@@ -66,7 +69,7 @@ fi
 
 if run_stage 5 "evaluate"; then
     each "$decode_cmd" evaluate "$exp/missing.list" python -m irl.perplexity "$exp/{1}.{2}/checkpoint.pt" \
-        --texts "valid=$valid_text" "test=$test_text" --out "$exp/{1}.{2}/perplexity" ${device:+--device "$device"}
+        --texts "valid=$data/valid.txt" "test=$data/test.txt" --out "$exp/{1}.{2}/perplexity" ${device:+--device "$device"}
 fi
 
 if run_stage 6 "score"; then
@@ -80,6 +83,6 @@ fi
 # By words that every method knows: the blank is a symbol that some have never seen.
 if run_stage 7 "analyse"; then
     first=("${methods_list[@]/#/$exp/}")
-    python -m irl.analyse "${first[@]/%/.${seeds_list[0]}}" --clean "$valid_text" --noisy unigram --out "$exp/report" \
+    python -m irl.analyse "${first[@]/%/.${seeds_list[0]}}" --clean "$data/valid.txt" --noisy unigram --out "$exp/report" \
         ${device:+--device "$device"}
 fi
