@@ -15,18 +15,18 @@ class BestWeights:
     """The `count` evaluations of lowest loss, FOLDER/STEP.pt each; `losses` by step belongs into the checkpoint.
 
     A file is removed only by `prune`, after a checkpoint was written, where neither that one nor the one before names
-    it, so that a run that is killed finds what either of them names.
+    it, so that a run that is killed finds what either of them names. writes: of several processes one does.
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
-        self.folder, self.count = folder, count
+    def __init__(self, folder: Path, count: int, writes: bool = True) -> None:
+        self.folder, self.count, self.writes = folder, count, writes
         self.losses: dict[int, float] = {}
         self.before: set[int] = set()  # named by the checkpoint before
 
     def offer(self, step: int, loss: float, weights: Weights) -> None:
         """Keep these weights if they are among the best; of equal ones the later."""
         kept = sorted([*self.losses.items(), (step, loss)], key=lambda item: (item[1], -item[0]))[: self.count]
-        if step in dict(kept):
+        if step in dict(kept) and self.writes:
             checkpoint.save(self.folder / f"{step}.pt", {"model": weights, "config": {}})
         self.losses = dict(sorted(kept))
 

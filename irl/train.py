@@ -1,7 +1,8 @@
 """Train: python -m irl.train CONFIG.yaml --exp DIR [key=value ...]
 
-One loop for all tasks. It resumes exactly from DIR/checkpoint.pt if there is one. `--start CHECKPOINT` begins instead
-from the end of another run's clean phase, which is the same for every method, and gives the same weights to the bit.
+One loop for all tasks, in one process or, begun by torchrun or srun, in several. It resumes exactly from
+DIR/checkpoint.pt if there is one. `--start CHECKPOINT` begins instead from the end of another run's clean phase, which
+is the same for every method, and gives the same weights to the bit.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from typing import Any, Iterable, Iterator
 
 import torch
 
-from irl import checkpoint, command, config, files
+from irl import checkpoint, command, config, files, processes
 from irl.averaging import BestWeights
 from irl.errors import UserError
 from irl.experiment import read_config, saved_config, task_classes
 from irl.objective import IRLLoss, Terms
+from irl.processes import Part
 from irl.random import seed_step
 from irl.tasks.base import OPTIMIZERS, Plan, Stat, Task, lasting
 
@@ -41,7 +43,14 @@ class Trainer:
         if c.threads:
             torch.set_num_threads(c.threads)
         self.fabric = build(c.accelerator, c.precision)
-        self.task: Task = task_classes(settings.task, str(exp))[1](settings)
+        self.part = Part(self.fabric.global_rank, self.fabric.world_size)
+        # One process writes and reports.
+        self.first = self.part.rank == 0
+        if c.batch_size < self.part.of:
+            raise UserError(f"train.batch_size {c.batch_size} is less than the {self.part.of} processes that share it")
+        self.task: Task = task_classes(settings.task, str(exp))[1](settings, self.part)
+        if self.part.of > 1 and self.fabric.device.type == "cuda":
+            self.task.module = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.task.module)
         kind, options = OPTIMIZERS[c.optimizer]
         optimizer = kind(self.task.module.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay, **options)
         self.raw_module = self.task.module
@@ -51,7 +60,7 @@ class Trainer:
         self.skipped = 0
         self._stopped: signal.Signals | None = None
         self.averaged: dict[str, torch.Tensor] | None = None
-        self.best = BestWeights(exp / "best", c.average)
+        self.best = BestWeights(exp / "best", c.average, self.first)
         # By what evaluations that were no better have slowed the rate (decay "plateau").
         self.slowed = 1.0
         # Seconds of training, and those of them that were spent waiting for batches.
@@ -76,7 +85,7 @@ class Trainer:
             "waited": self.waited,
             "best": self.best.losses,
             "slowed": self.slowed,
-            "carried": self.task.carried(),
+            "carried": self.task.gather(self.task.carried()),
             **({"averaged": self.averaged} if self.averaged else {}),
             "stats": {name: [stat.total, stat.count] for name, stat in self.stats.items()},
             "commit": self.commit,
@@ -85,8 +94,12 @@ class Trainer:
         }
 
     def save(self) -> None:
-        checkpoint.save(self.path, self.state())
-        self.best.prune()
+        state = self.state()
+        if self.first:
+            checkpoint.save(self.path, state)
+            self.best.prune()
+        # Nobody ends before it is written.
+        processes.wait()
 
     def load(self, path: Path, state: dict[str, Any], start: bool = False) -> None:
         """Take up the run of a checkpoint. start: it is the end of a clean phase, whose objective and noise may be
@@ -126,13 +139,13 @@ class Trainer:
             state.get("averaged"),
             state.get("slowed", 1.0),
         )
-        self.task.carry(state.get("carried", {}))
+        self.task.carry(self.task.own(state.get("carried", {})))
         self.stats = {name: Stat(*stat) for name, stat in state["stats"].items()}
 
     def _truncate_metrics(self) -> None:
         """Drop lines of updates that the checkpoint does not know, which will be made again, and a half-written one."""
         path = self.exp / "metrics.jsonl"
-        if path.exists():
+        if self.first and path.exists():
             whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
             kept = [line for line in whole if json.loads(line)["step"] <= self.step]
             files.write(path, "".join(kept))
@@ -188,7 +201,7 @@ class Trainer:
     def update(self, batches: list[Any]) -> bool:
         """One optimiser step. False if loss or gradient was not finite; then the weights are left as they are."""
         c = self.config.train
-        seed_step(self.config.seed, self.step, self.fabric.global_rank)
+        seed_step(self.config.seed, self.step, self.part.rank)
         rate = self.rate_at(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -198,12 +211,17 @@ class Trainer:
         # What a forward pass changes by itself: running statistics of batch norm, states that are carried.
         buffers = [(buffer, buffer.clone()) for buffer in self.raw_module.buffers()]
         carried = self.task.carried()
-        for batch in batches:
+        for i, batch in enumerate(batches, 1):
             batch = self.fabric.to_device(batch)
-            terms: Terms = self.module(batch, self.step - c.clean_updates)
-            finite = finite and bool(torch.isfinite(terms.total))
-            self.fabric.backward(terms.total / len(batches))
-            _collect(found, terms, len(batch.ids))
+            # Gradients are exchanged once, with those of the last batch.
+            with self.fabric.no_backward_sync(self.module, enabled=i < len(batches)):
+                terms: Terms = self.module(batch, self.step - c.clean_updates)
+                # What is exchanged is the mean over processes, each of which has its part of the sum.
+                self.fabric.backward(terms.total / (len(batches) / self.part.of))
+            values = _values(terms)
+            finite = finite and math.isfinite(values["total"])
+            for name, value in values.items():
+                found[name] = found.get(name, Stat(0, 0)) + Stat(batch.whole.rows * value, batch.whole.rows)
         norm = self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=c.clip_norm or math.inf, error_if_nonfinite=False
         )
@@ -231,8 +249,6 @@ class Trainer:
 
     def run(self, stop: int) -> None:
         """Train until update `stop`, saving, logging and evaluating on the way."""
-        from torch.utils.tensorboard import SummaryWriter
-
         c = self.config.train
         log = command.logger
         if self.step >= stop:
@@ -243,14 +259,18 @@ class Trainer:
         self.module.train()
         bad: deque[bool] = deque(maxlen=c.max_bad_steps)
         begin = time.monotonic() - self.seconds
-        bar = command.progress(None, self.exp.name, total=stop, initial=self.step, unit="update")
-        with SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step) as board, bar, self._finishing_steps():
+        bar = command.progress(
+            None, self.exp.name, total=stop, initial=self.step, unit="update", disable=not self.first
+        )
+        with self._board() as board, bar, self._finishing_steps():
             for batches in self._groups(stop):
-                if self._stopped is not None:
+                # A signal may come to one process alone, or to each at another update.
+                stopped = processes.highest(self._stopped or 0)
+                if stopped:
                     self.save()
-                    if self._stopped == signal.SIGINT:
+                    if stopped == signal.SIGINT:
                         raise KeyboardInterrupt
-                    raise command.Requeue(f"{self.exp}: {self._stopped.name} at update {self.step}, saved")
+                    raise command.Requeue(f"{self.exp}: {signal.Signals(stopped).name} at update {self.step}, saved")
                 good = self.update(batches)
                 bar.update()
                 self.seconds = time.monotonic() - begin
@@ -258,10 +278,11 @@ class Trainer:
                 if not good:
                     self.skipped += 1
                     if len(bad) == c.max_bad_steps and all(bad):
-                        torch.save(batches, self.exp / "bad_batch.pt")
+                        broken = self.exp / (f"bad_batch.{self.part.rank}.pt" if self.part.of > 1 else "bad_batch.pt")
+                        torch.save(batches, broken)
                         raise UserError(
                             f"{self.exp}: loss or gradient not finite in {len(bad)} updates in a row; "
-                            f"the last batch is in {self.exp / 'bad_batch.pt'}"
+                            f"the last batch is in {broken}"
                         )
                 last = self.step == stop
                 if self.step % c.log_every == 0 or last:
@@ -305,15 +326,27 @@ class Trainer:
         self.best.offer(self.step, loss, self.raw_module.state_dict())
         if self.config.train.decay == "plateau" and before and loss >= min(before.values()):
             self.slowed *= self.config.train.decay_factor
-            self.raw_module.load_state_dict(self.best.weights(min(before, key=lambda step: before[step])))
+            best = min(before, key=lambda step: before[step])
+            self.raw_module.load_state_dict(processes.from_first(lambda: self.best.weights(best)))
 
     def _average(self, board: Any, bar: Any) -> None:
         """The mean of the best weights beside the last ones, which resuming needs; `irl.decode` takes the mean."""
-        self.averaged = self.best.mean()
+        self.averaged = processes.from_first(self.best.mean)
         last = {name: value.clone() for name, value in self.raw_module.state_dict().items()}
         self.raw_module.load_state_dict(self.averaged)
         self._evaluate(board, bar, f"mean of updates {', '.join(map(str, self.best.losses))}: ")
         self.raw_module.load_state_dict(last)
+
+    @contextlib.contextmanager
+    def _board(self) -> Iterator[Any]:
+        """TensorBoard's, of the first process."""
+        if not self.first:
+            yield None
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step) as board:
+            yield board
 
     @contextlib.contextmanager
     def _finishing_steps(self) -> Iterator[None]:
@@ -332,6 +365,8 @@ class Trainer:
                 signal.signal(signum, handler)
 
     def _log(self, board: Any, bar: Any, values: dict[str, float]) -> None:
+        if not self.first:
+            return
         values = {name: value for name, value in values.items() if not math.isnan(value)}
         line = {"step": self.step, "epoch": self.epoch, "rate": self.rate_at(self.step - 1)}
         files.append(self.exp / "metrics.jsonl", json.dumps({**line, **values, "seconds": round(self.seconds, 2)}))
@@ -354,13 +389,13 @@ def _headline(name: str) -> bool:
     return name.startswith(("dev/loss", "dev/cer", "dev/error"))
 
 
-def _collect(found: dict[str, Stat], terms: Terms, rows: int) -> None:
-    """Add a batch's terms as sums over its rows."""
+def _values(terms: Terms) -> dict[str, float]:
+    """The terms of the batch of all processes by name: each process has its part of each, see `irl.processes`."""
     values = {"total": terms.total, "clean": terms.clean, "noisy": terms.noisy, "dist": terms.dist}
     values.update({f"dist/{layer}": value for layer, value in terms.per_layer.items()})
     values.update(terms.extra)
-    for name, value in values.items():
-        found[name] = found.get(name, Stat(0, 0)) + Stat(rows * float(value.detach()), rows)
+    parts = torch.stack([value.detach().double() for value in values.values()])
+    return dict(zip(values, processes.total(parts).tolist()))
 
 
 def main() -> None:
@@ -376,15 +411,22 @@ def main() -> None:
     settings = read_config(args.config, args.overrides)
     last = settings.train.updates
     stop = settings.train.clean_updates if args.stop == "clean" else int(args.stop or last)
-    command.log_to(args.exp / "train.log")
     trainer = Trainer(settings, args.exp)
-    state = checkpoint.load_last(trainer.path)
-    if state is not None:
-        trainer.load(trainer.path, state)
-    elif args.start is not None and settings.train.clean_updates:
-        trainer.load(args.start, checkpoint.load(args.start), start=True)
-    files.write(args.exp / "config.json", json.dumps(config.to_dict(settings), indent=1) + "\n")
-    trainer.run(min(stop, last))
+    if trainer.first:
+        command.log_to(args.exp / "train.log")
+    try:
+        state = processes.from_first(lambda: checkpoint.load_last(trainer.path))
+        if state is not None:
+            trainer.load(trainer.path, state)
+        elif args.start is not None and settings.train.clean_updates:
+            trainer.load(args.start, processes.from_first(lambda: checkpoint.load(args.start)), start=True)
+        if trainer.first:
+            files.write(args.exp / "config.json", json.dumps(config.to_dict(settings), indent=1) + "\n")
+        trainer.run(min(stop, last))
+    except Exception as error:
+        if not processes.lost(error):
+            raise
+        raise UserError(f"process {trainer.part.rank} of {trainer.part.of}: another has gone; its own error tells why")
 
 
 if __name__ == "__main__":

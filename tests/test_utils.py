@@ -36,6 +36,16 @@ def test_a_failure_is_shown_and_starts_nothing_more(tmp_path):
     assert (tmp_path / "ran1").exists() and not (tmp_path / "ran3").exists()
 
 
+def test_a_job_of_several_processes(tmp_path):
+    code = "import os, sys; print(sys.argv[1], 'rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'])"
+    done = run(RUN, "--ranks", 2, "JOB=1:1", "x.JOB.log", sys.executable, "-c", code, "job JOB", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "x.1.log").read_text().splitlines()
+    assert {"job 1 rank 0 of 2", "job 1 rank 1 of 2"} <= set(lines)
+    done = run(RUN, "--ranks", 0, "x.log", "true", cwd=tmp_path)
+    assert done.returncode == 1 and "cannot use --ranks" in done.stderr
+
+
 def test_jobs_at_once_are_bounded(tmp_path):
     code = """
 import os, sys, time

@@ -8,22 +8,24 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import IO, NamedTuple, NoReturn
+from typing import IO, Callable, NamedTuple, NoReturn
 
 ENDED = "ended with status"
 
 
 class Jobs(NamedTuple):
-    """CMD [--max-jobs-run N] [--gpu N] [--mem 4G] [--num-threads N] [--time 12:00:00] [JOB=1:N] LOG COMMAND [ARG ...]
+    """CMD [--max-jobs-run N] [--ranks N] [--gpu N] [--mem 4G] [--num-threads N] [--time 12:00:00] [JOB=1:N] LOG COMMAND
+    [ARG ...]
 
-    at_once: how many may run, 0 for any. numbers: of the jobs, [""] for a single one without a number. resources: by
-    name of the option, as they were given.
+    at_once: how many may run, 0 for any. numbers: of the jobs, [""] for a single one without a number. ranks: of how
+    many processes a job consists, on each of its nodes. resources: by name of the option, as they were given.
     """
 
     at_once: int
     numbers: list[str]
     log: str
     command: list[str]
+    ranks: int
     resources: dict[str, str]
 
     def log_of(self, number: str) -> Path:
@@ -44,7 +46,7 @@ def fail(message: str) -> NoReturn:
 
 def parse(args: list[str], known: tuple[str, ...]) -> Jobs:
     """known: names of the resources, as "--mem"."""
-    limit, first, last = 0, 0, -1
+    limit, ranks, first, last = 0, 1, 0, -1
     resources = {}
     while args and (args[0].startswith("--") or re.fullmatch(r"JOB=.*", args[0])):
         option = args.pop(0)
@@ -53,17 +55,19 @@ def parse(args: list[str], known: tuple[str, ...]) -> Jobs:
             first, last = int(span[1]), int(span[2])
         elif option == "--max-jobs-run" and args and args[0].isdigit():
             limit = int(args.pop(0))
+        elif option == "--ranks" and args and re.fullmatch(r"[1-9]\d*", args[0]):
+            ranks = int(args.pop(0))
         elif option in known and args:
             resources[option] = args.pop(0)
         else:
-            options = " ".join(f"[{name} X]" for name in ("--max-jobs-run", *known))
+            options = " ".join(f"[{name} X]" for name in ("--max-jobs-run", "--ranks", *known))
             fail(f"cannot use {option}; expected {options} [JOB=1:N] LOG COMMAND [ARG ...]")
     if len(args) < 2:
         fail("expected LOG COMMAND [ARG ...]")
     numbers = [str(n) for n in range(first, last + 1)] if last >= 0 else [""]
     if len(numbers) > 1 and "JOB" not in args[0]:
         fail(f"{args[0]}: the log of several jobs must have JOB in its name")
-    return Jobs(limit, numbers, args[0], args[1:], resources)
+    return Jobs(limit, numbers, args[0], args[1:], ranks, resources)
 
 
 def now() -> str:
@@ -97,8 +101,22 @@ def last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")[:100]
 
 
+def finish(failed: list[Path]) -> NoReturn:
+    """End, with the end of the log of each job that failed."""
+    for log in failed:
+        show(log)
+    sys.exit(1 if failed else 0)
+
+
+def run(main: Callable[[], NoReturn]) -> NoReturn:
+    try:
+        main()
+    except KeyboardInterrupt:
+        print(f"{Path(sys.argv[0]).name}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)
+
+
 def show(log: Path) -> None:
-    """The end of the log of a job that failed."""
     lines = re.split(r"[\r\n]+", log.read_text(errors="replace")) if log.exists() else ["(it was never begun)"]
     print(f"{Path(sys.argv[0]).name}: failed, the end of {log}:", file=sys.stderr)
     for line in lines[-12:]:

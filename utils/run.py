@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""Run jobs on this machine, called as Kaldi's run.pl: run.py [--max-jobs-run N] [JOB=1:N] LOG COMMAND [ARG ...]
+"""Run jobs on this machine, called as Kaldi's run.pl:
 
-JOB in LOG and in each ARG stands for the job's number. Nothing passes through a shell. Each log begins with host, time
-and command and ends with time and exit status; if a job fails the last lines of its log are shown, and the status is 1.
-Options of the other dispatchers (--mem, --gpu, --num-threads, --time) are taken and have no meaning here.
+    run.py [--max-jobs-run N] [--ranks N] [JOB=1:N] LOG COMMAND [ARG ...]
+
+With --ranks a job is that many processes that know of each other, through torchrun. JOB in LOG and in each ARG stands
+for the job's number. Nothing passes through a shell. Each log begins with host, time and command and ends with time and
+exit status; if a job fails the last lines of its log are shown, and the status is 1. Options of the other dispatchers
+(--mem, --gpu, --num-threads, --time) are taken and have no meaning here.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import jobs
 
@@ -38,18 +42,19 @@ class Job:
         return self.process.returncode
 
 
-def main() -> None:
+def main() -> NoReturn:
     asked = jobs.parse(sys.argv[1:], IGNORED)
     waiting, running, failed = list(asked.numbers), [], []
     limit = asked.at_once or len(waiting)
     # Default SIGINT would leave children to finish; they get it from the terminal as well, and are waited for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     reports = jobs.Reports(len(waiting))
+    several = ["torchrun", "--no-python", "--standalone", f"--nproc-per-node={asked.ranks}"] if asked.ranks > 1 else []
     try:
         while waiting or running:
             while waiting and len(running) < limit and not failed:
                 number = waiting.pop(0)
-                running.append(Job(asked.log_of(number), asked.command_of(number)))
+                running.append(Job(asked.log_of(number), several + asked.command_of(number)))
             time.sleep(0.1)
             for job in [job for job in running if job.process.poll() is not None]:
                 running.remove(job)
@@ -63,14 +68,8 @@ def main() -> None:
             job.process.terminate()
         for job in running:
             job.process.wait()
-    for job in failed:
-        jobs.show(job.log)
-    sys.exit(1 if failed else 0)
+    jobs.finish([job.log for job in failed])
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("run.py: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        sys.exit(130)
+    jobs.run(main)

@@ -164,12 +164,15 @@ class IRLLoss:
         noisy: Sequence[Any],
         task_loss: Callable[[Output], Tensor] | None,
         step: int | None = None,
+        rows: float | None = None,
     ) -> Terms:
         """One forward pass over the views that carry weight, then the terms.
 
         model: returns Output. clean and each of the K >= 1 noisy copies: a tensor, tuple or dict, given to the model
         as model(x), model(*x) or model(**x). task_loss(view: Output) -> scalar mean over the view's samples; None for
-        samples without labels, on which the distance alone is taken.
+        samples without labels, on which the distance alone is taken. rows: where these samples are a part of a batch,
+        its number of samples, by which the sums of distances are divided: parts may be uneven, and their sum is that
+        of the batch.
         """
         if not isinstance(noisy, (list, tuple)):
             raise ValueError(f"noisy must be a list of noisy copies, [noisy] for one, got {type(noisy).__name__}")
@@ -181,10 +184,14 @@ class IRLLoss:
             raise ValueError(
                 f"the model returned {type(output).__name__}, not irl.Output; wrap it: tap(model, ['layer', ...])"
             )
-        return self.terms(output.views(len(views)), task_loss, step)
+        return self.terms(output.views(len(views)), task_loss, step, rows)
 
     def terms(
-        self, views: Sequence[Output], task_loss: Callable[[Output], Tensor] | None, step: int | None = None
+        self,
+        views: Sequence[Output],
+        task_loss: Callable[[Output], Tensor] | None,
+        step: int | None = None,
+        rows: float | None = None,
     ) -> Terms:
         """The terms from outputs that exist already: the clean view first if `needs_clean`, then the noisy ones."""
         clean, noisy = (views[0], views[1:]) if self.needs_clean else (None, views)
@@ -200,12 +207,12 @@ class IRLLoss:
         per_layer: dict[str, Tensor] = {}
         parts: dict[str, dict[str, Tensor]] = {}
         if gamma > 0:
-            dist, per_layer, parts = self.compare(clean, noisy)
+            dist, per_layer, parts = self.compare(clean, noisy, rows)
             total = total + gamma * dist
         return Terms(total, clean_loss, noisy_loss, dist, per_layer, parts, gamma)
 
     def compare(
-        self, clean: Output | None, noisy: Sequence[Output]
+        self, clean: Output | None, noisy: Sequence[Output], rows: float | None = None
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         """(dist, per_layer, parts) of `Terms`; usable alone to measure distances under torch.no_grad()."""
         reference = noisy[0] if clean is None else clean
@@ -221,7 +228,7 @@ class IRLLoss:
                 raise ValueError(f"pairs={self.pairs!r} needs at least 2 noisy copies, got {len(noisy)}")
             pairs += itertools.combinations(noisy, 2)
         compared = [
-            self._prepare(a, b, layer, detach=self.stop_grad if a is clean else "none")
+            self._prepare(a, b, layer, self.stop_grad if a is clean else "none", rows)
             for layer in weights
             for a, b in pairs
         ]
@@ -239,7 +246,7 @@ class IRLLoss:
         dist = torch.stack([weight * per_layer[layer] for layer, weight in weights.items()]).sum()
         return dist, per_layer, parts
 
-    def _prepare(self, a_out: Output, b_out: Output, layer: str, detach: str) -> _Compared:
+    def _prepare(self, a_out: Output, b_out: Output, layer: str, detach: str, rows: float | None) -> _Compared:
         """One layer of a pair of views as vectors, with what each counts in the average over frames and samples."""
         a, b = a_out.named()[layer], b_out.named()[layer]
         if not isinstance(a, Tensor):
@@ -252,9 +259,9 @@ class IRLLoss:
             b = b.detach()
         # b may be another sample, and then has the shorter length of the two.
         lens = b_out.lens.get(layer)
-        rows = len(a)
+        rows = len(a) if rows is None else rows
         dtype = torch.promote_types(a.dtype, torch.float32)
-        alike = torch.full((rows, 1), 1 / rows, dtype=dtype, device=a.device)
+        alike = torch.full((len(a), 1), 1 / rows, dtype=dtype, device=a.device)
         if lens is None:
             a, b = _as_vectors(a, b)
             return _Compared(a[:, None], b[:, None], alike)

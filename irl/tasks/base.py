@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from irl.objective import Distance, IRLLoss
 from irl.objective.smoothness import METHODS
+from irl.processes import Part
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ class TrainConfig:
     to whose weights training then returns ("plateau"), or stays ("none").
     eval_every: updates between evaluations, 0 for none but the last, -1 for the end of every epoch.
     average: number of evaluations after the clean phase, those of lowest loss, whose weights are averaged at the end.
-    threads: of torch on a CPU, 0 to leave them; results are equal to the bit only for equal numbers of threads.
+    batch_size: of all processes together, where there are several.
+    threads: of torch on a CPU, 0 to leave them; results are equal to the bit only for equal numbers of threads, and of
+    processes.
     """
 
     updates: int = 1000
@@ -211,6 +214,7 @@ class BaseTask:
     """What most tasks share: batches know nothing of each other, and a run is judged by its own task loss."""
 
     config: Any
+    part: Part  # what this process takes of every batch
 
     def copies(self, objective: IRLLoss) -> int:
         return self.config.objective.copies if objective.needs_noisy else 0
@@ -226,17 +230,34 @@ class BaseTask:
     def carry(self, state: dict[str, Tensor]) -> None:
         pass
 
+    def gather(self, carried: dict[str, Tensor]) -> dict[str, Tensor]:
+        return carried
+
+    def own(self, carried: dict[str, Tensor]) -> dict[str, Tensor]:
+        return carried
+
 
 class Task(Protocol):
-    """One modality. `module` computes the terms of a batch, so that precision wrappers see the loss inside it."""
+    """One modality. `module` computes the terms of a batch, so that precision wrappers see the loss inside it.
+
+    Of several processes each has its part of every batch; `evaluate` finds the same in all of them.
+    """
 
     module: nn.Module
 
     def carried(self) -> dict[str, Tensor]:
-        """What goes on from one batch to the next, for the checkpoint: states of a language model."""
+        """What goes on from one batch to the next in this process: states of a language model."""
         ...
 
     def carry(self, state: dict[str, Tensor]) -> None: ...
+
+    def gather(self, carried: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What all processes carry, the same however many there are, for the checkpoint."""
+        ...
+
+    def own(self, carried: dict[str, Tensor]) -> dict[str, Tensor]:
+        """This process's part of what was gathered."""
+        ...
 
     def copies(self, objective: IRLLoss) -> int:
         """How many noisy copies a batch has under this objective, the run's own or that of its clean phase."""

@@ -17,7 +17,9 @@ from irl.data.vocabulary import Vocabulary
 from irl.errors import UserError
 from irl.models.lstm_lm import LSTMLM, LSTMLMConfig
 from irl.objective import IRLLoss, Terms
+from irl.processes import Part, Whole
 from irl.tasks.base import BaseTask, ObjectiveConfig, Plan, Stat, TrainConfig
+from irl.tasks.measured import Measured
 from irl.types import Output
 
 
@@ -42,16 +44,18 @@ class CharacterLMConfig:
 
 
 class Batch(NamedTuple):
-    """Sentences x (B, T) beginning with sos, x_lens (B,), and targets y (B, T) ending with eos, padded with -1."""
+    """Sentences x (B, T) beginning with sos, x_lens (B,), and targets y (B, T) ending with eos, padded with -1. whole:
+    the size of the batch that this may be a part of, with its tokens."""
 
     ids: list[int]
     clean: dict[str, Tensor]
     y: Tensor
+    whole: Whole
 
 
 def token_loss(view: Output, y: Tensor) -> Tensor:
-    """Mean negative log likelihood of a token in nats, eos included."""
-    return F.cross_entropy(view.logits.flatten(0, 1), y.flatten(), ignore_index=-1)
+    """Sum of the negative log likelihoods of tokens in nats, eos included."""
+    return F.cross_entropy(view.logits.flatten(0, 1), y.flatten(), ignore_index=-1, reduction="sum")
 
 
 class CharacterLMStep(nn.Module):
@@ -63,13 +67,15 @@ class CharacterLMStep(nn.Module):
         self.objective = IRLLoss.row("baseline")
 
     def forward(self, batch: Batch, step: int) -> Terms:
-        return self.objective(self.model, batch.clean, [], lambda view: token_loss(view, batch.y), step)
+        loss = lambda view: token_loss(view, batch.y) / batch.whole.targets  # noqa: E731
+        return self.objective(self.model, batch.clean, [], loss, step)
 
 
-def make_batch(sentences: Ragged, rows: list[int], eos: int) -> Batch:
+def make_batch(sentences: Ragged, rows: list[int], eos: int, part: Part = Part()) -> Batch:
+    rows, whole = part.batch(rows, sentences.lengths)
     y, lens = sentences.batch(rows)
     x = torch.cat([y.new_full((len(y), 1), eos), y[:, :-1]], dim=1).clamp(min=0)
-    return Batch(rows, {"x": x, "x_lens": lens}, y)
+    return Batch(rows, {"x": x, "x_lens": lens}, y, whole)
 
 
 def transcripts(folder: str) -> Iterator[tuple[str, str]]:
@@ -95,8 +101,8 @@ def plain_text(path: str) -> Iterator[tuple[str, str]]:
 class CharacterLMTask(BaseTask):
     """The task of the training loop (see `irl.tasks.base.Task`)."""
 
-    def __init__(self, config: CharacterLMConfig) -> None:
-        self.config = config
+    def __init__(self, config: CharacterLMConfig, part: Part = Part()) -> None:
+        self.config, self.part = config, part
         self.vocabulary = Vocabulary.read(Path(config.vocabulary))
         texts = [transcripts(config.train_dir), *map(plain_text, config.extra_text)]
         self.train = self._sentences(item for text in texts for item in text)
@@ -123,22 +129,21 @@ class CharacterLMTask(BaseTask):
     def loader(self, epoch: int, plans: list[Plan], workers: int) -> Iterator[Batch]:
         """Making a batch takes no time worth a worker."""
         for plan in plans:
-            yield make_batch(self.train, self._batches(epoch)[plan.batch], self.vocabulary.eos)
+            yield make_batch(self.train, self._batches(epoch)[plan.batch], self.vocabulary.eos, self.part)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, Stat]:
         """Negative log likelihood of a dev token in nats, eos included; exp of it is the perplexity of a character."""
         model, device = self.module.model, next(self.module.parameters()).device
         model.eval()
-        found = Stat(0, 0)
+        measured = Measured()
         rows, size = list(range(len(self.dev.lengths))), self.config.train.batch_size
-        for begin in range(0, len(rows), size):
+        for begin in self.part.take(range(0, len(rows), size)):
             batch = make_batch(self.dev, rows[begin : begin + size], self.vocabulary.eos)
             view = model(**{name: value.to(device) for name, value in batch.clean.items()})
-            tokens = int((batch.y >= 0).sum())
-            found += Stat(tokens * float(token_loss(view, batch.y.to(device))), tokens)
+            measured.add("loss/clean", float(token_loss(view, batch.y.to(device))), int((batch.y >= 0).sum()))
         model.train()
-        return {"loss/clean": found}
+        return measured.found()
 
     def extra_state(self) -> dict[str, Any]:
         return {"tokens": self.vocabulary.tokens}

@@ -17,6 +17,7 @@ from irl.errors import UserError
 from irl.models.lstm_lm import LSTMLM, LMState, LSTMLMConfig
 from irl.noise.text import EXTRA, WordNoise, WordNoiseConfig
 from irl.objective import IRLLoss, Terms
+from irl.processes import Part, Whole, total
 from irl.random import Keys
 from irl.tasks.base import BaseTask, ObjectiveConfig, Plan, Stat, TrainConfig
 from irl.tasks.loading import load_model
@@ -66,13 +67,15 @@ def layer_names(model: LSTMLMConfig) -> list[str]:
 
 class Batch(NamedTuple):
     """Views (B, T) of the same rows of text and the words that follow, y (B, T). clean is None where no term looks at
-    it. first: the rows begin here, with states of zero. ids: where in the text each row begins."""
+    it. first: the rows begin here, with states of zero. ids: where in the text each row begins. whole: the size of the
+    batch that this may be a part of, with its words."""
 
     ids: Tensor
     clean: Tensor | None
     noisy: list[Tensor]
     y: Tensor
     first: bool
+    whole: Whole
 
 
 class LanguageStep(nn.Module):
@@ -100,9 +103,12 @@ class LanguageStep(nn.Module):
     def forward(self, batch: Batch, step: int) -> Terms:
         if batch.first:
             self.state = None
-        loss = lambda view: F.cross_entropy(view.logits.flatten(0, 1), batch.y.flatten())  # noqa: E731
+        rows, words = batch.whole
+        loss = lambda view: (  # noqa: E731
+            F.cross_entropy(view.logits.flatten(0, 1), batch.y.flatten(), reduction="sum") / words
+        )
         self.model.dropout.shared = int(batch.clean is not None) + len(batch.noisy) if self.share_dropout else 1
-        terms = self.objective(self.run, batch.clean, batch.noisy, loss, step)
+        terms = self.objective(self.run, batch.clean, batch.noisy, loss, step, rows)
         return terms._replace(total=terms.total * batch.y.shape[1]) if self.sum_over_time else terms
 
 
@@ -137,8 +143,8 @@ def token_losses(view: Output, text: Tensor, chunk: slice) -> Tensor:
 class LanguageTask(BaseTask):
     """The task of the training loop (see `irl.tasks.base.Task`)."""
 
-    def __init__(self, config: LanguageConfig) -> None:
-        self.config = config
+    def __init__(self, config: LanguageConfig, part: Part = Part()) -> None:
+        self.config, self.part = config, part
         self.vocabulary = WordVocabulary.read(Path(config.vocabulary))
         train = self.vocabulary.encode(Path(config.train_text))
         self.digest = hashlib.blake2b(train.numpy().tobytes(), digest_size=8).hexdigest()
@@ -160,20 +166,23 @@ class LanguageTask(BaseTask):
             yield self.make(epoch, plan)
 
     def make(self, epoch: int, plan: Plan) -> Batch:
-        rows, length = self.tracks.shape
+        length = self.tracks.shape[1]
         begin = plan.batch * self.config.bptt
         end = min(begin + self.config.bptt, length - 1)
-        x, y = self.tracks[:, begin:end], self.tracks[:, begin + 1 : end + 1]
-        starts = torch.arange(rows, device=x.device) * length + begin
+        rows = self.part.take(torch.arange(len(self.tracks), device=self.tracks.device))
+        x, y = self.tracks[rows, begin:end], self.tracks[rows, begin + 1 : end + 1]
+        starts = rows * length + begin
         positions = (starts[:, None] + torch.arange(end - begin, device=x.device)).flatten()
         keys = [Keys(positions, self.config.seed, "noise/train", epoch, copy) for copy in range(1, plan.noisy + 1)]
         noisy = [self.noise.apply(x, self.noise.draw(k)) for k in keys]
-        return Batch(starts, x if plan.clean else None, noisy, y, plan.batch == 0)
+        whole = Whole(len(self.tracks), len(self.tracks) * (end - begin))
+        return Batch(starts, x if plan.clean else None, noisy, y, plan.batch == 0, whole)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, Stat]:
-        """On the dev text, read as one row: negative log likelihood of a token in nats, and, where training draws
-        noise, the same after one fixed noisy copy, and for each layer distances, norms and ranks as in other tasks."""
+        """On the dev text, read as one row, and so by the first process alone: negative log likelihood of a token in
+        nats, and, where training draws noise, the same after one fixed noisy copy, and for each layer distances, norms
+        and ranks as in other tasks."""
         model, device = self.module.model, next(self.module.parameters()).device
         measured = Measured()
         self.dev = self.dev.to(device)
@@ -182,7 +191,7 @@ class LanguageTask(BaseTask):
             keys = Keys(torch.arange(len(self.dev), device=device), self.config.seed, "noise/dev", 0, 1)
             texts.append(self.noise.apply(self.dev, self.noise.draw(keys)))
         model.eval()
-        for chunk, views in read_through(model, texts):
+        for chunk, views in read_through(model, texts) if self.part.rank == 0 else ():
             count = chunk.stop - chunk.start
             for name, view in zip(("clean", "noisy"), views):
                 measured.add(f"loss/{name}", float(token_losses(view, self.dev, chunk).double().sum()), count)
@@ -205,6 +214,20 @@ class LanguageTask(BaseTask):
     def carry(self, state: dict[str, Tensor]) -> None:
         device = next(self.module.parameters()).device
         self.module.state = LMState(**{name: part.to(device) for name, part in state.items()}) if state else None
+
+    def gather(self, carried: dict[str, Tensor]) -> dict[str, Tensor]:
+        """(L, views * B, H) each, with the rows of all processes."""
+        whole = {}
+        for name, own in carried.items():
+            own = own.unflatten(1, (-1, len(self.part.take(self.tracks))))
+            rows = own.new_zeros(len(own), own.shape[1], len(self.tracks), own.shape[3])
+            rows[:, :, self.part.rank :: self.part.of] = own
+            whole[name] = total(rows).flatten(1, 2)
+        return whole
+
+    def own(self, carried: dict[str, Tensor]) -> dict[str, Tensor]:
+        rows = {name: whole.unflatten(1, (-1, len(self.tracks))) for name, whole in carried.items()}
+        return {name: whole[:, :, self.part.rank :: self.part.of].flatten(1, 2) for name, whole in rows.items()}
 
 
 def build_model(config: LanguageConfig, words: int) -> LSTMLM:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from irl.objective import L2, Cosine, IRLLoss
+from irl.processes import gathered
 from irl.tasks.base import Stat
 from irl.types import Output, lens_to_mask
 
@@ -56,6 +57,20 @@ class Scatter:
         self.sum = self.sum + x.sum(0)
         self.products = self.products + x.T @ x
 
+    def merge(self, other: Scatter) -> None:
+        """The vectors of another are added."""
+        if other.origin is None:
+            return
+        if self.origin is None:
+            self.count, self.origin, self.sum, self.products = other.count, other.origin, other.sum, other.products
+            return
+        assert isinstance(other.sum, Tensor) and isinstance(other.products, Tensor)
+        shift = other.origin - self.origin
+        cross = torch.outer(shift, other.sum)
+        self.products = self.products + other.products + cross + cross.T + other.count * torch.outer(shift, shift)
+        self.sum = self.sum + other.sum + other.count * shift
+        self.count += other.count
+
     def effective_rank(self) -> float:
         """exp of the entropy of the singular values, scaled to sum 1, of the centred vectors (Roy and Vetterli 2007):
         1 if all lie on a line, D if they vary alike in every direction."""
@@ -89,6 +104,12 @@ class Measured:
             self.scatter.setdefault(layer, Scatter()).add(vectors)
 
     def found(self) -> dict[str, Stat]:
-        """All sums, and the effective rank of each layer that was compared."""
-        ranks = {f"rank/{layer}": Stat(scatter.effective_rank(), 1) for layer, scatter in self.scatter.items()}
-        return {**self.stats, **ranks}
+        """All sums, over all processes, and the effective rank of each layer that was compared."""
+        everywhere = Measured()
+        for part in gathered(self):
+            for name, stat in part.stats.items():
+                everywhere.add(name, stat.total, stat.count)
+            for layer, scatter in part.scatter.items():
+                everywhere.scatter.setdefault(layer, Scatter()).merge(scatter)
+        ranks = {f"rank/{layer}": Stat(scatter.effective_rank(), 1) for layer, scatter in everywhere.scatter.items()}
+        return {**everywhere.stats, **ranks}

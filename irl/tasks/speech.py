@@ -17,6 +17,7 @@ from irl.data.vocabulary import Vocabulary
 from irl.errors import UserError
 from irl.models.encoder_decoder import EncoderDecoder
 from irl.objective import IRLLoss, Terms
+from irl.processes import Part
 from irl.tasks.base import BaseTask, Plan, Stat
 from irl.tasks.beam_search import greedy_ctc
 from irl.tasks.edits import count_edits
@@ -25,16 +26,26 @@ from irl.tasks.speech_data import Batch, SpeechConfig, SpeechData
 from irl.types import Output
 
 
-def task_loss(view: Output, y: Tensor, y_lens: Tensor, ctc_weight: float, label_smoothing: float = 0.0) -> Tensor:
-    """(1 - w) * cross-entropy + w * CTC, each summed over the batch and divided by its number of target tokens.
+def task_loss(
+    view: Output,
+    y: Tensor,
+    y_lens: Tensor,
+    ctc_weight: float,
+    label_smoothing: float = 0.0,
+    tokens: float | Tensor | None = None,
+) -> Tensor:
+    """(1 - w) * cross-entropy + w * CTC, each summed over the batch and divided by its number of target tokens, or by
+    `tokens`, those of the batch that this is a part of.
 
     label_smoothing: of the cross-entropy (Szegedy et al. 2016): that share of each target is uniform over all tokens.
     """
+    tokens = y_lens.sum() if tokens is None else tokens
     loss = view.logits.new_zeros(())
     if ctc_weight < 1:
-        loss = (1 - ctc_weight) * F.cross_entropy(
-            view.logits.flatten(0, 1), y.flatten(), ignore_index=-1, label_smoothing=label_smoothing
+        ce = F.cross_entropy(
+            view.logits.flatten(0, 1), y.flatten(), ignore_index=-1, reduction="sum", label_smoothing=label_smoothing
         )
+        loss = (1 - ctc_weight) * (ce / tokens)
     if ctc_weight > 0:
         # CTC's targets have no eos. An utterance with fewer frames than it needs has no alignment and counts 0.
         ctc = F.ctc_loss(
@@ -45,7 +56,7 @@ def task_loss(view: Output, y: Tensor, y_lens: Tensor, ctc_weight: float, label_
             reduction="sum",
             zero_infinity=True,
         )
-        loss = loss + ctc_weight * ctc / y_lens.sum()
+        loss = loss + ctc_weight * ctc / tokens
     return loss
 
 
@@ -60,13 +71,11 @@ class SpeechStep(nn.Module):
         self.objective = IRLLoss.row("baseline")
 
     def forward(self, batch: Batch, step: int) -> Terms:
-        return self.objective(
-            self.model,
-            batch.clean,
-            batch.noisy,
-            lambda view: task_loss(view, batch.y, batch.y_lens, self.ctc_weight, self.label_smoothing),
-            step,
+        rows, tokens = batch.whole
+        loss = lambda view: task_loss(  # noqa: E731
+            view, batch.y, batch.y_lens, self.ctc_weight, self.label_smoothing, tokens
         )
+        return self.objective(self.model, batch.clean, batch.noisy, loss, step, rows)
 
 
 def read_statistics(path: Path, features: FeatureConfig) -> tuple[Tensor, Tensor]:
@@ -96,10 +105,10 @@ def _ignore_interrupts(worker: int) -> None:
 class SpeechTask(BaseTask):
     """The task of the training loop (see `irl.tasks.base.Task`)."""
 
-    def __init__(self, config: SpeechConfig) -> None:
-        self.config = config
+    def __init__(self, config: SpeechConfig, part: Part = Part()) -> None:
+        self.config, self.part = config, part
         self.vocabulary = Vocabulary.read(Path(config.vocabulary))
-        self.train = SpeechData(config.train_dir, config, self.vocabulary, "train")
+        self.train = SpeechData(config.train_dir, config, self.vocabulary, "train", part)
         self.dev = SpeechData(config.dev_dir, config, self.vocabulary, "dev")
         torch.manual_seed(config.seed)
         model = EncoderDecoder(config.features.dim, len(self.vocabulary), config.model)
@@ -139,7 +148,7 @@ class SpeechTask(BaseTask):
         noisy = 1 if self.dev.noise is not None else 0
         model.eval()
         # Epoch 1, not 0, which may be in order of length; always the same, and with it the noise.
-        for index in range(len(self.dev.batches(1))):
+        for index in self.part.take(range(len(self.dev.batches(1)))):
             batch = move(self.dev.make(1, Plan(index, True, noisy)), device)
             assert batch.clean is not None
             views = [model(**inputs) for inputs in [batch.clean, *batch.noisy]]

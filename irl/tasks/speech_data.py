@@ -19,6 +19,7 @@ from irl.noise.audio import Noise
 from irl.noise.augment import AugmentConfig, change_speeds
 from irl.noise.conditions import NoiseConfig
 from irl.noise.masks import SpecAugment
+from irl.processes import Part, Whole
 from irl.random import Keys, hash_ids
 from irl.tasks.base import ObjectiveConfig, Plan, TrainConfig
 
@@ -65,7 +66,8 @@ class SpeechConfig:
 class Batch(NamedTuple):
     """Views of the same utterances as model inputs, and their targets. clean is None where no term looks at it.
 
-    y: int64 (B, U) padded with -1, y_lens (B,); the last target of every utterance is eos.
+    y: int64 (B, U) padded with -1, y_lens (B,); the last target of every utterance is eos. whole: the size of the batch
+    that this may be a part of, with its target tokens.
     """
 
     ids: list[str]
@@ -73,16 +75,20 @@ class Batch(NamedTuple):
     noisy: list[dict[str, Tensor]]
     y: Tensor
     y_lens: Tensor
+    whole: Whole
 
 
 class SpeechData(torch.utils.data.Dataset):
     """Batches of one data directory by plan: reads, noises and turns into features. Indexed by (epoch, plan).
 
     part: "train" or "dev". The dev set is not augmented, and hears the dev part of a bank that is split by file.
+    share: what this process takes of every batch.
     """
 
-    def __init__(self, path: str, config: SpeechConfig, vocabulary: Vocabulary, part: str) -> None:
-        self.path, self.config = path, config
+    def __init__(
+        self, path: str, config: SpeechConfig, vocabulary: Vocabulary, part: str, share: Part = Part()
+    ) -> None:
+        self.path, self.config, self.share = path, config, share
         self.stream = f"noise/{part}"
         self.augment = config.augment if part == "train" else AugmentConfig()
         self.utterances = read_data_dir(path, allow_pipes=config.allow_pipes)
@@ -117,7 +123,7 @@ class SpeechData(torch.utils.data.Dataset):
             return error
 
     def make(self, epoch: int, plan: Plan) -> Batch:
-        rows = self.batches(epoch)[plan.batch]
+        rows, whole = self.share.batch(self.batches(epoch)[plan.batch], self.targets.lengths)
         chosen = [self.utterances[i] for i in rows]
         ids = self.ids[rows]
         shared = Keys(ids, self.config.seed, "augment", epoch)
@@ -143,7 +149,7 @@ class SpeechData(torch.utils.data.Dataset):
             views = [self.masks.apply(view, x_lens, masks) for view in views]
         inputs = [self._inputs(view, x_lens, y, y_lens) for view in views]
         clean, noisy = (inputs[0] if plan.clean else None), inputs[len(inputs) - plan.noisy :]
-        return Batch([u.id for u in chosen], clean, noisy, y, y_lens)
+        return Batch([u.id for u in chosen], clean, noisy, y, y_lens, whole)
 
     def _inputs(self, x: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor) -> dict[str, Tensor]:
         y_in = torch.cat([y.new_full((len(y), 1), self.eos), y[:, :-1]], dim=1).clamp(min=0)

@@ -14,6 +14,7 @@ from irl.models.wide_resnet import WideResNet
 from irl.noise.adversarial import Attack, attacked
 from irl.objective import IRLLoss, Terms
 from irl.objective.smoothness import Isotropic, RunningCovariance, Sigma, lambda_r, omega_r
+from irl.processes import Part
 from irl.random import Keys
 from irl.tasks.base import BaseTask, Plan, Stat
 from irl.tasks.measured import Measured
@@ -44,15 +45,18 @@ class VisionStep(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> Terms:
         # Images without labels come last: their logits enter no task loss, their hidden states the distance.
-        loss = lambda view: F.cross_entropy(view.logits[: len(batch.y)], batch.y)  # noqa: E731
+        rows, labels = batch.whole
+        loss = lambda view: (  # noqa: E731
+            F.cross_entropy(view.logits[: len(batch.y)], batch.y, reduction="sum") / labels
+        )
         noisy = self.copies(batch, step)
-        terms = self.objective(self.model, batch.clean, noisy, loss, step)
+        terms = self.objective(self.model, batch.clean, noisy, loss, step, rows)
         # Not in a clean phase, which is the same for every method.
         return self.smooth(terms, batch, noisy) if self.smoothness.used and step >= 0 else terms
 
     def smooth(self, terms: Terms, batch: Batch, noisy: list[Tensor]) -> Terms:
         """The same with the terms of smoothness added. They belong to each image, so batch norm is in eval mode."""
-        c = self.smoothness
+        c, labels = self.smoothness, batch.whole.targets
         assert batch.clean is not None
         x = batch.clean[: len(batch.y)]
         sigma: Sigma = Isotropic(c.std)
@@ -64,10 +68,11 @@ class VisionStep(nn.Module):
             if c.lambda_r:
                 found = lambda_r(self.model, x, sigma, c.method, c.draws, c.layers, c.from_layer)
                 weights = c.layers or dict.fromkeys(found, 1.0)
-                extra["lambda_r"] = torch.stack([weights[name] * value.mean() for name, value in found.items()]).sum()
+                sums = [weights[name] * (value.sum() / labels) for name, value in found.items()]
+                extra["lambda_r"] = torch.stack(sums).sum()
                 total = total + c.lambda_r * extra["lambda_r"]
             if c.omega_r:
-                extra["omega_r"] = omega_r(self.model, x, batch.y, sigma, c.method, c.draws).mean()
+                extra["omega_r"] = omega_r(self.model, x, batch.y, sigma, c.method, c.draws).sum() / labels
                 total = total + c.omega_r * extra["omega_r"]
         return terms._replace(total=total, extra=extra)
 
@@ -75,10 +80,10 @@ class VisionStep(nn.Module):
 class VisionTask(BaseTask):
     """The task of the training loop (see `irl.tasks.base.Task`)."""
 
-    def __init__(self, config: VisionConfig) -> None:
-        self.config = config
+    def __init__(self, config: VisionConfig, part: Part = Part()) -> None:
+        self.config, self.part = config, part
         self.statistics = Statistics.read(Path(config.statistics))
-        self.train = VisionData(config.train_set, config, self.statistics, "train")
+        self.train = VisionData(config.train_set, config, self.statistics, "train", part)
         self.dev = VisionData(config.dev_set, config, self.statistics, "dev")
         if self.dev.classes != self.train.classes:
             raise UserError(f"{config.dev_set}: has other classes than {config.train_set}")
@@ -112,7 +117,7 @@ class VisionTask(BaseTask):
         self.dev.to(next(module.parameters()).device)
         plan = Plan(0, True, 1 if objective.needs_noisy else 0)
         module.eval()
-        for rows in torch.arange(len(self.dev.labels)).split(EVALUATED):
+        for rows in self.part.take(torch.arange(len(self.dev.labels)).split(EVALUATED)):
             batch = self.dev.views(rows, 0, plan, len(rows))
             views: list[Output] = [module.model(x) for x in [batch.clean, *module.copies(batch, 0, "attack/dev")]]
             for name, view in zip(("clean", "noisy"), views):

@@ -15,6 +15,7 @@ from irl.errors import UserError
 from irl.models.wide_resnet import WideResNetConfig
 from irl.noise.adversarial import AttackConfig
 from irl.noise.image import Crops, ImageNoise, ImageNoiseConfig, lighting_of
+from irl.processes import Part, Whole
 from irl.random import Keys
 from irl.tasks.base import ObjectiveConfig, Plan, SmoothnessConfig, TrainConfig
 
@@ -107,20 +108,25 @@ class Statistics(NamedTuple):
 
 class Batch(NamedTuple):
     """Normalised views (B, 3, H, W) of the same images. clean is None where no term looks at it; noisy is empty where
-    copies are adversarial, which only the model can make. y: labels (L,) of the first L <= B images."""
+    copies are adversarial, which only the model can make. y: labels (L,) of the first L <= B images. whole: the size of
+    the batch that this may be a part of, with its labels."""
 
     ids: Tensor
     clean: Tensor | None
     noisy: list[Tensor]
     y: Tensor
+    whole: Whole
     attacked: int = 0
 
 
 class VisionData:
-    """A set on a device, and its batches. part: "train" or "dev"; dev is neither cropped nor flipped nor shuffled."""
+    """A set on a device, and its batches. part: "train" or "dev"; dev is neither cropped nor flipped nor shuffled.
+    share: what this process takes of every batch."""
 
-    def __init__(self, path: str, config: VisionConfig, statistics: Statistics, part: str) -> None:
-        self.config, self.statistics, self.stream = config, statistics, f"noise/{part}"
+    def __init__(
+        self, path: str, config: VisionConfig, statistics: Statistics, part: str, share: Part = Part()
+    ) -> None:
+        self.config, self.statistics, self.stream, self.share = config, statistics, f"noise/{part}", share
         training = part == "train"
         self.crops = Crops(config.crops if training else 0, config.flips and training)
         self.noise = ImageNoise(config.noise, statistics.directions)
@@ -182,6 +188,10 @@ class VisionData:
         return self.views(rows, epoch, plan, size)
 
     def views(self, rows: Tensor, epoch: int, plan: Plan, labelled: int) -> Batch:
+        """Of images of which the first have labels that are used."""
+        whole = Whole(len(rows), labelled)
+        labels = len(self.share.take(rows[:labelled]))
+        rows = torch.cat([self.share.take(rows[:labelled]), self.share.take(rows[labelled:])])
         device = self.images.device
         ids = self.numbers[rows].to(device)
         rows = rows.to(device)
@@ -192,4 +202,4 @@ class VisionData:
         for copy in range(1, plan.noisy + 1) if not attack else ():
             params = self.noise.draw(Keys(ids, self.config.seed, self.stream, epoch, copy), x.shape[2:])
             noisy.append(self.statistics.normalise(self.noise.apply(x, params)))
-        return Batch(ids, clean, noisy, self.labels[rows[:labelled]], plan.noisy if attack else 0)
+        return Batch(ids, clean, noisy, self.labels[rows[:labels]], whole, plan.noisy if attack else 0)

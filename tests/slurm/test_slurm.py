@@ -11,6 +11,7 @@ from pathlib import Path
 import pictures
 import pytest
 import recipes
+from ranks import run_ranks
 from tiny import ROOT, run, same_weights
 
 from irl import checkpoint
@@ -160,6 +161,35 @@ def test_a_training_whose_node_goes_down_goes_on_elsewhere(slurm, environment, f
         subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], env=environment)
 
 
+def several(folder, name, environment, *options):
+    """One process on each of the two nodes, whose names are not those of machines."""
+    command = [sys.executable, "-m", "irl.train", "irl_loss.yaml", *LONG, "--exp", f"exp/{name}"]
+    where = {**environment, "MASTER_ADDR": "127.0.0.1"}
+    return submit("--nodes", 2, *options, f"exp/{name}.log", *command, cwd=folder, env=where)
+
+
+def test_a_training_on_two_nodes_is_preempted_and_goes_on(environment, folder):
+    """To the bit as two processes that nobody disturbs."""
+    run_ranks(2, "irl.train", "irl_loss.yaml", *LONG, "--exp", "exp/two", cwd=folder)
+    process = several(folder, "nodes", environment)
+    wait_for((folder / "exp/nodes/metrics.jsonl").exists, process)
+    urgent = ["sbatch", "--partition=urgent", "--output=/dev/null", "--wait", "--wrap=sleep 3"]
+    subprocess.run(urgent + ["--exclusive"], env=environment, check=True, capture_output=True, timeout=120)
+    _, text = process.communicate(timeout=180)
+    log = (folder / "exp/nodes.log").read_text()
+    assert process.returncode == 0, text + log
+    assert "SIGUSR1 at update" in log and len(lives(folder / "exp/nodes.log")) == 2
+    states = [checkpoint.load(folder / f"exp/{name}/checkpoint.pt") for name in ("two", "nodes")]
+    assert same_weights(*states), "as if it had never been disturbed"
+
+
+def test_an_error_on_one_of_two_nodes_ends_both(environment, folder):
+    code = "import os, sys, time; time.sleep(1 if os.environ['SLURM_PROCID'] == '1' else 100); sys.exit('no memory')"
+    process = submit("--nodes", 2, "x.log", sys.executable, "-c", code, cwd=folder, env=environment)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 1 and "no memory" in text
+
+
 def test_a_recipe_through_arrays(environment, tmp_path):
     egs = recipes.copy("ptb", tmp_path)
     (egs / "cmd.sh").write_text('train_cmd="slurm.py --num-threads 1 --time 10"\ndecode_cmd=slurm.py\n')
@@ -176,7 +206,7 @@ def test_bad_resources_are_one_line(environment, tmp_path):
     for option, message in (
         (("--mem", "lots"), "slurm.py: sbatch: "),
         (("--partition", "none"), "invalid partition"),
-        (("--nodes", "2"), "cannot use --nodes"),
+        (("--machines", "2"), "cannot use --machines"),
     ):
         done = submit(*option, "x.log", "true", cwd=tmp_path, env=environment)
         _, text = done.communicate(timeout=30)

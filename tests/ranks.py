@@ -1,0 +1,46 @@
+"""Commands in several processes that train together, as torchrun begins them, but forked from this one: importing
+takes longer than most of them."""
+
+import multiprocessing
+import os
+import socket
+
+from tiny import run
+
+
+def free_port():
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
+def begin(of, module, *args, cwd, before=None, check=False):
+    """The processes, and a queue of (rank, Done). before: called in each with its rank."""
+    port = free_port()
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+
+    def work(rank):
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
+        sizes = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": of, "LOCAL_WORLD_SIZE": of}
+        os.environ.update({name: str(value) for name, value in {**shared, **sizes}.items()})
+        if before:
+            before(rank)
+        done = run(module, *args, cwd=cwd, check=False)
+        queue.put((rank, done))
+
+    processes = [context.Process(target=work, args=(rank,)) for rank in range(of)]
+    for process in processes:
+        process.start()
+    return processes, queue
+
+
+def run_ranks(of, module, *args, cwd, before=None, check=True):
+    """What each process ended with, in the order of ranks."""
+    processes, queue = begin(of, module, *args, cwd=cwd, before=before)
+    found = dict(queue.get() for _ in processes)
+    for process in processes:
+        process.join(60)
+    for done in found.values():
+        assert done.returncode == 0 or not check, done.stderr
+    return [found[rank] for rank in range(of)]
