@@ -19,6 +19,7 @@ from irl.command import run_command
 from irl.experiment import read_config
 from irl.fabric import build
 from irl.models.encoder_decoder import EncoderDecoder
+from irl.processes import Whole
 from irl.tasks.base import OPTIMIZERS
 from irl.tasks.speech import SpeechStep
 from irl.tasks.speech_data import Batch
@@ -47,7 +48,8 @@ def make_step(path: Path, rows: int, device: str, precision: str) -> tuple[Any, 
     lens = {"x_lens": torch.full((rows,), frames), "y_in_lens": torch.full((rows,), CHARACTERS)}
     clean = {"x": x, "y_in": y.roll(1, 1), **lens}
     noisy = [{**clean, "x": x + 0.3 * torch.randn_like(x)}] if objective.needs_noisy else []
-    batch = fabric.to_device(Batch([""] * rows, clean, noisy, y, lens["y_in_lens"]))
+    whole = Whole(rows, rows * CHARACTERS)
+    batch = fabric.to_device(Batch([""] * rows, clean, noisy, y, lens["y_in_lens"], whole))
 
     def run() -> None:
         fabric.backward(module(batch, 10**6).total)
