@@ -43,7 +43,11 @@ def environment(slurm):
     while len(cluster.idle(slurm)) < cluster.NODES and time.monotonic() < until:
         time.sleep(0.2)
     assert len(cluster.idle(slurm)) == cluster.NODES, "what a test before this one left"
-    return {**cluster.environment(slurm), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    controller = slurm / "log" / "slurmctld"
+    known = len(controller.read_text().splitlines())
+    yield {**cluster.environment(slurm), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    # For the transcript, `pytest -rP`: what the controller did meanwhile.
+    print(*controller.read_text().splitlines()[known:], sep="\n")
 
 
 def submit(*args, cwd, env):
@@ -106,6 +110,7 @@ def train(folder, name, environment):
 
 
 def lives(log):
+    print(log.read_text())
     return [line.split()[1] for line in log.read_text().splitlines() if line.startswith("# node")]
 
 

@@ -12,6 +12,7 @@ import argparse
 import multiprocessing
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -25,7 +26,7 @@ from irl import config
 from irl.data.images import Images, write
 from irl.models.wide_resnet import WideResNetConfig, count_parameters, multiply_adds
 from irl.prepare import prepare_vision
-from irl.tasks.base import Plan
+from irl.tasks.base import Plan, SmoothnessConfig
 from irl.tasks.vision import VisionConfig
 from irl.train import Trainer
 
@@ -67,9 +68,11 @@ def prepare(folder: Path, args: argparse.Namespace) -> None:
     prepare_vision(settings_of(args, "baseline", folder), [])
 
 
-def make_step(args: argparse.Namespace, name: str, folder: Path) -> Callable[[], None]:
+def make_step(
+    args: argparse.Namespace, name: str, folder: Path, smoothness: SmoothnessConfig = SmoothnessConfig()
+) -> Callable[[], None]:
     """One update, data included."""
-    settings = settings_of(args, name.partition(",")[0], folder)
+    settings = replace(settings_of(args, name.partition(",")[0], folder), smoothness=smoothness)
     trainer = Trainer(settings, folder / "exp")
     trainer.module.train()
     objective, module = trainer.objective, trainer.raw_module
