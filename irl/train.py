@@ -12,6 +12,7 @@ import contextlib
 import json
 import math
 import signal
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -345,8 +346,18 @@ class Trainer:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        with SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step) as board:
-            yield board
+        folder = self.exp / "tensorboard"
+        # A thread writes. What ends it is raised here too, at the next value or at the end, and needs no traceback.
+        hook, threading.excepthook = threading.excepthook, lambda _: None
+        try:
+            with SummaryWriter(str(folder), purge_step=self.step) as board:
+                yield board
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
+        finally:
+            threading.excepthook = hook
 
     @contextlib.contextmanager
     def _finishing_steps(self) -> Iterator[None]:
