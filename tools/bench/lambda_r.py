@@ -1,7 +1,8 @@
 """What Lambda_R costs as a term of training a wide residual network, beside the sampled distance.
 
 Each is a whole update of `irl.train`, data included. "forward" takes the term along one drawn tangent, values and
-tangents stacked by hand, "reverse" by a projection for each layer; of the last group of blocks, as in the recipe, or of all blocks.
+tangents stacked by hand, "reverse" by a projection for each layer; of the last group of blocks, as in the recipe, or of
+all blocks.
 """
 
 from __future__ import annotations
