@@ -7,6 +7,7 @@ rise of the cross entropy divided by s^2, and beside it Omega_R with the images'
 prediction as the label; and the squared L2 distance of the last block from its clean twin divided by s^2, beside
 Lambda_R. For a smooth network the limit of the rise is 1/2 tr(Hess CE). That of a network of ReLUs, taken by
 differentiating twice, leaves the kinks out: then it is Omega_R with the model's own prediction, whatever the labels.
+The gap is what the labels make of it: Omega_R with them less Omega_R with the own prediction, of each image.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def measure(run: Path, data: Path, count: int, draws: int) -> dict[str, Any]:
         }
         own = clean.logits.softmax(1)
         found["omega_labels"] = omega_r(model, x, y, method="reverse")
-        found["omega_own"] = omega_r(model, x, own, draws=draws)
+        found["omega_own"] = omega_r(model, x, own, method="reverse")
+        found["gap"] = found["omega_labels"] - found["omega_own"]
         found["lambda_r"] = lambda_r(model, x, draws=draws, layers=[last])[last]
         for _ in range(draws):
             xi = torch.randn_like(x)
@@ -63,7 +65,9 @@ def measure(run: Path, data: Path, count: int, draws: int) -> dict[str, Any]:
         for name, value in found.items():
             sums.setdefault(name, []).append(value)
     each = {name: torch.cat(values) for name, values in sums.items()}
-    return {name: (float(v.mean()), float(v.std() / len(v) ** 0.5)) for name, v in each.items()}
+    wrong = each["error"] > 0
+    each.update({"gap_right": each["gap"][~wrong], "gap_wrong": each["gap"][wrong]})
+    return {**{name: (float(v.mean()), float(v.std() / len(v) ** 0.5)) for name, v in each.items()}, "each": each}
 
 
 def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
@@ -75,7 +79,7 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     from irl.figures import save_figure
     from irl.table import label
 
-    fig, axes = pyplot.subplots(2, len(found), figsize=(4 * len(found), 7), layout="constrained", squeeze=False)
+    fig, axes = pyplot.subplots(3, len(found), figsize=(4 * len(found), 9.5), layout="constrained", squeeze=False)
     for (name, values), column in zip(found.items(), axes.T):
         for ax, kind, limits in (
             (column[0], "rise", LIMITS),
@@ -92,6 +96,14 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
         column[0].set_title(label(name.rpartition(".")[0]), fontsize=10)
         column[0].set_ylabel("(CE(x + s xi) - CE(x)) / s^2")
         column[1].set_ylabel("|a(x + s xi) - a(x)|^2 / s^2, last block")
+        for kind, style in (("right", "-"), ("wrong", "--")):
+            gaps = values["each"][f"gap_{kind}"].sort().values
+            share = torch.arange(1, len(gaps) + 1) / len(gaps)
+            column[2].plot(gaps, share, style, color="black", label=f"{kind}: mean {values[f'gap_{kind}'][0]:.2f}")
+        column[2].set_xscale("symlog", linthresh=0.1)
+        column[2].set_xlabel(f"gap of an image; mean of all {values['gap'][0]:.3f} ± {values['gap'][1]:.3f}")
+        column[2].set_ylabel("share of the images classified")
+        column[2].legend(fontsize=8, frameon=False)
     save_figure(fig, path)
 
 
@@ -110,7 +122,8 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["run", "value", "mean", "standard_error"])
         for name, values in found.items():
-            writer.writerows([name, key, f"{mean:.6g}", f"{error:.3g}"] for key, (mean, error) in values.items())
+            rows = {key: value for key, value in values.items() if key != "each"}
+            writer.writerows([name, key, f"{mean:.6g}", f"{error:.3g}"] for key, (mean, error) in rows.items())
     draw(found, args.out / "expansion")
     print(f"values: {args.out / 'expansion.csv'}   figure: {args.out / 'expansion.png'}")
 
