@@ -1,5 +1,7 @@
 """Shared fixtures. Threads are pinned: tests compare runs to the bit, and CI has two cores."""
 
+import functools
+import importlib
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,6 +24,18 @@ settings.load_profile("irl")
 def seed():
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(scope="module")
+def recipes_by_task(tmp_path_factory):
+    """The small recipe of a task, by its name; built when it is first asked for."""
+
+    @functools.cache
+    def folder(name):
+        module = {"speech": "tiny", "vision": "pictures", "language": "words"}[name]
+        return importlib.import_module(module).build_recipe(tmp_path_factory.mktemp(name))
+
+    return folder
 
 
 @pytest.fixture(scope="session")

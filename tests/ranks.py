@@ -1,11 +1,14 @@
 """Commands in several processes that train together, as torchrun begins them, but forked from this one: importing
 takes longer than most of them."""
 
+import logging
 import multiprocessing
 import os
 import socket
 
 from tiny import run
+
+from irl import command
 
 
 def free_port():
@@ -14,7 +17,7 @@ def free_port():
         return held.getsockname()[1]
 
 
-def begin(of, module, *args, cwd, before=None, check=False):
+def begin(of, module, *args, cwd, before=None):
     """The processes, and a queue of (rank, Done). before: called in each with its rank."""
     port = free_port()
     context = multiprocessing.get_context("fork")
@@ -24,6 +27,9 @@ def begin(of, module, *args, cwd, before=None, check=False):
         shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
         sizes = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": of, "LOCAL_WORLD_SIZE": of}
         os.environ.update({name: str(value) for name, value in {**shared, **sizes}.items()})
+        # What earlier commands in this process have left.
+        command.logger.handlers.clear()
+        command.logger.setLevel(logging.WARNING)
         if before:
             before(rank)
         done = run(module, *args, cwd=cwd, check=False)

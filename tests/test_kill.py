@@ -1,5 +1,6 @@
 """Trainings that are killed at random moments, also while they save, end as if nothing had happened."""
 
+import functools
 import json
 import os
 import random
@@ -8,32 +9,27 @@ import subprocess
 import sys
 import time
 
-import pictures
 import pytest
-import tiny
-import words
 from tiny import ENV, metrics, run, same_weights
 
 from irl import checkpoint
 from irl.errors import UserError
 
 pytest.importorskip("lightning_fabric")
-BUILD = {"speech": tiny.build_recipe, "vision": pictures.build_recipe, "language": words.build_recipe}
+RECIPES = ("speech", "vision", "language")
 # A checkpoint after every update, so that many kills hit one that is being written; the best weights are kept too.
 OFTEN = ["train.save_every=1", "train.log_every=1", "train.eval_every=4", "train.average=2"]
 FAST, ALL = 1, 10
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """For each recipe its folder and the seconds that its undisturbed run trains, `exp/whole`."""
-    found = {}
+def folders(recipes_by_task):
+    """For each recipe its folder, with the run that nobody disturbs, `exp/whole`."""
 
+    @functools.cache
     def folder(name):
-        if name not in found:
-            found[name] = BUILD[name](tmp_path_factory.mktemp(name))
-            run("irl.train", "irl_loss.yaml", *OFTEN, "--exp", "exp/whole", cwd=found[name])
-        return found[name]
+        run("irl.train", "irl_loss.yaml", *OFTEN, "--exp", "exp/whole", cwd=recipes_by_task(name))
+        return recipes_by_task(name)
 
     return folder
 
@@ -49,7 +45,9 @@ def wait_for(path, process):
 
 
 CASES = [
-    pytest.param(recipe, seed, marks=[] if seed < FAST else pytest.mark.slow) for recipe in BUILD for seed in range(ALL)
+    pytest.param(recipe, seed, marks=[] if seed < FAST else pytest.mark.slow)
+    for recipe in RECIPES
+    for seed in range(ALL)
 ]
 
 

@@ -7,11 +7,8 @@ import subprocess
 import sys
 import time
 
-import pictures
 import pytest
-import tiny
 import torch
-import words
 from ranks import begin, run_ranks
 from tiny import ENV, metrics, run, same_weights
 
@@ -21,19 +18,6 @@ from irl.processes import Part, Whole
 from irl.tasks.measured import Scatter
 
 pytest.importorskip("lightning_fabric")
-BUILD = {"speech": tiny.build_recipe, "vision": pictures.build_recipe, "language": words.build_recipe}
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    found = {}
-
-    def folder(name):
-        if name not in found:
-            found[name] = BUILD[name](tmp_path_factory.mktemp(name))
-        return found[name]
-
-    return folder
 
 
 @pytest.mark.parametrize("of", [1, 2, 3, 7])
@@ -90,8 +74,8 @@ SETTINGS = {
 
 @pytest.mark.parametrize("of", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_the_same_losses_in_any_number_of_processes(folders, name, of):
-    folder = folders(name.partition(",")[0])
+def test_the_same_losses_in_any_number_of_processes(recipes_by_task, name, of):
+    folder = recipes_by_task(name.partition(",")[0])
     method, overrides = SETTINGS[name]
     exps = [f"exp/{name.replace(', ', '_')}.{n}" for n in (1, of)]
     for n, exp in zip((1, of), exps):
@@ -102,8 +86,8 @@ def test_the_same_losses_in_any_number_of_processes(folders, name, of):
     near(*(folder / exp for exp in exps))
 
 
-def test_a_run_goes_on_to_the_bit_and_in_another_number_of_processes(folders):
-    folder = folders("language")
+def test_a_run_goes_on_to_the_bit_and_in_another_number_of_processes(recipes_by_task):
+    folder = recipes_by_task("language")
     line = ("irl_loss.yaml", "train.batch_size=7", "train.log_every=1", "--exp")
     run_ranks(2, "irl.train", *line, "exp/whole", cwd=folder)
     run_ranks(2, "irl.train", *line, "exp/again", "--stop", 12, cwd=folder)
@@ -122,9 +106,9 @@ def test_a_run_goes_on_to_the_bit_and_in_another_number_of_processes(folders):
     near(folder / "exp/one", folder / "exp/changing", "total")
 
 
-def test_torchrun_and_what_one_process_alone_is_told(folders):
+def test_torchrun_and_what_one_process_alone_is_told(recipes_by_task):
     """The same as forked processes; a signal to one of them stops all, at one update."""
-    folder = folders("vision")
+    folder = recipes_by_task("vision")
     begun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "irl.train"]
     line = ["irl_loss.yaml", "train.log_every=1", "--exp"]
     run_ranks(2, "irl.train", *line, "exp/forked", cwd=folder)
@@ -142,7 +126,7 @@ def test_torchrun_and_what_one_process_alone_is_told(folders):
     assert same_weights(*states[:2]) and same_weights(states[0], states[2])
 
 
-def test_the_error_of_one_process_stops_the_others(folders):
+def test_the_error_of_one_process_stops_the_others(recipes_by_task):
     def cannot_read(rank):
         from irl.tasks import speech_data
 
@@ -158,15 +142,15 @@ def test_the_error_of_one_process_stops_the_others(folders):
 
     begun = time.monotonic()
     line = ("irl_loss.yaml", "train.updates=200", "--exp", "exp/failing")
-    done = run_ranks(2, "irl.train", *line, cwd=folders("speech"), before=cannot_read, check=False)
+    done = run_ranks(2, "irl.train", *line, cwd=recipes_by_task("speech"), before=cannot_read, check=False)
     assert time.monotonic() - begun < 60
     assert [each.returncode for each in done] == [1, 1]
     assert done[1].stderr.endswith("error: a damaged file\n")
     assert done[0].stderr.endswith("error: process 0 of 2: another has gone; its own error tells why\n")
 
 
-def test_a_process_that_is_killed_stops_the_others(folders):
-    folder = folders("language")
+def test_a_process_that_is_killed_stops_the_others(recipes_by_task):
+    folder = recipes_by_task("language")
     line = ("irl_loss.yaml", "train.updates=100000", "train.save_every=5", "--exp", "exp/killed")
     several, queue = begin(2, "irl.train", *line, cwd=folder)
     while not (folder / "exp/killed/checkpoint.pt").exists():
@@ -180,7 +164,7 @@ def test_a_process_that_is_killed_stops_the_others(folders):
     assert checkpoint.load(folder / "exp/killed/checkpoint.pt")["step"] % 5 == 0
 
 
-def test_an_update_is_skipped_by_all_processes_or_by_none(folders):
+def test_an_update_is_skipped_by_all_processes_or_by_none(recipes_by_task):
     """A loss that is not finite in one process: the gradients of all are not."""
 
     def broken(rank):
@@ -194,15 +178,22 @@ def test_an_update_is_skipped_by_all_processes_or_by_none(folders):
         VisionData.make = make
         keep_statistics(rank)
 
-    folder = folders("vision")
+    folder = recipes_by_task("vision")
     run_ranks(2, "irl.train", "irl_loss.yaml", "--exp", "exp/skipping", cwd=folder, before=broken)
     state = checkpoint.load(folder / "exp/skipping/checkpoint.pt")
     assert state["skipped"] == 1 and all(torch.isfinite(value).all() for value in state["model"].values())
 
 
-def test_more_processes_than_examples_of_a_batch_are_refused(folders):
+def test_more_processes_than_examples_of_a_batch_are_refused(recipes_by_task):
     done = run_ranks(
-        3, "irl.train", "irl_loss.yaml", "train.batch_size=2", "--exp", "exp/few", cwd=folders("vision"), check=False
+        3,
+        "irl.train",
+        "irl_loss.yaml",
+        "train.batch_size=2",
+        "--exp",
+        "exp/few",
+        cwd=recipes_by_task("vision"),
+        check=False,
     )
     for each in done:
         assert each.returncode == 1
