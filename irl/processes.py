@@ -8,11 +8,14 @@ is left to do, uneven parts included.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import Any, Callable, NamedTuple, Sequence, TypeVar
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+from irl.errors import UserError
 
 T = TypeVar("T")
 
@@ -33,8 +36,8 @@ class Part(NamedTuple):
     def take(self, things: Any) -> Any:
         return things[self.rank :: self.of]
 
-    def batch(self, rows: list[int], targets: Sequence[int]) -> tuple[list[int], Whole]:
-        """This part of a batch, and the size of the whole, whose row i has targets[i] of them.
+    def batch(self, rows: list[int], targets: float) -> tuple[list[int], Whole]:
+        """This part of a batch, and the size of the whole, which has so many targets.
 
         A process for which nothing is left takes the first row, of which everything counts as nothing: it has to
         come to the sum of the gradients with the others.
@@ -42,7 +45,7 @@ class Part(NamedTuple):
         own = self.take(rows)
         if not own:
             return rows[:1], Whole(math.inf, math.inf)
-        return own, Whole(len(rows), sum(targets[i] for i in rows))
+        return own, Whole(len(rows), targets)
 
 
 def _alone() -> bool:
@@ -94,7 +97,20 @@ def _device() -> str:
     return "cuda" if distributed.get_backend() == "nccl" else "cpu"
 
 
-def lost(error: BaseException) -> bool:
-    """Whether an error means that another process has gone."""
-    known = (distributed.DistBackendError, distributed.DistNetworkError) if distributed.is_available() else ()
-    return not _alone() and (isinstance(error, known) or "gloo" in str(error))
+def share_first(tensors: Iterable[Tensor]) -> None:
+    """Gives all processes the values of the first."""
+    if not _alone():
+        for x in tensors:
+            distributed.broadcast(x, 0)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Where another process has gone, its own error is the one that matters. Raises UserError that says so."""
+    try:
+        yield
+    except RuntimeError as error:
+        if _alone() or not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
+            raise
+        rank, of = distributed.get_rank(), distributed.get_world_size()
+        raise UserError(f"process {rank} of {of}: another has gone; its own error tells why") from None

@@ -57,6 +57,11 @@ class Trainer:
         self.raw_module = self.task.module
         self.module, self.optimizer = self.fabric.setup(self.task.module, optimizer)
         self.objective = settings.objective.build()
+        if self.objective.pairs == "others" and c.batch_size < 2 * self.part.of:
+            raise UserError(
+                f"objective.pairs others compares the samples of one process; train.batch_size {c.batch_size} leaves "
+                f"fewer than two for each of {self.part.of}"
+            )
         self.epoch = self.batch = self.step = 0
         self.skipped = 0
         self._stopped: signal.Signals | None = None
@@ -271,6 +276,8 @@ class Trainer:
                     self.save()
                     if stopped == signal.SIGINT:
                         raise KeyboardInterrupt
+                    if not self.first:
+                        raise SystemExit(command.REQUEUE)
                     raise command.Requeue(f"{self.exp}: {signal.Signals(stopped).name} at update {self.step}, saved")
                 good = self.update(batches)
                 bar.update()
@@ -307,6 +314,8 @@ class Trainer:
         )
 
     def _evaluate(self, board: Any, bar: Any, what: str = "") -> dict[str, Stat]:
+        # Batch norm's statistics on CPUs are of each process's own part; the first's are those that are saved.
+        processes.share_first(self.raw_module.buffers())
         stats = self.task.evaluate()
         dev = {f"dev/{name}": stat.mean for name, stat in stats.items()}
         self._log(board, bar, dev)
@@ -346,18 +355,24 @@ class Trainer:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = self.exp / "tensorboard"
         # A thread writes. What ends it is raised here too, at the next value or at the end, and needs no traceback.
-        hook, threading.excepthook = threading.excepthook, lambda _: None
+        hook = threading.excepthook
+        threading.excepthook = lambda args: None if issubclass(args.exc_type, OSError) else hook(args)
         try:
-            with SummaryWriter(str(folder), purge_step=self.step) as board:
-                yield board
-        except OSError as error:
-            if error.filename is not None:
-                raise
-            raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
+            with self._writing_board():
+                board = SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step)
+            yield board
+            with self._writing_board():
+                board.close()
         finally:
             threading.excepthook = hook
+
+    @contextlib.contextmanager
+    def _writing_board(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self.exp / 'tensorboard'}: cannot be written: {error.strerror}") from None
 
     @contextlib.contextmanager
     def _finishing_steps(self) -> Iterator[None]:
@@ -381,8 +396,9 @@ class Trainer:
         values = {name: value for name, value in values.items() if not math.isnan(value)}
         line = {"step": self.step, "epoch": self.epoch, "rate": self.rate_at(self.step - 1)}
         files.append(self.exp / "metrics.jsonl", json.dumps({**line, **values, "seconds": round(self.seconds, 2)}))
-        for name, value in values.items():
-            board.add_scalar(name, value, self.step)
+        with self._writing_board():
+            for name, value in values.items():
+                board.add_scalar(name, value, self.step)
         if "total" in values:
             bar.set_postfix(loss=f"{values['total']:.3f}", skipped=self.skipped, refresh=False)
 
@@ -422,10 +438,10 @@ def main() -> None:
     settings = read_config(args.config, args.overrides)
     last = settings.train.updates
     stop = settings.train.clean_updates if args.stop == "clean" else int(args.stop or last)
-    trainer = Trainer(settings, args.exp)
-    if trainer.first:
-        command.log_to(args.exp / "train.log")
-    try:
+    with processes.together():
+        trainer = Trainer(settings, args.exp)
+        if trainer.first:
+            command.log_to(args.exp / "train.log")
         state = processes.from_first(lambda: checkpoint.load_last(trainer.path))
         if state is not None:
             trainer.load(trainer.path, state)
@@ -434,10 +450,6 @@ def main() -> None:
         if trainer.first:
             files.write(args.exp / "config.json", json.dumps(config.to_dict(settings), indent=1) + "\n")
         trainer.run(min(stop, last))
-    except Exception as error:
-        if not processes.lost(error):
-            raise
-        raise UserError(f"process {trainer.part.rank} of {trainer.part.of}: another has gone; its own error tells why")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import socket
+import time
 
 from tiny import run
 
@@ -24,7 +25,7 @@ def begin(of, module, *args, cwd, before=None):
     queue = context.SimpleQueue()
 
     def work(rank):
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0}
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GROUP_RANK": 0}
         sizes = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": of, "LOCAL_WORLD_SIZE": of}
         os.environ.update({name: str(value) for name, value in {**shared, **sizes}.items()})
         # What earlier commands in this process have left.
@@ -41,12 +42,25 @@ def begin(of, module, *args, cwd, before=None):
     return processes, queue
 
 
+def ends(processes, queue, count=None, seconds=120):
+    """(rank, Done) of so many processes, or of all, as they end. Fails where they do not in time."""
+    until = time.monotonic() + seconds
+    try:
+        for _ in range(len(processes) if count is None else count):
+            while queue.empty():
+                assert time.monotonic() < until, f"not all processes have ended after {seconds} s"
+                time.sleep(0.01)
+            yield queue.get()
+    finally:
+        if time.monotonic() >= until:
+            for process in processes:
+                process.kill()
+
+
 def run_ranks(of, module, *args, cwd, before=None, check=True):
     """What each process ended with, in the order of ranks."""
     processes, queue = begin(of, module, *args, cwd=cwd, before=before)
-    found = dict(queue.get() for _ in processes)
-    for process in processes:
-        process.join(60)
+    found = dict(ends(processes, queue))
     for done in found.values():
         assert done.returncode == 0 or not check, done.stderr
     return [found[rank] for rank in range(of)]

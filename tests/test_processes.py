@@ -8,8 +8,9 @@ import sys
 import time
 
 import pytest
+import tiny
 import torch
-from ranks import begin, run_ranks
+from ranks import begin, ends, run_ranks
 from tiny import ENV, metrics, run, same_weights
 
 from irl import checkpoint, processes
@@ -22,8 +23,8 @@ pytest.importorskip("lightning_fabric")
 
 @pytest.mark.parametrize("of", [1, 2, 3, 7])
 def test_parts_of_a_batch_are_the_batch(of):
-    rows, targets = [4, 9, 2, 7], list(range(10))
-    found = [Part(rank, of).batch(rows, targets) for rank in range(of)]
+    rows = [4, 9, 2, 7]
+    found = [Part(rank, of).batch(rows, 22) for rank in range(of)]
     whole = Whole(4, 22)
     assert sorted(row for own, size in found for row in own if size == whole) == sorted(rows)
     for own, size in found:
@@ -61,6 +62,7 @@ def near(one, several, key="step"):
         assert torch.allclose(value, b["model"][name], rtol=1e-3, atol=1e-4), name
 
 
+SMOOTH = ["smoothness.omega_r=1", "smoothness.sigma=diagonal", "smoothness.method=reverse"]
 # Speech: 22 utterances in batches of 3, so that in each epoch all processes but one have nothing of the last one.
 SETTINGS = {
     "speech": ("irl_loss", ["train.batch_size=3", "model.dropout=0"]),
@@ -69,6 +71,8 @@ SETTINGS = {
     "vision": ("irl_loss", ["model.dropout=0", "train.batch_size=7", "objective.copies=2", "objective.pairs=all"]),
     "vision, adversarial": ("pgd_loss", ["model.dropout=0"]),
     "vision, semi-supervised": ("semi", ["model.dropout=0", "unlabelled=5"]),
+    # Without draws of its own, and with the covariance of the noise of all processes.
+    "vision, smooth": ("irl_batching", ["model.dropout=0", "train.batch_size=7", *SMOOTH]),
 }
 
 
@@ -118,8 +122,8 @@ def test_torchrun_and_what_one_process_alone_is_told(recipes_by_task):
     while not (folder / "exp/told/metrics.jsonl").exists():
         time.sleep(0.01)
     os.kill(several[1].pid, signal.SIGUSR1)
-    ends = dict(queue.get() for _ in several)
-    assert [ends[rank].returncode for rank in (0, 1)] == [75, 75]
+    ended = dict(ends(several, queue))
+    assert [ended[rank].returncode for rank in (0, 1)] == [75, 75]
     assert 0 < checkpoint.load(folder / "exp/told/checkpoint.pt")["step"] < 12
     run_ranks(2, "irl.train", *line, "exp/told", cwd=folder)
     states = [checkpoint.load(folder / f"exp/{exp}/checkpoint.pt") for exp in ("forked", "torchrun", "told")]
@@ -156,9 +160,8 @@ def test_a_process_that_is_killed_stops_the_others(recipes_by_task):
     while not (folder / "exp/killed/checkpoint.pt").exists():
         time.sleep(0.01)
     several[1].kill()
-    begun = time.monotonic()
-    rank, done = queue.get()
-    assert time.monotonic() - begun < 60 and rank == 0 and done.returncode == 1
+    ((rank, done),) = ends(several, queue, 1, seconds=60)
+    assert rank == 0 and done.returncode == 1
     assert "another has gone" in done.stderr and "Traceback" not in done.stderr
     # What was saved is whole.
     assert checkpoint.load(folder / "exp/killed/checkpoint.pt")["step"] % 5 == 0
@@ -184,6 +187,12 @@ def test_an_update_is_skipped_by_all_processes_or_by_none(recipes_by_task):
     assert state["skipped"] == 1 and all(torch.isfinite(value).all() for value in state["model"].values())
 
 
+def test_pairs_with_others_need_others(recipes_by_task):
+    line = ("irl_loss.yaml", "objective.pairs=others", "train.batch_size=3", "--exp", "exp/others")
+    done, _ = run_ranks(2, "irl.train", *line, cwd=recipes_by_task("vision"), check=False)
+    assert done.returncode == 1 and "leaves fewer than two for each of 2" in done.stderr
+
+
 def test_more_processes_than_examples_of_a_batch_are_refused(recipes_by_task):
     done = run_ranks(
         3,
@@ -203,5 +212,50 @@ def test_more_processes_than_examples_of_a_batch_are_refused(recipes_by_task):
 def test_alone_nothing_is_exchanged():
     x = torch.ones(2)
     assert processes.total(x) is x and processes.highest(3) == 3 and processes.gathered("a") == ["a"]
-    assert processes.from_first(lambda: 5) == 5 and not processes.lost(RuntimeError("gloo"))
+    assert processes.from_first(lambda: 5) == 5
     processes.wait()
+    with pytest.raises(RuntimeError, match="gloo"), processes.together():
+        raise RuntimeError("gloo")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (1, 1, "LightningEnvironment")),
+        # A batch script of a job of four: one process, until srun begins them.
+        ({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_NNODES": "1"}, (1, 1, "LightningEnvironment")),
+        # In a shell of salloc the job's name is "interactive", which Fabric takes for a shell without srun.
+        (
+            {
+                "SLURM_JOB_NAME": "interactive",
+                "SLURM_NTASKS": "4",
+                "SLURM_STEP_NUM_TASKS": "4",
+                "SLURM_STEP_NUM_NODES": "2",
+            },
+            (2, 2, "SLURMEnvironment"),
+        ),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, (2, 2, "TorchElasticEnvironment")),
+    ],
+)
+def test_who_has_begun_how_many(monkeypatch, environment, expected):
+    from irl import fabric
+
+    monkeypatch.setattr(os, "environ", dict(environment))
+    *sizes, known = fabric._processes()
+    assert (*sizes, type(known).__name__) == expected
+
+
+def test_nodes_with_different_numbers_of_processes_are_refused(monkeypatch):
+    from irl import fabric
+
+    monkeypatch.setattr(os, "environ", {"SLURM_STEP_NUM_TASKS": "3", "SLURM_STEP_NUM_NODES": "2"})
+    with pytest.raises(UserError, match="srun has begun 3 processes on 2 nodes"):
+        fabric._processes()
+
+
+def test_a_job_of_the_dispatcher_shows_the_error(recipes_by_task):
+    folder = recipes_by_task("vision")
+    line = [sys.executable, str(tiny.ROOT / "utils/run.py"), "--ranks", "2", "x.log"]
+    command = [sys.executable, "-m", "irl.train", "irl_loss.yaml", "train_set=data/none.npz", "--exp", "exp/none"]
+    done = subprocess.run(line + command, cwd=folder, env=ENV, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "error: data/none.npz" in done.stderr and "Traceback" not in done.stderr

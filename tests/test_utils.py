@@ -42,6 +42,11 @@ def test_a_job_of_several_processes(tmp_path):
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "x.1.log").read_text().splitlines()
     assert {"job 1 rank 0 of 2", "job 1 rank 1 of 2"} <= set(lines)
+    # 75 where all ask for it, and an error where one has one.
+    code = "import os, sys; sys.exit(int(sys.argv[1 + int(os.environ['RANK'])]))"
+    for statuses, expected in ((("75", "75"), 75), (("75", "3"), 3), (("0", "0"), 0)):
+        run(RUN, "--ranks", 2, "y.log", sys.executable, "-c", code, *statuses, cwd=tmp_path)
+        assert (tmp_path / "y.log").read_text().endswith(f"ended with status {expected}\n")
     done = run(RUN, "--ranks", 0, "x.log", "true", cwd=tmp_path)
     assert done.returncode == 1 and "cannot use --ranks" in done.stderr
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Callable, NamedTuple, NoReturn
 
 ENDED = "ended with status"
+REQUEUE = 75  # irl.command.REQUEUE
 
 
 class Jobs(NamedTuple):

@@ -3,15 +3,18 @@
 
     run.py [--max-jobs-run N] [--ranks N] [JOB=1:N] LOG COMMAND [ARG ...]
 
-With --ranks a job is that many processes that know of each other, through torchrun. JOB in LOG and in each ARG stands
-for the job's number. Nothing passes through a shell. Each log begins with host, time and command and ends with time and
-exit status; if a job fails the last lines of its log are shown, and the status is 1. Options of the other dispatchers
-(--mem, --gpu, --num-threads, --time) are taken and have no meaning here.
+With --ranks a job is that many processes that know of each other, as torchrun begins them, but the error of the one
+that failed is the end of the log, and the status 75 of those that have saved is the job's. JOB in LOG and in each ARG
+stands for the job's number. Nothing passes through a shell. Each log begins with host, time and command and ends with
+time and exit status; if a job fails the last lines of its log are shown, and the status is 1. Options of the other
+dispatchers (--mem, --gpu, --num-threads, --time) are taken and have no meaning here.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,26 +23,63 @@ from typing import NoReturn
 
 import jobs
 
+# Seconds that the other processes of a job have when one has failed, before they are told, and then made, to end.
+GRACE = 20.0
 IGNORED = ("--mem", "--gpu", "--num-threads", "--time")
 
 
 class Job:
     """One command with its log."""
 
-    def __init__(self, log: Path, command: list[str]) -> None:
+    def __init__(self, log: Path, command: list[str], ranks: int) -> None:
         self.log = log
+        self.failed = 0.0  # when the first of its processes did
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "w") as file:
             jobs.begin(file, command)
-            try:
-                self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-            except OSError as error:
-                jobs.fail(f"{command[0]}: {error.strerror}")
+            self.processes = []
+            for environment in environments(ranks):
+                try:
+                    process = subprocess.Popen(
+                        command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+                    )
+                except OSError as error:
+                    jobs.fail(f"{command[0]}: {error.strerror}")
+                self.processes.append(process)
+
+    def ended(self) -> bool:
+        """Whether all processes have. Where one has failed the others soon find out, and are ended if they do not."""
+        codes = [process.poll() for process in self.processes]
+        if any(codes) and not self.failed:
+            self.failed = time.monotonic()
+        if self.failed and time.monotonic() - self.failed > GRACE:
+            self.end(kill=time.monotonic() - self.failed > 2 * GRACE)
+        return None not in codes
+
+    def end(self, kill: bool = False) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill() if kill else process.terminate()
 
     def finish(self) -> int:
+        codes = [process.wait() for process in self.processes]
+        # An error before a request to be queued again, which the others may have been left with.
+        status = next((code for code in codes if code not in (0, jobs.REQUEUE)), max(codes))
         with open(self.log, "a") as file:
-            jobs.end(file, self.process.returncode)
-        return self.process.returncode
+            jobs.end(file, status)
+        return status
+
+
+def environments(ranks: int) -> list[dict[str, str]]:
+    """For each process of a job; of several they say, as torchrun's, which it is and where they meet."""
+    if ranks == 1:
+        return [dict(os.environ)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    own = [{**shared, "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0} for rank in range(ranks)]
+    return [{**os.environ, **{name: str(value) for name, value in each.items()}} for each in own]
 
 
 def main() -> NoReturn:
@@ -49,14 +89,13 @@ def main() -> NoReturn:
     # Default SIGINT would leave children to finish; they get it from the terminal as well, and are waited for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     reports = jobs.Reports(len(waiting))
-    several = ["torchrun", "--no-python", "--standalone", f"--nproc-per-node={asked.ranks}"] if asked.ranks > 1 else []
     try:
         while waiting or running:
             while waiting and len(running) < limit and not failed:
                 number = waiting.pop(0)
-                running.append(Job(asked.log_of(number), several + asked.command_of(number)))
+                running.append(Job(asked.log_of(number), asked.command_of(number), asked.ranks))
             time.sleep(0.1)
-            for job in [job for job in running if job.process.poll() is not None]:
+            for job in [job for job in running if job.ended()]:
                 running.remove(job)
                 if job.finish():
                     failed.append(job)
@@ -65,9 +104,10 @@ def main() -> NoReturn:
             reports.tell(reports.total - len(waiting) - len(running), [job.log for job in running])
     finally:
         for job in running:
-            job.process.terminate()
+            job.end()
         for job in running:
-            job.process.wait()
+            for process in job.processes:
+                process.wait()
     jobs.finish([job.log for job in failed])
 
 

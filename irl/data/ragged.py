@@ -26,6 +26,10 @@ class Ragged:
     def lengths(self) -> list[int]:
         return self.ends.diff().tolist()
 
+    def count(self, rows: list[int]) -> int:
+        """How many numbers these sequences have."""
+        return sum(int(self.ends[i + 1] - self.ends[i]) for i in rows)
+
     def batch(self, rows: list[int]) -> tuple[Tensor, Tensor]:
         """int64 (N, longest), padded with -1, and lengths (N,)."""
         chosen = [self.numbers[self.ends[i] : self.ends[i + 1]].long() for i in rows]

@@ -28,6 +28,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from irl.objective.irl_loss import IRLLoss
+from irl.processes import total
 from irl.types import Output, call, lens_to_mask, tree_map
 
 METHODS = ("forward", "reverse", "exact")
@@ -127,7 +128,9 @@ class RunningCovariance(nn.Module):
         """Views (N, *shape) of the same samples."""
         xi = (noisy - clean).to(self.covariance)
         with _full_precision(xi):
-            moment = xi.square().mean(0) if self.diagonal else xi.flatten(1).T @ xi.flatten(1) / len(xi)
+            sums = xi.square().sum(0) if self.diagonal else xi.flatten(1).T @ xi.flatten(1)
+        # Of the samples of all processes.
+        moment = total(sums) / total(torch.tensor(float(len(xi)), device=xi.device))
         self.covariance.lerp_(moment, self.rate if self.started else 1.0)
         self.started.fill_(True)
 

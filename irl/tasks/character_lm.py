@@ -72,7 +72,7 @@ class CharacterLMStep(nn.Module):
 
 
 def make_batch(sentences: Ragged, rows: list[int], eos: int, part: Part = Part()) -> Batch:
-    rows, whole = part.batch(rows, sentences.lengths)
+    rows, whole = part.batch(rows, sentences.count(rows))
     y, lens = sentences.batch(rows)
     x = torch.cat([y.new_full((len(y), 1), eos), y[:, :-1]], dim=1).clamp(min=0)
     return Batch(rows, {"x": x, "x_lens": lens}, y, whole)

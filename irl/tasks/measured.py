@@ -57,6 +57,14 @@ class Scatter:
         self.sum = self.sum + x.sum(0)
         self.products = self.products + x.T @ x
 
+    def to_cpu(self) -> Scatter:
+        found = Scatter()
+        found.count = self.count
+        if self.origin is not None:
+            assert isinstance(self.sum, Tensor) and isinstance(self.products, Tensor)
+            found.origin, found.sum, found.products = self.origin.cpu(), self.sum.cpu(), self.products.cpu()
+        return found
+
     def merge(self, other: Scatter) -> None:
         """The vectors of another are added."""
         if other.origin is None:
@@ -106,10 +114,11 @@ class Measured:
     def found(self) -> dict[str, Stat]:
         """All sums, over all processes, and the effective rank of each layer that was compared."""
         everywhere = Measured()
-        for part in gathered(self):
-            for name, stat in part.stats.items():
+        scatters = {layer: scatter.to_cpu() for layer, scatter in self.scatter.items()}
+        for stats, scatters in gathered((self.stats, scatters)):
+            for name, stat in stats.items():
                 everywhere.add(name, stat.total, stat.count)
-            for layer, scatter in part.scatter.items():
+            for layer, scatter in scatters.items():
                 everywhere.scatter.setdefault(layer, Scatter()).merge(scatter)
         ranks = {f"rank/{layer}": Stat(scatter.effective_rank(), 1) for layer, scatter in everywhere.scatter.items()}
         return {**everywhere.stats, **ranks}

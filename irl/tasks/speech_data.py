@@ -123,7 +123,8 @@ class SpeechData(torch.utils.data.Dataset):
             return error
 
     def make(self, epoch: int, plan: Plan) -> Batch:
-        rows, whole = self.share.batch(self.batches(epoch)[plan.batch], self.targets.lengths)
+        rows = self.batches(epoch)[plan.batch]
+        rows, whole = self.share.batch(rows, self.targets.count(rows))
         chosen = [self.utterances[i] for i in rows]
         ids = self.ids[rows]
         shared = Keys(ids, self.config.seed, "augment", epoch)
