@@ -20,6 +20,8 @@ from irl.command import run_command
 from irl.figures import save_figure
 
 ROOT = Path(__file__).parents[2]
+# Only what it begins runs for long.
+os.environ.update({**KEEP_MEMORY, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
 sys.path.insert(0, str(ROOT / "tests"))
 OFTEN = ["train.log_every=200", "train.save_every=200", "train.eval_every=400", "train.average=2", "train.workers=1"]
 
@@ -32,8 +34,7 @@ def train(recipe: str, updates: int, folder: Path) -> dict[int, float]:
 
     {"speech": tiny, "vision": pictures, "language": words}[recipe].build_recipe(folder)
     command = [sys.executable, "-m", "irl.train", "irl_loss.yaml", *OFTEN, f"train.updates={updates}", "--exp", "exp"]
-    environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, cwd=folder, env=environment, check=True)
+    subprocess.run(command, cwd=folder, check=True)
     lines = [json.loads(line) for line in (folder / "exp/metrics.jsonl").read_text().splitlines()]
     return {line["step"]: line["memory_mb"] for line in lines if "memory_mb" in line}
 
@@ -46,6 +47,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("soak"))
     args = parser.parse_args()
+    if args.updates < 1000:
+        parser.error(f"--updates must be at least 1000, got {args.updates}")
     found = {}
     for recipe in args.recipes:
         with tempfile.TemporaryDirectory() as folder:
