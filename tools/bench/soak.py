@@ -59,7 +59,7 @@ def main() -> None:
     )
     for recipe, memory in found.items():
         print(f"| {recipe} | {memory[1000]:.0f} | {memory[args.updates]:.0f} | {max(memory.values()):.0f} |")
-    print(f"\n{machine()}.\n")
+    print(f"\n![Resident memory]({args.out.name}.png)\n\n{machine()}.\n")
     import matplotlib
 
     matplotlib.use("Agg")
