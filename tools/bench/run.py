@@ -32,7 +32,6 @@ BENCHMARKS = {
     "lambda_r": ["lambda_r.py", "--rounds", "12"],
     "processes": ["processes.py", "--updates", "16", "--rounds", "6"],
     "processes_language": ["processes.py", "--model", "language", "--updates", "80", "--rounds", "6"],
-    "soak": ["soak.py"],
     "cost": ["cost.py", "--rounds", "6", "--batch-size", "8"],
 }
 HEAD = """# Benchmarks
