@@ -5,14 +5,13 @@ For language models --clean is a text and --noisy a kind of noise on its words, 
 
 For every run (a directory METHOD.SEED with a checkpoint) and layer, in forward order, OUT/distances.csv holds means
 over utterances of means over frames (of a text: over rows of words), or over images with each feature map as one
-vector: the L2 distance between clean
-and noisy activations divided by the mean norm of the clean ones, the cosine distance, that norm, as scales the same
-distances between different utterances or images, the effective rank of the clean activations (of images, of the
-positions of their feature maps), and the norm of the layer's Jacobian by the input, |J_l|_F, the root of the mean of
-its square, with its standard error. OUT/distances.png and .svg are the paper's Figures 2 to 4, one curve a method, with
-norms and ranks beside them: distances that fall because activations shrink or collapse would show there, and a model to
-which all inputs look alike in the distance between twins over that between others. A run whose checkpoint is gone
-is left out, and named.
+vector: the L2 distance between clean and noisy activations divided by the mean norm of the clean ones, the cosine
+distance, that norm, as scales the same distances between different utterances or images, the effective rank of the
+clean activations (of images, of the positions of their feature maps), and the norm of the layer's Jacobian by the
+input, |J_l|_F, the root of the mean of its square, with its standard error. OUT/distances.png and .svg are the paper's
+Figures 2 to 4, one curve a method, with norms and ranks beside them: distances that fall because activations shrink or
+collapse would show there, and a model to which all inputs look alike in the distance between twins over that between
+others. A run whose checkpoint is gone is left out, and named.
 """
 
 from __future__ import annotations
