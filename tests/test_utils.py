@@ -1,5 +1,6 @@
 """The job helpers, run as the recipes run them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -49,6 +50,31 @@ def test_a_job_of_several_processes(tmp_path):
         assert (tmp_path / "y.log").read_text().endswith(f"ended with status {expected}\n")
     done = run(RUN, "--ranks", 0, "x.log", "true", cwd=tmp_path)
     assert done.returncode == 1 and "cannot use --ranks" in done.stderr
+
+
+@pytest.mark.parametrize(("restarts", "again"), [("0", True), ("10", False)])
+def test_a_task_that_dies_of_the_warning_is_queued_again(tmp_path, restarts, again):
+    """Slurm's signal may come while a training still imports what it needs."""
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho asked: $*\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    code = "import time; open('pid', 'w').close(); time.sleep(60)"
+    job = {"directory": str(tmp_path), "log": "x.log", "command": [sys.executable, "-c", code], "numbered": False}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    known = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": restarts}
+    task = subprocess.Popen(
+        [sys.executable, ROOT / "utils/task.py", "job.json"], cwd=tmp_path, env={**os.environ, **known}
+    )
+    while not (tmp_path / "pid").exists():
+        time.sleep(0.01)
+    task.send_signal(signal.SIGUSR1)
+    until = time.monotonic() + 20
+    wanted = "asked: requeue 7" if again else "ended with status -10"
+    while wanted not in (tmp_path / "x.log").read_text() and time.monotonic() < until:
+        time.sleep(0.01)
+    task.kill()
+    task.wait()
+    log = (tmp_path / "x.log").read_text()
+    assert wanted in log and ("requeue" in log) == again
 
 
 def test_jobs_at_once_are_bounded(tmp_path):

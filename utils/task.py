@@ -3,7 +3,8 @@
 
 FILE names directory, log and command. The log goes on where the job was begun before. Slurm's signal before preemption
 or the end of a job's time is passed on; a command that ends with status 75, as training does after it has saved, puts
-the job into the queue again.
+the job into the queue again. So does one that dies of the signal, before it has begun to listen or because it never
+does: a few times, for it may be one that never ends in its time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import time
 
 REQUEUE = 75  # irl.command.REQUEUE
+RESTARTS = 10
 
 
 def main() -> None:
@@ -39,10 +41,18 @@ def main() -> None:
         except OSError as error:
             log.write(f"{command[0]}: {error.strerror}\n# {now()} ended with status 127\n")
             sys.exit(127)
+        passed_on = []
+
+        def pass_on(signum: int, frame: object) -> None:
+            passed_on.append(signum)
+            process.send_signal(signum)
+
         for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            signal.signal(signum, lambda received, _: process.send_signal(received))
+            signal.signal(signum, pass_on)
         status = process.wait()
-        if status == REQUEUE:
+        # srun adds 128.
+        died = any(status in (-signum, 128 + signum) for signum in passed_on if signum != signal.SIGINT)
+        if status == REQUEUE or died and int(os.environ.get("SLURM_RESTART_COUNT", 0)) < RESTARTS:
             log.write(f"\n# {now()} asked to be queued again\n")
             log.flush()
             own = os.environ["SLURM_JOB_ID"]

@@ -168,11 +168,11 @@ def test_a_training_whose_node_goes_down_goes_on_elsewhere(slurm, environment, f
 
 def test_a_training_at_the_end_of_its_time_goes_on(environment, folder):
     """A job of a minute is told to save as soon as Slurm looks at its time."""
-    longer = ["train.updates=1500", "train.save_every=1000"]
+    longer = ["train.updates=3000", "train.save_every=1000"]
     run("irl.train", "irl_loss.yaml", *longer, "--exp", "exp/long", cwd=folder)
     command = [sys.executable, "-m", "irl.train", "irl_loss.yaml", *longer, "--exp", "exp/late"]
     process = submit("--time", 1, "exp/late.log", *command, cwd=folder, env=environment)
-    _, text = process.communicate(timeout=500)
+    _, text = process.communicate(timeout=1500)
     log = (folder / "exp/late.log").read_text()
     assert process.returncode == 0, text + log
     assert "SIGUSR1 at update" in log and len(lives(folder / "exp/late.log")) > 1
