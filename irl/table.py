@@ -25,6 +25,7 @@ METHODS = {
     "weighted_adversarial_irl_loss": "weighted IRL loss",
     "semi_labelled": "few labels",
     "semi_unlabelled": "few labels + unlabelled",
+    "lambda_r": "IRL bat. + Lambda_R",
 }
 TESTS = (
     ("irl_loss", "irl_batching"),
@@ -36,6 +37,8 @@ TESTS = (
     ("weighted_adversarial", "adversarial"),
     ("weighted_adversarial_irl_loss", "weighted_adversarial"),
     ("semi_unlabelled", "semi_labelled"),
+    ("lambda_r", "irl_batching"),
+    ("lambda_r", "irl_loss"),
 )
 OTHERS = "mean of the others"
 
