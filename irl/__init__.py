@@ -8,19 +8,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from irl.version import __version__
+from irl.core.version import __version__
 
 if TYPE_CHECKING:
+    from irl.core.output import Output
     from irl.models.tap import tap
-    from irl.objective import KL, L2, ROWS, Cosine, IRLLoss, Terms
-    from irl.types import Output
+    from irl.objective import KL, L2, PRESETS, Cosine, IRLLoss, Terms
 
 _HOMES = {
     "irl.models.tap": ("tap",),
-    "irl.objective": ("Cosine", "IRLLoss", "KL", "L2", "ROWS", "Terms"),
-    "irl.types": ("Output",),
+    "irl.objective": ("Cosine", "IRLLoss", "KL", "L2", "PRESETS", "Terms"),
+    "irl.core.output": ("Output",),
 }
-__all__ = ["Cosine", "IRLLoss", "KL", "L2", "Output", "ROWS", "Terms", "__version__", "tap"]
+__all__ = ["Cosine", "IRLLoss", "KL", "L2", "Output", "PRESETS", "Terms", "__version__", "tap"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ import tiny  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from irl import checkpoint  # noqa: E402
+from irl.training import checkpoint  # noqa: E402
 
 torch.set_num_threads(1)
 # Times on shared machines say nothing about the code; examples stay the same from run to run.
@@ -46,5 +46,5 @@ def recipe(tmp_path_factory):
 @pytest.fixture(scope="session")
 def reference(recipe):
     """An undisturbed run of the IRL loss."""
-    tiny.run("irl.train", "irl_loss.yaml", "--exp", "exp/reference", cwd=recipe)
+    tiny.run("irl.bin.train", "irl_loss.yaml", "--exp", "exp/reference", cwd=recipe)
     return checkpoint.load(recipe / "exp/reference/checkpoint.pt")

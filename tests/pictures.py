@@ -47,5 +47,5 @@ def build_recipe(folder):
     for name, text in METHODS.items():
         (folder / f"{name}.yaml").write_text("base: irl_batching.yaml\n" + text)
     (folder / "evaluation.yaml").write_text("slow_images: 10\n")
-    run("irl.prepare", "irl_batching.yaml", "--check", "data/test.npz", cwd=folder)
+    run("irl.bin.prepare", "irl_batching.yaml", "--check", "data/test.npz", cwd=folder)
     return folder

@@ -9,7 +9,7 @@ import time
 
 from tiny import run
 
-from irl import command
+from irl.core.logging import logger
 
 
 def free_port():
@@ -29,8 +29,8 @@ def begin(of, module, *args, cwd, before=None):
         sizes = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": of, "LOCAL_WORLD_SIZE": of}
         os.environ.update({name: str(value) for name, value in {**shared, **sizes}.items()})
         # What earlier commands in this process have left.
-        command.logger.handlers.clear()
-        command.logger.setLevel(logging.WARNING)
+        logger.handlers.clear()
+        logger.setLevel(logging.WARNING)
         if before:
             before(rank)
         done = run(module, *args, cwd=cwd, check=False)

@@ -10,9 +10,9 @@ import soundfile
 import torch
 from tiny import ENV, RATE, run
 
-from irl import checkpoint
+from irl.core.errors import UserError
 from irl.data.kaldi import Utterance, write_data_dir
-from irl.errors import UserError
+from irl.training import checkpoint
 
 pytest.importorskip("lightning_fabric")
 
@@ -44,14 +44,14 @@ BAD = [
 
 @pytest.mark.parametrize("overrides, message", BAD, ids=[o[0] for o, _ in BAD])
 def test_bad_configuration_is_one_line_and_status_1(recipe, overrides, message):
-    done = run("irl.train", "irl_loss.yaml", *overrides, "--exp", "exp/bad", cwd=recipe, check=False)
+    done = run("irl.bin.train", "irl_loss.yaml", *overrides, "--exp", "exp/bad", cwd=recipe, check=False)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and last.startswith("error: ") and message in last
     assert "Traceback" not in done.stderr
 
 
 def test_status_and_one_line_of_the_real_command(recipe):
-    line = [sys.executable, "-m", "irl.train", "irl_loss.yaml", "--exp", "exp/bad", "train.foo=1"]
+    line = [sys.executable, "-m", "irl.bin.train", "irl_loss.yaml", "--exp", "exp/bad", "train.foo=1"]
     done = subprocess.run(line, cwd=recipe, env=ENV, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == "" and len(done.stderr.splitlines()) == 1
 
@@ -63,20 +63,20 @@ def test_bad_files(recipe, reference, tmp_path):
         last = done.stderr.strip().splitlines()[-1]
         assert last.startswith("error: ") and message in last, last
 
-    fails("irl.train", "none.yaml", "--exp", "exp/x", message="none.yaml: no such configuration file")
+    fails("irl.bin.train", "none.yaml", "--exp", "exp/x", message="none.yaml: no such configuration file")
     (recipe / "bad.yaml").write_text("base: irl_loss.yaml\n")
     fails(
-        "irl.train",
+        "irl.bin.train",
         "bad.yaml",
         "--exp",
         "exp/x",
         message="irl_loss.yaml: is the base of bad.yaml and may not have a base",
     )
     (recipe / "bad.yaml").write_text("base: irl_batching.yaml\ntrain: {updates: 3, decay: [\n")
-    fails("irl.train", "bad.yaml", "--exp", "exp/x", message="bad.yaml: not valid YAML")
+    fails("irl.bin.train", "bad.yaml", "--exp", "exp/x", message="bad.yaml: not valid YAML")
     (recipe / "bad.yaml").write_text("base: irl_batching.yaml\ntrain: {decay: up}\n")
     fails(
-        "irl.train",
+        "irl.bin.train",
         "bad.yaml",
         "--exp",
         "exp/x",
@@ -86,12 +86,12 @@ def test_bad_files(recipe, reference, tmp_path):
     path = recipe / "exp/reference/checkpoint.pt"
     cut = tmp_path / "cut.pt"
     cut.write_bytes(path.read_bytes()[:-1000])
-    fails("irl.decode", cut, "--data", "data/dev", "--out", tmp_path, message="cut.pt: truncated or damaged")
+    fails("irl.bin.decode", cut, "--data", "data/dev", "--out", tmp_path, message="cut.pt: truncated or damaged")
     state = checkpoint.load(path)
     state["model"].pop("model.ctc.bias")
     checkpoint.save(tmp_path / "other.pt", state)
     fails(
-        "irl.decode",
+        "irl.bin.decode",
         tmp_path / "other.pt",
         "--data",
         "data/dev",
@@ -100,21 +100,21 @@ def test_bad_files(recipe, reference, tmp_path):
         message="checkpoint of another model: ctc.bias",
     )
     fails(
-        "irl.train",
+        "irl.bin.train",
         "irl_loss.yaml",
         "model.encoder_units=9",
         "--exp",
         "exp/reference",
         message="was trained with model.encoder_units 8, this run has 9",
     )
-    fails("irl.decode", "none.pt", "--data", "data/dev", "--out", tmp_path, message="none.pt: no such checkpoint")
+    fails("irl.bin.decode", "none.pt", "--data", "data/dev", "--out", tmp_path, message="none.pt: no such checkpoint")
 
     strange = tmp_path / "strange"
     rows = [Utterance("u-1", str(recipe / "wav/dev00.wav"), "u", "ab%")]
     write_data_dir(strange, rows)
-    fails("irl.decode", path, "--data", strange, "--out", tmp_path, message="u-1: unknown character '%'")
+    fails("irl.bin.decode", path, "--data", strange, "--out", tmp_path, message="u-1: unknown character '%'")
     (tmp_path / "hyp").write_text("u-2 ab\n")
-    fails("irl.score", strange / "text", tmp_path / "hyp", message="is missing")
+    fails("irl.bin.score", strange / "text", tmp_path / "hyp", message="is missing")
 
 
 def test_errors_of_workers_are_one_line_too(recipe, tmp_path):
@@ -125,17 +125,19 @@ def test_errors_of_workers_are_one_line_too(recipe, tmp_path):
     (tmp_path / "train/wav.scp").write_text(scp)
     for workers in (0, 1):
         options = [f"train_dir={tmp_path}/train", f"train.workers={workers}"]
-        done = run("irl.train", "irl_loss.yaml", *options, "--exp", tmp_path / f"exp{workers}", cwd=recipe, check=False)
+        done = run(
+            "irl.bin.train", "irl_loss.yaml", *options, "--exp", tmp_path / f"exp{workers}", cwd=recipe, check=False
+        )
         last = done.stderr.strip().splitlines()[-1]
         assert done.returncode == 1 and last.startswith("error: utterance spk0-train00") and "not finite" in last
 
 
 def test_another_vocabulary_is_noticed(recipe):
-    run("irl.train", "irl_loss.yaml", "--exp", "exp/tokens", "--stop", 2, cwd=recipe)
+    run("irl.bin.train", "irl_loss.yaml", "--exp", "exp/tokens", "--stop", 2, cwd=recipe)
     tokens = recipe / "data/lang/tokens.txt"
     before = tokens.read_text()
     tokens.write_text(before.replace("a\nb\n", "b\na\n"))
-    done = run("irl.train", "irl_loss.yaml", "--exp", "exp/tokens", cwd=recipe, check=False)
+    done = run("irl.bin.train", "irl_loss.yaml", "--exp", "exp/tokens", cwd=recipe, check=False)
     tokens.write_text(before)
     assert done.returncode == 1 and "was trained with other tokens" in done.stderr
 

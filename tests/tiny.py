@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 import torch
 
-from irl import command
+from irl.core.errors import run_command
 from irl.data.kaldi import Utterance, write_data_dir
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +49,7 @@ def run(module, *args, cwd, check=True):
     os.chdir(cwd)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            command.run_command(importlib.import_module(module).main)
+            run_command(importlib.import_module(module).main)
     except SystemExit as end:
         if isinstance(end.code, str):
             err.write(end.code + "\n")
@@ -87,8 +87,8 @@ def build_recipe(folder):
             soundfile.write(path, 0.1 * rng.normal(size=6000), RATE)
     (folder / "irl_batching.yaml").write_text(CONFIG)
     (folder / "irl_loss.yaml").write_text(LOSS)
-    run("irl.validate", "--rate", RATE, "data/train", "data/dev", cwd=folder)
-    run("irl.prepare", "irl_batching.yaml", cwd=folder)
+    run("irl.bin.validate", "--rate", RATE, "data/train", "data/dev", cwd=folder)
+    run("irl.bin.prepare", "irl_batching.yaml", cwd=folder)
     return folder
 
 

@@ -46,5 +46,5 @@ def build_recipe(folder, sizes=(1300, 300, 300)):
     (folder / "irl_batching.yaml").write_text(CONFIG)
     for name, text in METHODS.items():
         (folder / f"{name}.yaml").write_text("base: irl_batching.yaml\n" + text)
-    run("irl.prepare", "irl_batching.yaml", "--check", "data/test.txt", cwd=folder)
+    run("irl.bin.prepare", "irl_batching.yaml", "--check", "data/test.txt", cwd=folder)
     return folder

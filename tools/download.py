@@ -18,8 +18,8 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from irl.command import logger, progress, run_command
-from irl.errors import UserError
+from irl.core.errors import UserError, run_command
+from irl.core.logging import logger, progress
 
 MIRROR = "https://www.openslr.org/resources"
 BLOCK = 1 << 20

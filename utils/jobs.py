@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Callable, NamedTuple, NoReturn
 
 ENDED = "ended with status"
-REQUEUE = 75  # irl.command.REQUEUE
+REQUEUE = 75  # irl.core.errors.REQUEUE
 
 
 class Jobs(NamedTuple):

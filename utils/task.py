@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-REQUEUE = 75  # irl.command.REQUEUE
+REQUEUE = 75  # irl.core.errors.REQUEUE
 RESTARTS = 10
 
 

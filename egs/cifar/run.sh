@@ -56,14 +56,14 @@ make_sets() {
         --train "$train_images" --dev "$dev_images" "$@"
 }
 
-python -m irl.missing "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" \
+python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" \
     --seeds "${seeds_list[@]}" --conditions "${conditions_list[@]}" --settings "$conf/evaluation.yaml" \
     --test "${testing[@]}" --out "$exp"
 
 if run_stage 0 "corpus $corpus"; then make_corpus; fi
 
 if run_stage 1 "check the sets"; then
-    python -m irl.validate "$data/train.npz" "$data/dev.npz" "$test_set"
+    python -m irl.bin.validate "$data/train.npz" "$data/dev.npz" "$test_set"
 fi
 
 if run_stage 2 "corruptions"; then
@@ -71,29 +71,29 @@ if run_stage 2 "corruptions"; then
 fi
 
 if run_stage 3 "statistics of the training set"; then
-    python -m irl.prepare "$conf/irl_batching.yaml" "${settings[@]}" --check "$test_set"
+    python -m irl.bin.prepare "$conf/irl_batching.yaml" "${settings[@]}" --check "$test_set"
 fi
 
 if run_stage 4 "train"; then
-    each "$train_cmd" train "$exp/missing.list" python -m irl.train "$conf/{1}.yaml" "${settings[@]}" seed='{2}' --exp "$exp/{1}.{2}"
+    each "$train_cmd" train "$exp/missing.list" python -m irl.bin.train "$conf/{1}.yaml" "${settings[@]}" seed='{2}' --exp "$exp/{1}.{2}"
 fi
 
 if run_stage 5 "evaluate"; then
-    each "$decode_cmd" evaluate "$exp/missing.list" python -m irl.evaluate "$exp/{1}.{2}/checkpoint.pt" \
+    each "$decode_cmd" evaluate "$exp/missing.list" python -m irl.bin.evaluate "$exp/{1}.{2}/checkpoint.pt" \
         --test "${testing[@]}" --data "$test_set" --conditions "${conditions_list[@]}" --settings "$conf/evaluation.yaml" \
         --corruptions "$made" --out "$exp/{1}.{2}/evaluate" ${device:+--device "$device"}
 fi
 
 if run_stage 6 "score"; then
     while read -r method seed _; do
-        python -m irl.score --run "$exp/$method.$seed" --corpus "$name" --method "$method" --results "$results" --data "$test_set" \
+        python -m irl.bin.score --run "$exp/$method.$seed" --corpus "$name" --method "$method" --results "$results" --data "$test_set" \
             --conditions "${conditions_list[@]}"
     done <"$exp/missing.list"
-    python -m irl.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report"
+    python -m irl.bin.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report"
 fi
 
 if run_stage 7 "analyse"; then
     first=("${methods_list[@]/#/$exp/}")
-    python -m irl.analyse "${first[@]/%/.${seeds_list[0]}}" --clean "$test_set" --noisy in --settings "$conf/evaluation.yaml" \
+    python -m irl.bin.analyse "${first[@]/%/.${seeds_list[0]}}" --clean "$test_set" --noisy in --settings "$conf/evaluation.yaml" \
         --test "${testing[@]}" --out "$exp/report" ${device:+--device "$device"}
 fi

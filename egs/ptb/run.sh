@@ -44,45 +44,45 @@ mkdir -p "$log" "$data"
 
 # take: the texts into $data, so that no result tells where they lay; published ones have as many tokens as is known.
 take() {
-    python -m irl.validate "$train_text" "$valid_text" "$test_text" ${counts[0]:+--tokens "${counts[@]}"}
+    python -m irl.bin.validate "$train_text" "$valid_text" "$test_text" ${counts[0]:+--tokens "${counts[@]}"}
     cp "$train_text" "$data/train.txt"
     cp "$valid_text" "$data/valid.txt"
     cp "$test_text" "$data/test.txt"
 }
 
-python -m irl.missing "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" \
+python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" \
     --seeds "${seeds_list[@]}" --conditions "${conditions_list[@]}" --texts --out "$exp"
 
 if run_stage 0 "corpus $corpus"; then make_corpus; fi
 
 if run_stage 1 "check the texts"; then
-    python -m irl.validate "$data"/{train,valid,test}.txt
+    python -m irl.bin.validate "$data"/{train,valid,test}.txt
 fi
 
 if run_stage 3 "vocabulary of the training text"; then
-    python -m irl.prepare "$conf/irl_batching_blank.yaml" "${settings[@]}" --check "$data/test.txt"
+    python -m irl.bin.prepare "$conf/irl_batching_blank.yaml" "${settings[@]}" --check "$data/test.txt"
 fi
 
 if run_stage 4 "train"; then
-    each "$train_cmd" train "$exp/missing.list" python -m irl.train "$conf/{1}.yaml" "${settings[@]}" seed='{2}' --exp "$exp/{1}.{2}"
+    each "$train_cmd" train "$exp/missing.list" python -m irl.bin.train "$conf/{1}.yaml" "${settings[@]}" seed='{2}' --exp "$exp/{1}.{2}"
 fi
 
 if run_stage 5 "evaluate"; then
-    each "$decode_cmd" evaluate "$exp/missing.list" python -m irl.perplexity "$exp/{1}.{2}/checkpoint.pt" \
+    each "$decode_cmd" evaluate "$exp/missing.list" python -m irl.bin.perplexity "$exp/{1}.{2}/checkpoint.pt" \
         --texts "valid=$data/valid.txt" "test=$data/test.txt" --out "$exp/{1}.{2}/perplexity" ${device:+--device "$device"}
 fi
 
 if run_stage 6 "score"; then
     while read -r method seed _; do
-        python -m irl.score --run "$exp/$method.$seed" --corpus "$name" --method "$method" --results "$results" \
+        python -m irl.bin.score --run "$exp/$method.$seed" --corpus "$name" --method "$method" --results "$results" \
             --conditions "${conditions_list[@]}"
     done <"$exp/missing.list"
-    python -m irl.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report"
+    python -m irl.bin.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report"
 fi
 
 # By words that every method knows: the blank is a symbol that some have never seen.
 if run_stage 7 "analyse"; then
     first=("${methods_list[@]/#/$exp/}")
-    python -m irl.analyse "${first[@]/%/.${seeds_list[0]}}" --clean "$data/valid.txt" --noisy unigram --out "$exp/report" \
+    python -m irl.bin.analyse "${first[@]/%/.${seeds_list[0]}}" --clean "$data/valid.txt" --noisy unigram --out "$exp/report" \
         ${device:+--device "$device"}
 fi

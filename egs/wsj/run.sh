@@ -58,7 +58,7 @@ lm_settings+=("${lm_overrides_list[@]}")
 base=$(basename "${test_dirs_list[0]}")
 made_test=$data/bank_for_$base bank_test=${musan:-$made_test} log=$exp/log
 mkdir -p "$log"
-rate=$(python -m irl.show_config "$conf/irl_batching.yaml" --key features.rate "${settings[@]}")
+rate=$(python -m irl.bin.show_config "$conf/irl_batching.yaml" --key features.rate "${settings[@]}")
 pipes=(${allow_pipes:+--allow-pipes})
 
 # How to decode; weights are tuned on the dev set and on a noisy copy of it, with each method's run of the first seed,
@@ -84,51 +84,51 @@ for dir in "${test_dirs_list[@]}"; do
     done
 done
 
-python -m irl.missing "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" \
+python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" \
     --seeds "${seeds_list[@]}" --conditions "${tests[@]}" "${decoding[@]}" ${lm:+--lm "$conf/lm.yaml"} "${banks[@]}" \
     --lm-overrides "${lm_settings[@]}" ${tune:+--tuned "${dev[@]##*/}"} --nj "$nj" --out "$exp"
 
 if run_stage 0 "corpus $corpus"; then make_corpus; fi
 
 if run_stage 1 "check the data directories"; then
-    python -m irl.validate --rate "$rate" "${pipes[@]}" "$train_dir" "$dev_dir" "${test_dirs_list[@]}"
+    python -m irl.bin.validate --rate "$rate" "${pipes[@]}" "$train_dir" "$dev_dir" "${test_dirs_list[@]}"
 fi
 
 if run_stage 2 "noise banks and noisy test sets"; then
     [ "${#talkers[@]}" -gt 0 ] || talkers=("${test_dirs_list[@]}")
     if [ -z "$musan" ]; then
-        python -m irl.make_bank "$bank_train" --name train --rate "$rate" --speech "$train_dir" --nj "$nj" "${pipes[@]}"
+        python -m irl.bin.make_bank "$bank_train" --name train --rate "$rate" --speech "$train_dir" --nj "$nj" "${pipes[@]}"
     fi
     if [ -z "$musan" ] || [ -z "$rirs" ]; then
-        python -m irl.make_bank "$made_test" --name "${base/#train/test-train}" --rate "$rate" --speech "${talkers[@]}" --nj "$nj" "${pipes[@]}"
+        python -m irl.bin.make_bank "$made_test" --name "${base/#train/test-train}" --rate "$rate" --speech "${talkers[@]}" --nj "$nj" "${pipes[@]}"
     fi
-    each "$decode_cmd" noisy "$exp/noisy.list" python -m irl.corrupt '{1}' '{2}' --condition '{3}' --rate "$rate" \
+    each "$decode_cmd" noisy "$exp/noisy.list" python -m irl.bin.corrupt '{1}' '{2}' --condition '{3}' --rate "$rate" \
         --musan "$bank_test" --part "${musan:+test}" --rirs "${rirs:-$made_test}" --rirs-part "${rirs:+test}" "${pipes[@]}"
-    [ -z "$tune" ] || $decode_cmd "$log/noisy.dev.log" python -m irl.corrupt "${dev[@]}" --condition additive \
+    [ -z "$tune" ] || $decode_cmd "$log/noisy.dev.log" python -m irl.bin.corrupt "${dev[@]}" --condition additive \
         --musan "$bank_train" --part "${musan:+dev}" --rate "$rate" "${pipes[@]}"
     cat "$log"/noisy.*.log | grep crc32
 fi
 
 if run_stage 3 "vocabulary and feature statistics"; then
-    python -m irl.prepare "$conf/irl_batching.yaml" "${settings[@]}" --check "${test_dirs_list[@]}"
+    python -m irl.bin.prepare "$conf/irl_batching.yaml" "${settings[@]}" --check "${test_dirs_list[@]}"
 fi
 
 if run_stage 4 "train"; then
-    [ -z "$lm" ] || [ ! -s "$exp/missing.list" ] || $train_cmd "$log/lm.log" python -m irl.train "$conf/lm.yaml" "${lm_settings[@]}" --exp "$exp/lm"
-    each "$train_cmd" clean "$exp/clean.list" python -m irl.train "$conf/irl_batching.yaml" "${settings[@]}" \
+    [ -z "$lm" ] || [ ! -s "$exp/missing.list" ] || $train_cmd "$log/lm.log" python -m irl.bin.train "$conf/lm.yaml" "${lm_settings[@]}" --exp "$exp/lm"
+    each "$train_cmd" clean "$exp/clean.list" python -m irl.bin.train "$conf/irl_batching.yaml" "${settings[@]}" \
         seed='{1}' --exp "$exp/clean.{1}" --stop clean
-    each "$train_cmd" train "$exp/missing.list" python -m irl.train "$conf/{1}.yaml" "${settings[@]}" \
+    each "$train_cmd" train "$exp/missing.list" python -m irl.bin.train "$conf/{1}.yaml" "${settings[@]}" \
         seed='{2}' --exp "$exp/{1}.{2}" --start "$exp/clean.{2}/checkpoint.pt"
 fi
 
 if run_stage 5 "decode"; then
     if [ -n "$tune" ] && [ -s "$exp/missing.list" ]; then
-        $decode_cmd "$log/tune.log" python -m irl.tune "${first[@]/%//checkpoint.pt}" --data "${dev[@]}" --out "$weights" \
+        $decode_cmd "$log/tune.log" python -m irl.bin.tune "${first[@]/%//checkpoint.pt}" --data "${dev[@]}" --out "$weights" \
             "${lm_model[@]}" --beam "$beam" --nj "$nj" "${pipes[@]}"
         grep CER "$log/tune.log" || true
     fi
     [ -z "$tune" ] || decoding+=(--tuned "$weights")
-    decode=(python -m irl.decode "$exp/{1}.{2}/checkpoint.pt" --data "${tests[@]#*=}" --out "$exp/{1}.{2}/decode"
+    decode=(python -m irl.bin.decode "$exp/{1}.{2}/checkpoint.pt" --data "${tests[@]#*=}" --out "$exp/{1}.{2}/decode"
         "${decoding[@]}" "${lm_model[@]}" "${pipes[@]}")
     each "$decode_cmd" part "$exp/parts.list" "${decode[@]}" --jobs '{4}' --job '{3}'
     each "$decode_cmd" decode "$exp/missing.list" "${decode[@]}" --jobs '{3}'
@@ -136,14 +136,14 @@ fi
 
 if run_stage 6 "score"; then
     while read -r method seed _; do
-        python -m irl.score --run "$exp/$method.$seed" --corpus "$name" --method "$method" --results "$results" \
+        python -m irl.bin.score --run "$exp/$method.$seed" --corpus "$name" --method "$method" --results "$results" \
             --conditions "${tests[@]}" "${banks[@]}"
     done <"$exp/missing.list"
-    python -m irl.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report" \
+    python -m irl.bin.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report" \
         --exp "$exp" --data "$data/noisy/$(basename "${test_dirs_list[0]}")_${conditions_list[0]}" --condition "${conditions_list[0]}"
 fi
 
 if run_stage 7 "analyse"; then
-    python -m irl.analyse "${first[@]}" --clean "${test_dirs_list[0]}" --out "$exp/report" \
+    python -m irl.bin.analyse "${first[@]}" --clean "${test_dirs_list[0]}" --out "$exp/report" \
         --noisy "$data/noisy/$(basename "${test_dirs_list[0]}")_${conditions_list[0]}"
 fi

@@ -10,8 +10,8 @@ from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from irl import files
-from irl.errors import UserError
+from irl.core import atomic_io
+from irl.core.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -44,7 +44,7 @@ def write(path: Path, images: Images) -> None:
     buffer = io.BytesIO()
     arrays = {"images": images.images, "labels": images.labels, "numbers": images.numbers}
     np.savez(buffer, allow_pickle=False, classes=np.array(images.classes, dtype=str), **arrays)
-    files.write(path, buffer.getvalue())
+    atomic_io.write(path, buffer.getvalue())
 
 
 def read(path: Path) -> Images:
@@ -105,7 +105,7 @@ def from_parquet(path: Path, classes: Sequence[str]) -> Images:
     import pyarrow
     import pyarrow.parquet
 
-    from irl.command import progress
+    from irl.core.logging import progress
 
     parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     labels: list[int] = []
@@ -140,7 +140,7 @@ def from_parquet(path: Path, classes: Sequence[str]) -> Images:
 
 def from_folder(path: Path, classes: Sequence[str] | None = None) -> Images:
     """A folder of class folders; classes are their names in order, or those given, which must all be there."""
-    from irl.command import progress
+    from irl.core.logging import progress
 
     if not path.is_dir():
         raise UserError(f"{path}: no such folder")

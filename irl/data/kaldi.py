@@ -12,8 +12,8 @@ from typing import Iterable, Mapping
 
 import numpy as np
 
-from irl import files
-from irl.errors import UserError
+from irl.core import atomic_io
+from irl.core.errors import UserError
 
 # Seconds that a segment may reach beyond its recording, as rounded times do.
 SEGMENT_TOLERANCE = 0.1
@@ -64,7 +64,7 @@ def read_table(path: Path, sort_check: bool = True) -> dict[str, str]:
 
 def write_table(path: Path, table: Mapping[str, str]) -> None:
     """Write a table sorted as Kaldi wants it."""
-    files.write(path, "".join(f"{key} {table[key]}\n" for key in sorted(table, key=str.encode)))
+    atomic_io.write(path, "".join(f"{key} {table[key]}\n" for key in sorted(table, key=str.encode)))
 
 
 def _same_keys(a_path: Path, a: Iterable[str], b_path: Path, b: Iterable[str]) -> None:
@@ -194,7 +194,7 @@ def _check_archive(wav: str) -> None:
 
 
 def num_samples(path: Path | str, utterances: list[Utterance], rate: int) -> dict[str, int]:
-    """Length of every utterance, from utt2num_samples where `irl.validate` wrote it, otherwise from the audio."""
+    """Length of every utterance, from utt2num_samples where `irl validate` wrote it, otherwise from the audio."""
     import soundfile
 
     table = Path(path) / "utt2num_samples"
@@ -202,7 +202,7 @@ def num_samples(path: Path | str, utterances: list[Utterance], rate: int) -> dic
         try:
             counts = {key: int(value) for key, value in read_table(table).items()}
         except ValueError as error:
-            raise UserError(f"{table}: expected `<id> <number of samples>`: {error}; run irl.validate again") from None
+            raise UserError(f"{table}: expected `<id> <number of samples>`: {error}; run irl validate again") from None
         _same_keys(table, counts, Path(path) / "utt2spk", (u.id for u in utterances))
         return counts
     counts = {}

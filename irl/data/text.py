@@ -9,8 +9,8 @@ from typing import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from irl import files
-from irl.errors import UserError
+from irl.core import atomic_io
+from irl.core.errors import UserError
 
 EOS, UNKNOWN = "<eos>", "<unk>"
 
@@ -68,7 +68,7 @@ class WordVocabulary:
             raise UserError(f"{path}: damaged vocabulary, expected lines WORD COUNT; run stage 3 again") from None
 
     def write(self, path: Path) -> None:
-        files.write(path, "".join(f"{word} {count}\n" for word, count in zip(self.words, self.counts)))
+        atomic_io.write(path, "".join(f"{word} {count}\n" for word, count in zip(self.words, self.counts)))
 
     def __len__(self) -> int:
         return len(self.words)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Iterable
 
-from irl import files
-from irl.errors import UserError
+from irl.core import atomic_io
+from irl.core.errors import UserError
 
 BLANK, UNKNOWN, SPACE, EOS = "<blank>", "<unk>", "<space>", "<sos/eos>"
 
@@ -35,7 +35,7 @@ class Vocabulary:
             raise UserError(f"{path}: no such vocabulary; run stage 3 first") from None
 
     def write(self, path: Path) -> None:
-        files.write(path, "".join(f"{token}\n" for token in self.tokens))
+        atomic_io.write(path, "".join(f"{token}\n" for token in self.tokens))
 
     def __len__(self) -> int:
         return len(self.tokens)

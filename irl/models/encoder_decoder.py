@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from irl.core.output import Output, lens_to_mask
 from irl.models.attention import KINDS, Attention, Memory
 from irl.models.blstm import BLSTM
 from irl.models.espnet import AbsDecoder, AbsEncoder, BatchScorerInterface
-from irl.types import Output, lens_to_mask
 
 
 @dataclass(frozen=True)

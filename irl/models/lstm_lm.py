@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from irl.core.output import Output
 from irl.models.espnet import BatchScorerInterface
-from irl.types import Output
 
 
 @dataclass(frozen=True)

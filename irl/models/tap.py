@@ -8,7 +8,7 @@ from typing import Any, Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from irl.types import Output
+from irl.core.output import Output
 
 Select = Callable[[Any], Tensor]
 

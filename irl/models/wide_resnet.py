@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from irl.types import Output
+from irl.core.output import Output
 
 GROUPS = (16, 32, 64)
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from irl.random import Keys
-from irl.types import Output
+from irl.core.output import Output
+from irl.core.rng import Keys
 
 KINDS = ("fgsm", "pgd", "apgd_ce", "apgd_dlr", "random")
 NORMS = ("linf", "l2")

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from irl.errors import UserError
-from irl.noise.bank import Bank, RIRBank, resample
+from irl.core.errors import UserError
+from irl.core.rng import Keys
+from irl.data.audio import resample
+from irl.noise.bank import Bank, RIRBank
 from irl.noise.reverb import Spectrum, reverberate, spectrum
-from irl.random import Keys
 
 # SNRs in dB of Kaldi's augmentation with MUSAN (egs/voxceleb/v2, egs/sre16): one is drawn with equal probability.
 SNRS: dict[str, tuple[float, ...]] = {

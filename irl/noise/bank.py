@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Sequence
 
 import numpy as np
 
-from irl.errors import UserError
-from irl.hashing import stable_hash
+from irl.core.errors import UserError
+from irl.core.fingerprint import stable_hash
+from irl.data.audio import AUDIO_SUFFIXES, read_audio
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 # Clips of banks up to this many samples in all stay in memory; larger banks are read from disk segment by segment.
 CACHE_SAMPLES = 256 * 2**20 // 4
 
@@ -26,37 +25,6 @@ class Clip:
     category: str
     frames: int
     speaker: str
-
-
-def read_audio(path: Path, rate: int, start: int = 0, frames: int = -1) -> np.ndarray:
-    """float32 (n,) at `rate`: several channels are averaged, another sampling rate is resampled; NaN is refused."""
-    import soundfile
-
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        info = soundfile.info(str(path))
-        if info.samplerate == rate:
-            x, _ = soundfile.read(str(path), start=start, frames=frames, dtype="float32", always_2d=True)
-        else:
-            x, _ = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as audio: {error}") from None
-    x = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1)
-    if info.samplerate != rate:
-        x = resample(x, info.samplerate, rate)
-        x = x[start : start + frames] if frames >= 0 else x[start:]
-    if not np.isfinite(x).all():
-        raise UserError(f"{path}: holds samples that are not finite (NaN or infinity)")
-    return x
-
-
-def resample(x: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Polyphase resampling of the last axis, float32."""
-    from scipy.signal import resample_poly
-
-    divisor = math.gcd(rate, new_rate)
-    return resample_poly(x, new_rate // divisor, rate // divisor, axis=-1).astype(np.float32)
 
 
 # Shares of a bank's files in its parts, in sixteenths.
@@ -79,7 +47,7 @@ class Bank:
     """
 
     def __init__(self, root: Path | str, rate: int, categories: Sequence[str], part: str = "") -> None:
-        self.root, self.rate, self.part = Path(root), rate, part
+        self.root, self.rate, self.shard = Path(root), rate, part
         self.clips: dict[str, list[Clip]] = {category: self._find(category) for category in categories}
         total = sum(clip.frames for clips in self.clips.values() for clip in clips)
         self._whole = functools.lru_cache(maxsize=None if total <= CACHE_SAMPLES else 16)(self._load)
@@ -89,9 +57,9 @@ class Bank:
         import soundfile
 
         folder = self.root / category
-        paths = audio_files(folder, self.part, lambda path: path.stem)
+        paths = audio_files(folder, self.shard, lambda path: path.stem)
         if not paths:
-            which = f" in its part {self.part}" if self.part else ""
+            which = f" in its part {self.shard}" if self.shard else ""
             raise UserError(
                 f"{folder}: no audio found ({', '.join(AUDIO_SUFFIXES)}){which}; expected a bank in MUSAN's layout, "
                 f"BANK/{category}/.../*.wav"

@@ -12,8 +12,8 @@ from typing import Callable
 import numpy as np
 import torch
 
-from irl.errors import UserError
-from irl.random import Keys
+from irl.core.errors import UserError
+from irl.core.rng import Keys
 
 SEVERITIES = 5
 GAUSSIAN = (0.04, 0.06, 0.08, 0.09, 0.10)  # standard deviation, of pixels in [0, 1]

@@ -23,14 +23,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from irl.random import Keys, to_normal, to_uniform
+from irl.core.rng import Keys, to_normal, to_uniform
 
 GRAY = (0.299, 0.587, 0.114)
+
+
 # NTSC's luma and chroma, to three digits as usual. Rotation keeps Y, so gray stays what it is.
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.321), (0.211, -0.523, 0.311))
+
+
 FROM_YIQ = np.linalg.inv(YIQ)
+
+
 LIGHTING_AXES = ("eigenvalues", "deviations")
+
+
 JITTERS = ("brightness", "contrast", "saturation")
+
+
 Params = dict[str, Tensor]
 
 
@@ -186,31 +196,3 @@ def lighting_of(covariance: Tensor) -> Tensor:
     vectors = vectors.T.flip(0)
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
     return (vectors * largest.sign() * values.flip(0).clamp(min=0).sqrt()[:, None]).float()
-
-
-@dataclass(frozen=True)
-class Crops:
-    """Random crops of the image padded by reflection, and horizontal flips: augmentation that is no noise."""
-
-    pad: int = 4
-    flip: bool = True
-
-    def padded(self, images: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) -> (N, H + 2 pad, W + 2 pad, 3), once for a whole set."""
-        x = images.movedim(3, 1)
-        return torch.cat([self._pad(part) for part in x.split(1000)]).movedim(1, 3).contiguous()
-
-    def _pad(self, x: Tensor) -> Tensor:
-        # Reflection is not written for bytes; in float16 they are exact.
-        return torch.nn.functional.pad(x.half(), (self.pad,) * 4, mode="reflect").byte() if self.pad else x
-
-    def apply(self, padded: Tensor, rows: Tensor, keys: Keys) -> Tensor:
-        """Rows of a padded set, each with its own crop and flip: uint8 (B, 3, H, W), channels last in memory."""
-        draws = keys.integers(2, 2 * self.pad + 1)
-        size = [n - 2 * self.pad for n in padded.shape[1:3]]
-        windows = padded.unfold(1, size[0], 1).unfold(2, size[1], 1)  # (N, 2 pad + 1, 2 pad + 1, 3, H, W), a view
-        x = windows[rows, draws[:, 0], draws[:, 1]]
-        if self.flip:
-            flipped = keys.sub("flip").integers(1, 2).bool()[:, :, None, None]
-            x = torch.where(flipped, x.flip(3), x)
-        return x

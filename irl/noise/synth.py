@@ -9,7 +9,7 @@ from typing import Callable
 
 import numpy as np
 
-from irl.hashing import stable_hash
+from irl.core.fingerprint import stable_hash
 
 LEVEL_DB = -26.0
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from irl.random import Keys
+from irl.core.rng import Keys
 
 KINDS = ("blank", "unigram", "drop")
 # Input symbols beyond the vocabulary: a blank with an embedding of its own, and one whose embedding is zero.

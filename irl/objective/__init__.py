@@ -1,6 +1,6 @@
 """The objective: distances between views and the loss that weighs them. Pure tensor functions."""
 
 from irl.objective.distances import KL, L2, Cosine, CrossEntropy, Distance, Probabilities
-from irl.objective.irl_loss import ROWS, IRLLoss, Terms
+from irl.objective.irl_loss import PRESETS, IRLLoss, Terms
 
-__all__ = ["Cosine", "CrossEntropy", "Distance", "IRLLoss", "KL", "L2", "Probabilities", "ROWS", "Terms"]
+__all__ = ["Cosine", "CrossEntropy", "Distance", "IRLLoss", "KL", "L2", "Probabilities", "PRESETS", "Terms"]

@@ -16,11 +16,11 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 import torch
 from torch import Tensor
 
+from irl.core.output import Output, call, lens_to_mask, next_example, stack_views
 from irl.objective.distances import L2, OF_LOGITS, PER_UNIT, Cosine, Distance
-from irl.types import Output, call, lens_to_mask, next_example, stack_views
 
 # (alpha, beta, gamma) of the paper's rows.
-ROWS = {
+PRESETS = {
     "baseline": (1.0, 0.0, 0.0),
     "data_aug": (0.0, 1.0, 0.0),
     "irl_batching": (0.5, 0.5, 0.0),
@@ -110,11 +110,11 @@ class IRLLoss:
                 raise ValueError(f"the weight of layer {name} must be finite and not negative, got {weight}")
 
     @classmethod
-    def row(cls, name: str, **settings: Any) -> IRLLoss:
-        """The weights of one of the paper's rows (see ROWS), with any other settings."""
-        if name not in ROWS:
-            raise ValueError(f"unknown row {name!r}, known are {', '.join(ROWS)}")
-        alpha, beta, gamma = ROWS[name]
+    def preset(cls, name: str, **settings: Any) -> IRLLoss:
+        """The weights of one of the paper's rows (see PRESETS), with any other settings."""
+        if name not in PRESETS:
+            raise ValueError(f"unknown row {name!r}, known are {', '.join(PRESETS)}")
+        alpha, beta, gamma = PRESETS[name]
         return cls(**{"alpha": alpha, "beta": beta, "gamma": gamma, **settings})
 
     @property

@@ -27,9 +27,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
+from irl.core.output import Output, call, lens_to_mask, tree_map
 from irl.objective.irl_loss import IRLLoss
-from irl.processes import total
-from irl.types import Output, call, lens_to_mask, tree_map
 
 METHODS = ("forward", "reverse", "exact")
 
@@ -105,37 +104,6 @@ class Full(Sigma):
         rows = self._rows(g)
         with _full_precision(g):
             return (rows @ self.covariance.to(rows) * rows).sum((1, 2))
-
-
-class RunningCovariance(nn.Module):
-    """The second moment of the noise that training draws, Sigma <- (1 - rate) Sigma + rate * mean(xi xi^T), begun with
-    the first batch (Roth et al. 2018, with rate 0.1). shape: of a sample. diagonal: its diagonal alone."""
-
-    covariance: Tensor
-    started: Tensor
-
-    def __init__(self, shape: Sequence[int], rate: float = 0.1, diagonal: bool = False) -> None:
-        super().__init__()
-        if not 0 < rate <= 1:
-            raise ValueError(f"rate must be in (0, 1], got {rate}")
-        self.rate, self.diagonal = rate, diagonal
-        size = torch.Size(shape).numel()
-        self.register_buffer("covariance", torch.zeros(tuple(shape) if diagonal else (size, size)))
-        self.register_buffer("started", torch.tensor(False))
-
-    @torch.no_grad()
-    def update(self, clean: Tensor, noisy: Tensor) -> None:
-        """Views (N, *shape) of the same samples."""
-        xi = (noisy - clean).to(self.covariance)
-        with _full_precision(xi):
-            sums = xi.square().sum(0) if self.diagonal else xi.flatten(1).T @ xi.flatten(1)
-        # Of the samples of all processes.
-        moment = total(sums) / total(torch.tensor(float(len(xi)), device=xi.device))
-        self.covariance.lerp_(moment, self.rate if self.started else 1.0)
-        self.started.fill_(True)
-
-    def sigma(self) -> Sigma:
-        return Diagonal(self.covariance) if self.diagonal else Full(self.covariance)
 
 
 def _full_precision(x: Tensor) -> torch.autocast:

@@ -4,11 +4,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irl.data.batches import epoch_batches
+from irl.core.errors import UserError
+from irl.core.rng import hash_ids
 from irl.data.features import FeatureConfig, LogMel, pad_waves
+from irl.data.sampler import epoch_batches
 from irl.data.vocabulary import Vocabulary
-from irl.errors import UserError
-from irl.random import hash_ids
 
 
 @pytest.mark.parametrize("rate, mels", [(16000, 80), (8000, 40)])

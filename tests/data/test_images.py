@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from irl.core.errors import UserError
 from irl.data import images
 from irl.data.images import Images, balanced, from_folder, from_parquet, from_torchvision, read, split, write
-from irl.errors import UserError
 
 pyarrow = pytest.importorskip("pyarrow")
 

@@ -4,8 +4,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irl.core.errors import UserError
 from irl.data.kaldi import num_samples, read_data_dir, read_table, read_wave, write_data_dir, write_table
-from irl.errors import UserError
 
 
 @pytest.fixture

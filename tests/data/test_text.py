@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from irl.core.errors import UserError
 from irl.data.text import WordVocabulary, tracks, words_of
-from irl.errors import UserError
 
 
 def test_every_line_ends_in_eos(tmp_path):

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from irl.core.output import Output
+from irl.core.rng import Keys
 from irl.noise.adversarial import KINDS, Attack, AttackConfig, _checkpoints, cross_entropy, dlr
-from irl.random import Keys
-from irl.types import Output
 
 MEAN, STD = torch.tensor([100.0, 120.0, 140.0]), torch.tensor([50.0, 60.0, 70.0])
 

@@ -4,12 +4,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irl.errors import UserError
+from irl.core.errors import UserError
+from irl.core.rng import Keys, hash_ids
 from irl.noise.audio import SNRS, Additive, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume, add_at_snr
 from irl.noise.bank import Bank, RIRBank
-from irl.noise.conditions import KINDS, NoiseConfig, build
 from irl.noise.reverb import reverberate, spectrum
-from irl.random import Keys, hash_ids
+from irl.speech.conditions import KINDS, NoiseConfig, build
 
 RATE = 16000
 
@@ -39,7 +39,7 @@ def test_laws_of_every_noise(noise):
     assert y.shape == x.shape and y.dtype == x.dtype and torch.isfinite(y).all()
     assert y.data_ptr() != x.data_ptr() and not torch.equal(y, x)
     assert y[torch.arange(16000) >= lens[:, None]].abs().max() == 0, "padding stays padding"
-    # The same address gives the same twin, whatever else is in the batch.
+    # The same address gives the same noisy copy, whatever else is in the batch.
     again = noise.apply(x, lens, noise.draw(keys(4), lens))
     assert torch.equal(y, again)
     for i, n in enumerate(lens.tolist()):
@@ -51,8 +51,10 @@ def test_laws_of_every_noise(noise):
 def test_other_epochs_and_copies_draw_anew(bank_dir):
     noise = build("additive", RATE, str(bank_dir), "")
     x, lens = speech(8000, 8000)
-    twins = [noise.apply(x, lens, noise.draw(keys(2, **a), lens)) for a in ({}, {"epoch": 1}, {"copy": 1}, {"seed": 2})]
-    assert all(not torch.equal(a, b) for i, a in enumerate(twins) for b in twins[:i])
+    copies = [
+        noise.apply(x, lens, noise.draw(keys(2, **a), lens)) for a in ({}, {"epoch": 1}, {"copy": 1}, {"seed": 2})
+    ]
+    assert all(not torch.equal(a, b) for i, a in enumerate(copies) for b in copies[:i])
 
 
 def test_silence_survives(noise):

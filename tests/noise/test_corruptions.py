@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from irl.errors import UserError
+from irl.core.errors import UserError
 from irl.noise.corruptions import CORRUPTIONS, SEVERITIES, digest, read
 
 

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irl.noise.image import GRAY, YIQ, Crops, ImageNoise, ImageNoiseConfig, color_sums, hue_rotation, lighting_of
-from irl.random import Keys
+from irl.core.rng import Keys
+from irl.data.augment import Crops
+from irl.noise.image import GRAY, YIQ, ImageNoise, ImageNoiseConfig, color_sums, hue_rotation, lighting_of
 
 STILL = {"brightness": 0.0, "contrast": 0.0, "lighting": 0.0}
 ALL = {"brightness": 0.5, "contrast": 0.4, "saturation": 0.6, "hue": 0.3, "lighting": 0.2, "gaussian": 3.0}

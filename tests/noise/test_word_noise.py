@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irl.core.rng import Keys
 from irl.noise.text import KINDS, WordNoise, WordNoiseConfig
-from irl.random import Keys
 
 COUNTS = torch.tensor([50, 30, 15, 4, 1])
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from irl import KL, L2, ROWS, Cosine, IRLLoss, Output, tap
+from irl import KL, L2, PRESETS, Cosine, IRLLoss, Output, tap
 from irl.objective.distances import Norms
 
 
@@ -127,7 +127,7 @@ def test_padding_moves_nothing(seed, extra, over):
 def test_gamma_zero_is_irl_batching_bit_for_bit():
     model = Sequence()
     clean, noisy, y = batch(2, dtype=torch.float32)
-    with_zero = IRLLoss.row("irl_batching", distance=KL() + L2())(model, clean, noisy, task(y))
+    with_zero = IRLLoss.preset("irl_batching", distance=KL() + L2())(model, clean, noisy, task(y))
     stacked = model(torch.cat([v[0] for v in [clean, *noisy]]), clean[1].repeat(3))
     losses = [F.cross_entropy(stacked.logits[3 * k : 3 * k + 3], y) for k in range(3)]
     assert torch.equal(with_zero.total, 0.5 * losses[0] + 0.5 * torch.stack(losses[1:]).mean())
@@ -147,10 +147,10 @@ def test_views_of_weight_zero_are_not_forwarded():
     model = Counting()
     clean, noisy, y = batch(2, dtype=torch.float32)
     for name in ("baseline", "data_aug", "irl_batching", "irl_loss"):
-        IRLLoss.row(name)(model, clean, noisy, task(y))
+        IRLLoss.preset(name)(model, clean, noisy, task(y))
     IRLLoss(0, 1, 1, pairs="noisy")(model, None, noisy, task(y))
     assert rows == [3, 6, 9, 9, 6]
-    assert ROWS["irl_loss"] == (0.5, 0.5, 1.0) and ROWS["weighted_adversarial_irl_loss"] == (0.8, 0.2, 1.0)
+    assert PRESETS["irl_loss"] == (0.5, 0.5, 1.0) and PRESETS["weighted_adversarial_irl_loss"] == (0.8, 0.2, 1.0)
 
 
 @pytest.mark.parametrize("side", ["none", "clean", "noisy"])
@@ -228,7 +228,7 @@ def test_calls_that_make_no_sense():
     with pytest.raises(ValueError, match="no layer to compare"):
         IRLLoss().terms([Output(torch.zeros(2, 2), {})] * 2, None)
     with pytest.raises(ValueError, match="unknown row"):
-        IRLLoss.row("irl")
+        IRLLoss.preset("irl")
 
 
 def test_tuple_dict_and_tensor_inputs():

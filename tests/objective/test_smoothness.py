@@ -5,20 +5,11 @@ import torch
 from torch import nn
 
 from irl import Output, tap
+from irl.core.output import lens_to_mask
 from irl.models.lstm_lm import LSTMLM, FromEmbeddings, LSTMLMConfig
 from irl.models.wide_resnet import WideResNet, WideResNetConfig
-from irl.objective.smoothness import (
-    METHODS,
-    Diagonal,
-    Full,
-    Isotropic,
-    RunningCovariance,
-    lambda_r,
-    omega_r,
-    push_forward,
-    squares,
-)
-from irl.types import lens_to_mask
+from irl.objective.smoothness import METHODS, Diagonal, Full, Isotropic, lambda_r, omega_r, push_forward, squares
+from irl.training.running_covariance import NoiseCovariance
 
 
 class Smooth(nn.Module):
@@ -199,7 +190,7 @@ def test_the_pass_by_hand_has_the_gradients_of_dual_tensors():
 
 
 def test_half_precision_of_a_model_does_not_reach_covariances(model, x):
-    running = RunningCovariance((6,))
+    running = NoiseCovariance((6,))
     with torch.autocast("cpu", torch.bfloat16):
         running.update(x.float(), x.float() + torch.randn(4, 6))
         found = lambda_r(model.float(), x.float(), running.sigma())
@@ -248,8 +239,8 @@ def test_language_models_by_their_embeddings():
 
 
 def test_a_running_covariance_is_the_recursion_of_roth():
-    running = RunningCovariance((2, 3), rate=0.1)
-    diagonal = RunningCovariance((2, 3), rate=0.1, diagonal=True)
+    running = NoiseCovariance((2, 3), rate=0.1)
+    diagonal = NoiseCovariance((2, 3), rate=0.1, diagonal=True)
     expected = None
     for _ in range(3):
         clean, xi = torch.randn(8, 2, 3), torch.randn(8, 2, 3)
@@ -275,7 +266,7 @@ def test_bad_settings(model, x):
         (lambda: Full(torch.ones(2, 3)), r"a covariance must be \(D, D\)"),
         (lambda: lambda_r(model, x, Full(-torch.eye(6))), "must not have negative eigenvalues"),
         (lambda: lambda_r(model, x, Full(torch.eye(5))), "the covariance is of 5 numbers, a sample is"),
-        (lambda: RunningCovariance((3,), rate=0), r"rate must be in \(0, 1\]"),
+        (lambda: NoiseCovariance((3,), rate=0), r"rate must be in \(0, 1\]"),
     ):
         with pytest.raises(ValueError, match=message):
             bad()

@@ -14,7 +14,7 @@ import recipes
 from ranks import run_ranks
 from tiny import ROOT, run, same_weights
 
-from irl import checkpoint
+from irl.training import checkpoint
 
 spec = importlib.util.spec_from_file_location("cluster", Path(__file__).parent / "cluster.py")
 cluster = importlib.util.module_from_spec(spec)
@@ -99,13 +99,13 @@ LONG = ["train.updates=400", "train.save_every=20", "train.log_every=20"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = pictures.build_recipe(tmp_path_factory.mktemp("vision"))
-    run("irl.train", "irl_loss.yaml", *LONG, "--exp", "exp/whole", cwd=folder)
+    run("irl.bin.train", "irl_loss.yaml", *LONG, "--exp", "exp/whole", cwd=folder)
     return folder
 
 
 def train(folder, name, environment):
     """Both processors of a node, so that nothing else fits beside it."""
-    command = [sys.executable, "-m", "irl.train", "irl_loss.yaml", *LONG, "--exp", f"exp/{name}"]
+    command = [sys.executable, "-m", "irl.bin.train", "irl_loss.yaml", *LONG, "--exp", f"exp/{name}"]
     return submit("--num-threads", 2, f"exp/{name}.log", *command, cwd=folder, env=environment)
 
 
@@ -169,8 +169,8 @@ def test_a_training_whose_node_goes_down_goes_on_elsewhere(slurm, environment, f
 def test_a_training_at_the_end_of_its_time_goes_on(environment, folder):
     """A job of a minute is told to save as soon as Slurm looks at its time."""
     longer = ["train.updates=3000", "train.save_every=1000"]
-    run("irl.train", "irl_loss.yaml", *longer, "--exp", "exp/long", cwd=folder)
-    command = [sys.executable, "-m", "irl.train", "irl_loss.yaml", *longer, "--exp", "exp/late"]
+    run("irl.bin.train", "irl_loss.yaml", *longer, "--exp", "exp/long", cwd=folder)
+    command = [sys.executable, "-m", "irl.bin.train", "irl_loss.yaml", *longer, "--exp", "exp/late"]
     process = submit("--time", 1, "exp/late.log", *command, cwd=folder, env=environment)
     _, text = process.communicate(timeout=1500)
     log = (folder / "exp/late.log").read_text()
@@ -182,14 +182,14 @@ def test_a_training_at_the_end_of_its_time_goes_on(environment, folder):
 
 def several(folder, name, environment, *options):
     """One process on each of the two nodes, whose names are not those of machines."""
-    command = [sys.executable, "-m", "irl.train", "irl_loss.yaml", *LONG, "--exp", f"exp/{name}"]
+    command = [sys.executable, "-m", "irl.bin.train", "irl_loss.yaml", *LONG, "--exp", f"exp/{name}"]
     where = {**environment, "MASTER_ADDR": "127.0.0.1"}
     return submit("--nodes", 2, *options, f"exp/{name}.log", *command, cwd=folder, env=where)
 
 
 def test_a_training_on_two_nodes_is_preempted_and_goes_on(environment, folder):
     """To the bit as two processes that nobody disturbs."""
-    run_ranks(2, "irl.train", "irl_loss.yaml", *LONG, "--exp", "exp/two", cwd=folder)
+    run_ranks(2, "irl.bin.train", "irl_loss.yaml", *LONG, "--exp", "exp/two", cwd=folder)
     process = several(folder, "nodes", environment)
     wait_for((folder / "exp/nodes/metrics.jsonl").exists, process)
     urgent = ["sbatch", "--partition=urgent", "--output=/dev/null", "--wait", "--wrap=sleep 3"]

@@ -15,14 +15,13 @@ from typing import Any, Callable
 import torch
 from harness import Report, alternate, arguments, median_interval, parse
 
-from irl.command import run_command
-from irl.experiment import read_config
-from irl.fabric import build
+from irl.core.errors import run_command
 from irl.models.encoder_decoder import EncoderDecoder
-from irl.processes import Whole
-from irl.tasks.base import OPTIMIZERS
-from irl.tasks.speech import SpeechStep
-from irl.tasks.speech_data import Batch
+from irl.speech.data import Batch
+from irl.speech.task import SpeechStep
+from irl.training.config import OPTIMIZERS
+from irl.training.distributed import BatchTotals, build
+from irl.training.registry import read_config
 
 # WSJ si284: 81.3 h in 37,416 utterances, of 101 characters on average; its recogniser has 52 tokens in ESPnet.
 SECONDS, CHARACTERS, TOKENS = 7.8, 101, 52
@@ -48,7 +47,7 @@ def make_step(path: Path, rows: int, device: str, precision: str) -> tuple[Any, 
     lens = {"x_lens": torch.full((rows,), frames), "y_in_lens": torch.full((rows,), CHARACTERS)}
     clean = {"x": x, "y_in": y.roll(1, 1), **lens}
     noisy = [{**clean, "x": x + 0.3 * torch.randn_like(x)}] if objective.needs_noisy else []
-    whole = Whole(rows, rows * CHARACTERS)
+    whole = BatchTotals(rows, rows * CHARACTERS)
     batch = fabric.to_device(Batch([""] * rows, clean, noisy, y, lens["y_in_lens"], whole))
 
     def run() -> None:

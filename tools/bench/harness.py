@@ -48,7 +48,7 @@ def alternate(
     steps: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 2, label: str = ""
 ) -> dict[str, np.ndarray]:
     """Seconds of each step in each round, (rounds,) by name."""
-    from irl.command import progress
+    from irl.core.logging import progress
 
     names = list(steps)
     seconds: dict[str, list[float]] = {name: [] for name in names}

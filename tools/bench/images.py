@@ -11,8 +11,8 @@ import torch
 from harness import Report, alternate, arguments, parse
 from torch import Tensor
 
+from irl.core.rng import Keys
 from irl.noise.image import ImageNoise, ImageNoiseConfig
-from irl.random import Keys
 
 SIZE = 32
 BATCHES = (128, 1024)

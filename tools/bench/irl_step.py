@@ -17,9 +17,9 @@ from harness import KEEP_MEMORY, Report, alternate, arguments, parse
 
 from irl.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from irl.objective import L2, Cosine, IRLLoss
-from irl.processes import Whole
-from irl.tasks.speech import SpeechStep, task_loss
-from irl.tasks.speech_data import Batch
+from irl.speech.data import Batch
+from irl.speech.task import SpeechStep, task_loss
+from irl.training.distributed import BatchTotals
 
 TOKENS, MELS = 30, 80
 SIZES = {"paper": (320, 8, 438, 60), "fsdd": (96, 8, 80, 25)}
@@ -38,7 +38,7 @@ def batch_of(units: int, rows: int, frames: int, tokens: int) -> Batch:
     y_lens = torch.full((rows,), tokens)
     clean = {"x": torch.randn(rows, frames, MELS), "x_lens": lens, "y_in": y.roll(1, 1), "y_in_lens": y_lens}
     noisy = {**clean, "x": clean["x"] + 0.3 * torch.randn(rows, frames, MELS)}
-    return Batch([str(i) for i in range(rows)], clean, [noisy], y, y_lens, Whole(rows, rows * tokens))
+    return Batch([str(i) for i in range(rows)], clean, [noisy], y, y_lens, BatchTotals(rows, rows * tokens))
 
 
 def make_step(size: tuple[int, int, int, int], name: str) -> Callable[[], None]:

@@ -18,7 +18,7 @@ from harness import Report, alternate, arguments, median_interval, parse
 from torch import Tensor
 
 from irl import tap
-from irl.command import progress
+from irl.core.logging import progress
 from irl.models.wide_resnet import WideResNet, WideResNetConfig
 from irl.objective.smoothness import lambda_r
 

@@ -1,6 +1,6 @@
 """What Lambda_R costs as a term of training a wide residual network, beside the sampled distance.
 
-Each is a whole update of `irl.train`, data included. "forward" takes the term along one drawn tangent, values and
+Each is a whole update of `irl train`, data included. "forward" takes the term along one drawn tangent, values and
 tangents stacked by hand, "reverse" by a projection for each layer; of the last group of blocks, as in the recipe, or of
 all blocks.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from harness import Report, alternate, arguments, median_interval, parse
 from wide_resnet import make_step, prepare
 
-from irl.tasks.base import SmoothnessConfig
+from irl.training.config import SmoothnessConfig
 
 LAST = "group3.block0"
 

@@ -1,6 +1,6 @@
 """A training step of the LSTM language model: objectives beside each other, and beside a plain loop over nn.LSTM.
 
-"baseline" and the others are whole updates of `irl.train`: a batch, noise, one forward pass over all views, loss,
+"baseline" and the others are whole updates of `irl train`: a batch, noise, one forward pass over all views, loss,
 backward pass, clipping, SGD. "plain loop" is the loop of PyTorch's tutorials over nn.Embedding, nn.LSTM and nn.Linear
 of the same sizes and dropout, with carried states; nn.LSTM is the kernel of cuDNN on a GPU.
 """
@@ -18,13 +18,13 @@ from harness import Report, alternate, arguments, median_interval, parse
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from irl import config
+from irl.core import config
 from irl.data.text import EOS, WordVocabulary
-from irl.tasks.base import Plan
-from irl.tasks.language import LanguageConfig
-from irl.train import Trainer
+from irl.language.config import LanguageConfig
+from irl.training.task import BatchSpec
+from irl.training.trainer import Trainer
 
-ROWS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, Any]] = {
     "baseline": {"alpha": 1.0, "beta": 0.0},
     "irl_batching": {"alpha": 0.5, "beta": 0.5},
     "irl_loss": {"alpha": 0.5, "beta": 0.5, "gamma": 1.0, "distance": {"l2_mean": 0.1, "cosine": 0.1}},
@@ -48,7 +48,7 @@ def settings_of(args: argparse.Namespace, name: str, folder: Path) -> LanguageCo
             "vocabulary": str(folder / "words.txt"), "bptt": args.bptt,
             "model": {"units": args.units, "embedding_units": args.units, "dropout": 0.5, "init": 0.05},
             "noise": {"kind": "blank", "p": 0.2},
-            "objective": ROWS[name],
+            "objective": PRESETS[name],
             "train": {
                 "batch_size": args.batch_size, "optimizer": "sgd", "learning_rate": 0.1, "clip_norm": 5.0,
                 "updates": 10**6, "warmup_updates": 0, "decay": "none", "precision": args.precision,
@@ -68,7 +68,7 @@ def make_step(args: argparse.Namespace, name: str, folder: Path) -> Callable[[],
 
     def step() -> None:
         index = trainer.step % trainer.task.batches_in(0)
-        trainer.update(list(trainer.task.loader(0, [Plan(index, True, noisy)], 0)))
+        trainer.update(list(trainer.task.loader(0, [BatchSpec(index, True, noisy)], 0)))
         if args.device == "cuda":
             torch.cuda.synchronize()
 
@@ -126,7 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, args)
-        steps = {row: make_step(args, row, folder) for row in ROWS}
+        steps = {row: make_step(args, row, folder) for row in PRESETS}
         steps["plain loop"] = plain_step(args)
         report.say(
             f"{args.words} words, batches of {args.batch_size} rows of {args.bptt}; one noisy copy; the distance on "

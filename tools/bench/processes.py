@@ -20,8 +20,9 @@ import wide_resnet
 import yaml
 from harness import KEEP_MEMORY, Report, arguments, median_interval, parse
 
-from irl import config
-from irl.command import progress, run_command
+from irl.core import config
+from irl.core.errors import run_command
+from irl.core.logging import progress
 
 ROOT = Path(__file__).parents[2]
 # Only what it begins runs for long.
@@ -32,7 +33,7 @@ def train(of: int, folder: Path, exp: Path, updates: int) -> float:
     """Seconds of the last three quarters of the updates."""
     begin = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={of}"] if of > 1 else []
     overrides = [f"train.updates={updates}", f"train.log_every={updates // 4}", "train.save_every=1000000"]
-    command = [sys.executable, *begin, "-m", "irl.train", str(folder / "conf.yaml"), *overrides, "--exp", str(exp)]
+    command = [sys.executable, *begin, "-m", "irl.bin.train", str(folder / "conf.yaml"), *overrides, "--exp", str(exp)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"error: training ended with status {done.returncode}: {done.stderr[-1000:]}")

@@ -1,7 +1,7 @@
 """Training on a corpus of WSJ's shape: time to the first update, memory over an epoch, time spent waiting for data.
 
     cd egs/wsj && . ./path.sh && python local/make_mini.py data/scale --utterances 30000
-    python -m irl.validate data/scale/train data/scale/dev && python -m irl.make_bank data/scale/bank --name train
+    irl validate data/scale/train data/scale/dev && irl make_bank data/scale/bank --name train
     python ../../tools/bench/scale.py --data data/scale --bank data/scale/bank --model mini|wsj [--updates N]
 
 With pairs and the IRL loss from the first update on and one worker; the figures are those that training prints.
@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from harness import machine
 
-from irl.command import run_command
+from irl.core.errors import run_command
 from irl.data.kaldi import read_table
-from irl.experiment import read_config
+from irl.training.registry import read_config
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "egs" / "wsj" / "conf"
@@ -35,7 +35,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 def train(conf: Path, exp: Path, overrides: list[str]) -> tuple[float, list[dict[str, Any]]]:
     """Seconds from launch to the end of the first update, and the lines of metrics."""
-    command = [sys.executable, "-m", "irl.train", str(conf), "--exp", str(exp), "train.log_every=1", *overrides]
+    command = [sys.executable, "-m", "irl.bin.train", str(conf), "--exp", str(exp), "train.log_every=1", *overrides]
     begin, metrics = time.monotonic(), exp / "metrics.jsonl"
     with subprocess.Popen(command, env=ENVIRONMENT) as process:
         while not metrics.exists() and process.poll() is None:
@@ -68,7 +68,7 @@ def main() -> None:
             *("train.clean_updates=0", "short_first=false", "train.workers=1", "train.accelerator=cpu"),
             *("train.eval_every=0", "train.average=0", "train.save_every=100000"),
         ]
-        prepare = [sys.executable, "-m", "irl.prepare", str(conf), *settings]
+        prepare = [sys.executable, "-m", "irl.bin.prepare", str(conf), *settings]
         subprocess.run(prepare, check=True, env=ENVIRONMENT, stdout=sys.stderr)
         started, lines = train(conf, Path(folder) / "exp", settings)
     memory = [part.mean() for part in np.array_split([line["memory_mb"] for line in lines], 10)]

@@ -6,7 +6,7 @@ import random
 
 from harness import Report, alternate, arguments, parse
 
-from irl.tasks.edits import count_edits
+from irl.speech.scoring import count_edits
 
 
 def pairs(count: int) -> tuple[list[str], list[str]]:

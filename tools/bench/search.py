@@ -13,10 +13,10 @@ from pathlib import Path
 
 from harness import Report, alternate, arguments, median_interval, parse
 
-from irl.command import run_command
+from irl.core.errors import run_command
 from irl.data.kaldi import read_data_dir, read_wave
-from irl.tasks.recogniser import Recogniser
-from irl.tasks.search_options import SearchOptions
+from irl.speech.recogniser import Recogniser
+from irl.speech.search_options import SearchOptions
 
 
 def main() -> None:

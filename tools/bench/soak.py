@@ -16,8 +16,8 @@ from pathlib import Path
 
 from harness import KEEP_MEMORY, machine
 
-from irl.command import run_command
-from irl.figures import save_figure
+from irl.core.errors import run_command
+from irl.reporting.figures import save_figure
 
 ROOT = Path(__file__).parents[2]
 # Only what it begins runs for long.
@@ -33,7 +33,8 @@ def train(recipe: str, updates: int, folder: Path) -> dict[int, float]:
     import words
 
     {"speech": tiny, "vision": pictures, "language": words}[recipe].build_recipe(folder)
-    command = [sys.executable, "-m", "irl.train", "irl_loss.yaml", *OFTEN, f"train.updates={updates}", "--exp", "exp"]
+    settings = ["irl_loss.yaml", *OFTEN, f"train.updates={updates}"]
+    command = [sys.executable, "-m", "irl.bin.train", *settings, "--exp", "exp"]
     subprocess.run(command, cwd=folder, check=True)
     lines = [json.loads(line) for line in (folder / "exp/metrics.jsonl").read_text().splitlines()]
     return {line["step"]: line["memory_mb"] for line in lines if "memory_mb" in line}

@@ -1,6 +1,6 @@
 """A training step of the wide residual network: objectives beside each other, and beside a bare PyTorch loop.
 
-"irl_batching" and the others are whole updates of `irl.train`: crops, flips, noise, one forward pass over all views,
+"irl_batching" and the others are whole updates of `irl train`: crops, flips, noise, one forward pass over all views,
 loss, backward pass, SGD. "a pass for each view" runs the model K + 1 times instead. "bare loop" is the baseline's
 model and batch in a loop of a few lines, without data. On a GPU also what share of a bfloat16 matrix product's speed is
 reached.
@@ -22,17 +22,18 @@ from harness import KEEP_MEMORY, Report, alternate, arguments, median_interval, 
 from irl_step import resident
 from torch.nn import functional as F
 
-from irl import config
+from irl.core import config
 from irl.data.images import Images, write
 from irl.models.wide_resnet import WideResNetConfig, count_parameters, multiply_adds
-from irl.prepare import prepare_vision
-from irl.tasks.base import Plan, SmoothnessConfig
 from irl.tasks.vision import VisionConfig
-from irl.train import Trainer
+from irl.training.config import SmoothnessConfig
+from irl.training.task import BatchSpec
+from irl.training.trainer import Trainer
+from irl.vision.prepare import prepare_vision
 
 COUNT = 2048
 LAST = {"gamma": 1.0, "from_layer": "group3.block0", "distance": {"l2_mean": 0.1, "cosine": 1.0}}
-ROWS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, Any]] = {
     "baseline": {"alpha": 1.0, "beta": 0.0},
     "irl_batching": {"alpha": 0.5, "beta": 0.5},
     "irl_loss": {"alpha": 0.5, "beta": 0.5, **LAST},
@@ -48,7 +49,7 @@ def settings_of(args: argparse.Namespace, name: str, folder: Path) -> VisionConf
             **paths,
             "statistics": str(folder / "statistics.json"),
             "model": {"depth": args.depth, "width": args.width},
-            "objective": {**ROWS[name], "copies": args.copies},
+            "objective": {**PRESETS[name], "copies": args.copies},
             "train": {
                 "batch_size": args.batch_size, "optimizer": "nesterov", "learning_rate": 0.01, "clip_norm": 0.0,
                 "updates": 10**6, "precision": args.precision, "accelerator": "gpu" if args.device == "cuda" else "cpu",
@@ -76,7 +77,7 @@ def make_step(
     trainer = Trainer(settings, folder / "exp")
     trainer.module.train()
     objective, module = trainer.objective, trainer.raw_module
-    plan = Plan(0, True, args.copies if objective.needs_noisy else 0)
+    plan = BatchSpec(0, True, args.copies if objective.needs_noisy else 0)
     module.objective = objective
 
     def step() -> None:
@@ -101,7 +102,7 @@ def make_step(
 def bare_step(args: argparse.Namespace, folder: Path) -> Callable[[], None]:
     trainer = Trainer(settings_of(args, "baseline", folder), folder / "exp")
     model = trainer.raw_module.model.train()
-    batch = next(iter(trainer.task.loader(0, [Plan(0, True, 0)], 0)))
+    batch = next(iter(trainer.task.loader(0, [BatchSpec(0, True, 0)], 0)))
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True)
     half = args.precision == "bf16-mixed"
 
@@ -164,7 +165,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, args)
-        steps = {row: make_step(args, row, folder) for row in [*ROWS, SEPARATE]}
+        steps = {row: make_step(args, row, folder) for row in [*PRESETS, SEPARATE]}
         steps["bare loop"] = bare_step(args, folder)
         parameters = count_parameters(make_model(model))
         report.say(
@@ -174,7 +175,7 @@ def main() -> None:
         report.table(seconds, "irl_batching", args.batch_size, "images/s")
         overhead = median_interval(seconds["baseline"] / seconds["bare loop"])
         report.say(f"A whole update of the baseline, data included, over one of the bare loop: {overhead}.")
-        epochs = {row: args.images / args.batch_size * float(np.median(seconds[row])) for row in ROWS}
+        epochs = {row: args.images / args.batch_size * float(np.median(seconds[row])) for row in PRESETS}
         text = ", ".join(f"{row} {value:.0f}" for row, value in epochs.items())
         report.say(f"Seconds for an epoch of {args.images} images: {text}.")
         if args.device == "cuda":
@@ -202,7 +203,7 @@ def memory(report: Report, args: argparse.Namespace, folder: Path) -> None:
     # Every large block is a mapping of its own, given back when freed: the peak is what lives, not a heap's holes.
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        peaks = {name: pool.apply(peak, (args, name, folder)) for name in [*ROWS, SEPARATE]}
+        peaks = {name: pool.apply(peak, (args, name, folder)) for name in [*PRESETS, SEPARATE]}
     base = peaks["irl_batching"]
     text = ", ".join(f"{name} {value:.0f} MiB ({value / base:.3f})" for name, value in peaks.items())
     report.say(f"Peak memory of three updates and its ratio to irl_batching, once each: {text}.")

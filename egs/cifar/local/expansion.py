@@ -4,7 +4,7 @@ beside what the derivatives say: local/expansion.py RUN ... --data TEST.npz --ou
 
 For each run OUT/expansion.csv and OUT/expansion.png hold, over noise of standard deviation s on normalised images, the
 rise of the cross entropy divided by s^2, and beside it Omega_R with the images' labels and with the model's own
-prediction as the label; and the squared L2 distance of the last block from its clean twin divided by s^2, beside
+prediction as the label; and the squared L2 distance of the last block from its clean noisy copy divided by s^2, beside
 Lambda_R. For a smooth network the limit of the rise is 1/2 tr(Hess CE). That of a network of ReLUs, taken by
 differentiating twice, leaves the kinks out: then it is Omega_R with the model's own prediction, whatever the labels.
 The gap is what the labels make of it: Omega_R with them less Omega_R with the own prediction, of each image.
@@ -20,10 +20,11 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from irl import command
+from irl.core.errors import run_command
+from irl.core.logging import progress
 from irl.data import images
 from irl.objective.smoothness import lambda_r, omega_r, squares
-from irl.tasks.classifier import Classifier
+from irl.vision.classifier import Classifier
 
 SIZES = (0.01, 0.03, 0.1, 0.2, 0.4)
 LIMITS = {
@@ -38,7 +39,7 @@ def measure(run: Path, data: Path, count: int, draws: int) -> dict[str, Any]:
     classifier, test = Classifier(run / "checkpoint.pt"), images.read(data)
     model = classifier.model
     sums: dict[str, list[torch.Tensor]] = {}
-    for rows in command.progress(torch.arange(min(count, len(test))).split(100), run.name, unit="batch"):
+    for rows in progress(torch.arange(min(count, len(test))).split(100), run.name, unit="batch"):
         x = classifier.statistics.normalise(classifier.inputs(test.images[rows.numpy()]))
         y = torch.from_numpy(test.labels[rows.numpy()])
         clean = model(x)
@@ -76,8 +77,8 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from irl.figures import save_figure
-    from irl.table import label
+    from irl.reporting.figures import save_figure
+    from irl.reporting.table import label
 
     fig, axes = pyplot.subplots(3, len(found), figsize=(4 * len(found), 9.5), layout="constrained", squeeze=False)
     for (name, values), column in zip(found.items(), axes.T):
@@ -129,4 +130,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run_command(main)
+    run_command(main)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from irl import files
-from irl.command import progress, run_command
+from irl.core import atomic_io
+from irl.core.errors import run_command
+from irl.core.logging import progress
 from irl.data.images import read
 from irl.noise.corruptions import CORRUPTIONS, SEVERITIES
 
@@ -21,7 +22,7 @@ from irl.noise.corruptions import CORRUPTIONS, SEVERITIES
 def save(path: Path, array: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array)
-    files.write(path, buffer.getvalue())
+    atomic_io.write(path, buffer.getvalue())
 
 
 def main() -> None:

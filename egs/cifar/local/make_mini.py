@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from irl.command import progress, run_command
+from irl.core.errors import run_command
+from irl.core.logging import progress
+from irl.core.rng import Keys
 from irl.data.images import Images, write
-from irl.random import Keys
 
 # Of every ten written digits seven are for training, one for dev, two for testing; each is drawn that many times.
 SPLITS = {"train": (range(0, 7), 4), "dev": (range(7, 8), 2), "test": (range(8, 10), 2)}

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from irl.command import run_command
+from irl.core.errors import UserError, run_command
+from irl.core.rng import Keys
 from irl.data.images import ARCHIVES, Images, from_folder, from_parquet, from_torchvision, split, write
-from irl.errors import UserError
-from irl.random import Keys
 
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
 

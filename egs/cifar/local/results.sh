@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 # renew NAME CORPUS NOTE
 renew() {
-    python -m irl.report "results/$1.jsonl" --corpus "$2" --out results --name "cifar-$1" --insert ../../README.md RESULTS.md --note "$3"
+    python -m irl.bin.report "results/$1.jsonl" --corpus "$2" --out results --name "cifar-$1" --insert ../../README.md RESULTS.md --note "$3"
     rm "results/cifar-$1.md"
 }
 

@@ -15,10 +15,10 @@ from collections import Counter
 from pathlib import Path
 from pydoc_data.topics import topics
 
-from irl import files
-from irl.command import run_command
+from irl.core import atomic_io
+from irl.core.errors import run_command
+from irl.core.fingerprint import stable_hash
 from irl.data.text import UNKNOWN
-from irl.hashing import stable_hash
 
 RARE = 3
 SHARE = 0.1  # of the words, for test and for valid at least
@@ -51,7 +51,7 @@ def main() -> None:
         lines = [" ".join(word if counts[word] >= RARE else UNKNOWN for word in words) for words in rows]
         text = "\n".join(lines) + "\n"
         hashed.update(text.encode())
-        files.write(args.out / f"{part}.txt", text)
+        atomic_io.write(args.out / f"{part}.txt", text)
         print(f"{args.out / part}.txt: {len(lines)} lines, {sum(map(len, rows)) + len(lines)} tokens")
     print(f"digest of the corpus: {hashed.hexdigest()}")
 

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # renew NAME CORPUS NOTE
 renew() {
     [ -f "results/$1.jsonl" ] || return 0
-    python -m irl.report "results/$1.jsonl" --corpus "$2" --out results --name "ptb-$1" --insert ../../README.md RESULTS.md --note "$3"
+    python -m irl.bin.report "results/$1.jsonl" --corpus "$2" --out results --name "ptb-$1" --insert ../../README.md RESULTS.md --note "$3"
     rm "results/ptb-$1.md"
 }
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from irl.command import progress, run_command
+from irl.core.errors import UserError, run_command
+from irl.core.logging import progress
+from irl.data.audio import read_audio
 from irl.data.kaldi import Utterance, write_data_dir
-from irl.errors import UserError
-from irl.noise.bank import read_audio
 
 RATE = 8000
 WORDS = "zero one two three four five six seven eight nine".split()

@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from irl.command import progress, run_command
+from irl.core.errors import UserError, run_command
+from irl.core.logging import progress
 from irl.data.kaldi import Utterance, write_data_dir
-from irl.errors import UserError
 
 # Utterances of each part, as published.
 PARTS = {

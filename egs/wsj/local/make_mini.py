@@ -17,12 +17,13 @@ from typing import NamedTuple
 import numpy as np
 import scipy.signal  # noqa: F401  (imported once here, not again in every forked process)
 import soundfile
+from espeak import RATE, Espeak
 from grammar import sentences
 
-from irl.command import progress, run_command
-from irl.data.espeak import RATE, Espeak
+from irl.core.errors import run_command
+from irl.core.fingerprint import stable_hash
+from irl.core.logging import progress
 from irl.data.kaldi import Utterance, write_data_dir
-from irl.hashing import stable_hash
 
 # name: (eSpeak voice, words a minute, pitch). The last four are held out from training, the four before speak as
 # background talkers too.
@@ -86,7 +87,7 @@ def plan(folder: Path, utterances: int) -> dict[str, list[Job]]:
 
 def synthesise(job: Job) -> None:
     """One utterance, at a level that varies as among recordings."""
-    from irl.noise.bank import resample
+    from irl.data.audio import resample
 
     name, speed, pitch = VOICES[job.voice]
     rng = np.random.default_rng([1, *job.id.encode()])

@@ -25,9 +25,9 @@ from typing import Callable, Iterable, NamedTuple
 import numpy as np
 import soundfile
 
-from irl.command import progress, run_command
+from irl.core.errors import UserError, run_command
+from irl.core.logging import progress
 from irl.data.kaldi import Utterance, write_data_dir
-from irl.errors import UserError
 
 RATE = 16000
 

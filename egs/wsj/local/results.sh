@@ -9,7 +9,7 @@ voices="Digit strings of real voices, 8 kHz"
 
 # renew NAME CORPUS NOTE
 renew() {
-    python -m irl.report "results/$1.jsonl" --corpus "$2" --out results --name "$1" --insert ../../README.md RESULTS.md --note "$3"
+    python -m irl.bin.report "results/$1.jsonl" --corpus "$2" --out results --name "$1" --insert ../../README.md RESULTS.md --note "$3"
     rm "results/$1.md"
 }
 

@@ -1,0 +1,85 @@
+"""Generate a bank: irl make_bank DIR --name train --rate 16000 [--speech DATA_DIR ...]
+
+DIR/{noise,music,speech}/ is in MUSAN's layout, DIR/simulated_rirs/{smallroom,mediumroom}/ in that of RIRS_NOISES.
+Clips of different names have nothing in common. What exists is kept, so an interrupted run is taken up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+
+from irl.core import atomic_io
+from irl.core.errors import run_command
+from irl.core.logging import progress
+from irl.data.kaldi import read_data_dir, read_wave
+from irl.noise import synth
+
+
+def _write(path: Path, rate: int, make: Callable[..., np.ndarray], arguments: tuple[Any, ...]) -> None:
+    import soundfile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp.wav")
+    soundfile.write(temporary, make(*arguments), rate, subtype="PCM_16")
+    temporary.rename(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="irl make_bank", description="Generate noises, music and rooms.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--name", required=True, help="names the clips: train and test banks share none")
+    parser.add_argument("--rate", type=int, default=16000)
+    parser.add_argument("--noises", type=int, default=60)
+    parser.add_argument("--music", type=int, default=30)
+    parser.add_argument("--rooms", type=int, default=20, help="of each size; 0 to make none")
+    parser.add_argument("--seconds", type=float, default=12.0, help="length of noises and music")
+    parser.add_argument(
+        "--speech", type=Path, nargs="*", default=[], help="data directories whose utterances are talkers"
+    )
+    parser.add_argument("--max-speech", type=int, default=100, help="at most so many talkers, evenly spaced")
+    parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
+    parser.add_argument("--nj", type=int, default=2)
+    args = parser.parse_args()
+    if args.nj < 1:
+        parser.error(f"--nj must be at least 1, got {args.nj}")
+    jobs: list[tuple[Path, int, Callable[..., np.ndarray], tuple[Any, ...]]] = []
+    for i in range(args.noises):
+        kind = synth.NOISES[i % len(synth.NOISES)].__name__
+        path = args.folder / "noise" / "generated" / f"noise-{kind}-{i:04d}.wav"
+        jobs.append((path, args.rate, synth.noise_clip, (args.name, i, args.seconds, args.rate)))
+    for i in range(args.music):
+        path = args.folder / "music" / "generated" / f"music-{i:04d}.wav"
+        jobs.append((path, args.rate, synth.music_clip, (args.name, i, args.seconds, args.rate)))
+    for i in range(args.rooms):
+        for medium, group in ((False, "smallroom"), (True, "mediumroom")):
+            path = args.folder / "simulated_rirs" / group / f"Room{i:03d}" / f"Room{i:03d}-00001.wav"
+            jobs.append((path, args.rate, synth.room_response, (args.name, i, args.rate, medium)))
+    talkers = [u for data_dir in args.speech for u in read_data_dir(data_dir, False, args.allow_pipes)]
+    for u in talkers[:: max(1, -(-len(talkers) // args.max_speech))]:
+        # The folder is the speaker: overlapped speech is never by the speaker of the utterance itself.
+        jobs.append((args.folder / "speech" / u.speaker / f"{u.id}.wav", args.rate, read_wave, (u, args.rate)))
+    # What this command wrote before is in the manifest: clips no longer asked for go, changed ones are renewed.
+    manifest = args.folder / "manifest.json"
+    before = json.loads(manifest.read_text()) if manifest.exists() else {}
+    plan = {str(path.relative_to(args.folder)): repr((rate, make.__name__, rest)) for path, rate, make, rest in jobs}
+    for name in before.keys() - plan.keys():
+        (args.folder / name).unlink(missing_ok=True)
+    missing = [
+        job for job, name in zip(jobs, plan) if not job[0].exists() or before.get(name, plan[name]) != plan[name]
+    ]
+    atomic_io.write(manifest, json.dumps(plan, indent=0) + "\n")
+    with ProcessPoolExecutor(args.nj) as pool:
+        futures = [pool.submit(_write, *job) for job in missing]
+        for future in progress(futures, f"bank {args.name}", unit="clip"):
+            future.result()
+    print(f"{args.folder}: {len(jobs)} clips, {len(missing)} of them new")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,50 @@
+"""Train: irl train CONFIG.yaml --exp DIR [key=value ...]
+
+One loop for all tasks, in one process or, begun by torchrun or srun, in several. It resumes exactly from
+DIR/checkpoint.pt if there is one. `--start CHECKPOINT` begins instead from the end of another run's clean phase, which
+is the same for every method, and gives the same weights to the bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from irl.core import atomic_io, config
+from irl.core.errors import run_command
+from irl.core.logging import log_to
+from irl.training import checkpoint, distributed
+from irl.training.registry import read_config
+from irl.training.trainer import Trainer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="irl train", description="Train a model.")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--exp", type=Path, required=True, help="directory of this run: checkpoint, metrics, logs")
+    parser.add_argument("--start", type=Path, help="checkpoint at the end of a clean phase to begin from")
+    parser.add_argument("--stop", help="stop after this update, or `clean`: at the end of the clean phase")
+    args = parser.parse_intermixed_args()
+    if args.stop is not None and args.stop != "clean" and not args.stop.isdigit():
+        parser.error(f"--stop: expected a number of updates or `clean`, got {args.stop!r}")
+    settings = read_config(args.config, args.overrides)
+    last = settings.train.updates
+    stop = settings.train.clean_updates if args.stop == "clean" else int(args.stop or last)
+    with distributed.together():
+        trainer = Trainer(settings, args.exp)
+        if trainer.first:
+            log_to(args.exp / "train.log")
+        state = distributed.broadcast(lambda: checkpoint.load_last(trainer.path))
+        if state is not None:
+            trainer.load(trainer.path, state)
+        elif args.start is not None and settings.train.clean_updates:
+            trainer.load(args.start, distributed.broadcast(lambda: checkpoint.load(args.start)), start=True)
+        if trainer.first:
+            atomic_io.write(args.exp / "config.json", json.dumps(config.to_dict(settings), indent=1) + "\n")
+        trainer.run(min(stop, last))
+
+
+if __name__ == "__main__":
+    run_command(main)

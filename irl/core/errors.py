@@ -1,0 +1,37 @@
+"""What a person at the keyboard can mend, and how an entry point ends."""
+
+from __future__ import annotations
+
+import sys
+from typing import Callable
+
+
+class UserError(Exception):
+    """Entry points print it in one line, without a traceback, and exit with status 1."""
+
+
+# "Temporary failure, try again" (sysexits.h): what a job that should be queued again ends with.
+REQUEUE = 75
+
+
+class Requeue(Exception):
+    """A run was asked to stop, by preemption or before its time is up, and has saved its state."""
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run an entry point. UserError and full disks give one line and status 1, Ctrl-C one line and status 130, a signal
+    that asks a training to make room one line and status 75."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.filename is None and error.strerror is None:
+            raise
+        sys.exit(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error.strerror}")
+    except Requeue as request:
+        sys.stderr.write(f"{request}; the same command goes on where it stopped\n")
+        sys.exit(REQUEUE)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on where it stopped\n")
+        sys.exit(130)

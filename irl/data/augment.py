@@ -1,0 +1,70 @@
+"""Augmentation that is no noise: drawn once for an example and epoch and shared by all of its views.
+
+The clean view is augmented too, so views stay pairs of the same utterance that differ by their noise alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from irl.core.rng import Keys
+from irl.data.audio import resample
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Of training, in the clean phase as well; never of dev or test.
+
+    speeds: one is drawn, such as Kaldi's [0.9, 1.0, 1.1]. specaugment: masks of `irl.noise.spec_augment`, at the same
+    place in every view.
+    """
+
+    speeds: tuple[float, ...] = (1.0,)
+    specaugment: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
+            raise ValueError(f"speeds must be a list of factors in [0.5, 2], got {list(self.speeds)}")
+
+
+def change_speeds(waves: list[np.ndarray], speeds: tuple[float, ...], keys: Keys) -> list[np.ndarray]:
+    """Each wave (n,) resampled to n / speed samples, one of the speeds drawn for it (Ko et al. 2015): at the old rate
+    tempo and pitch both change by that factor."""
+    if speeds == (1.0,):
+        return waves
+    chosen = keys.integers(1, len(speeds))[:, 0].tolist()
+    factors = [Fraction(speeds[i]).limit_denominator(100) for i in chosen]
+    return [x if f == 1 else resample(x, f.numerator, f.denominator) for x, f in zip(waves, factors)]
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Random crops of the image padded by reflection, and horizontal flips: augmentation that is no noise."""
+
+    pad: int = 4
+    flip: bool = True
+
+    def padded(self, images: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) -> (N, H + 2 pad, W + 2 pad, 3), once for a whole set."""
+        x = images.movedim(3, 1)
+        return torch.cat([self._pad(part) for part in x.split(1000)]).movedim(1, 3).contiguous()
+
+    def _pad(self, x: Tensor) -> Tensor:
+        # Reflection is not written for bytes; in float16 they are exact.
+        return torch.nn.functional.pad(x.half(), (self.pad,) * 4, mode="reflect").byte() if self.pad else x
+
+    def apply(self, padded: Tensor, rows: Tensor, keys: Keys) -> Tensor:
+        """Rows of a padded set, each with its own crop and flip: uint8 (B, 3, H, W), channels last in memory."""
+        draws = keys.integers(2, 2 * self.pad + 1)
+        size = [n - 2 * self.pad for n in padded.shape[1:3]]
+        windows = padded.unfold(1, size[0], 1).unfold(2, size[1], 1)  # (N, 2 pad + 1, 2 pad + 1, 3, H, W), a view
+        x = windows[rows, draws[:, 0], draws[:, 1]]
+        if self.flip:
+            flipped = keys.sub("flip").integers(1, 2).bool()[:, :, None, None]
+            x = torch.where(flipped, x.flip(3), x)
+        return x

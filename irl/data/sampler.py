@@ -1,0 +1,34 @@
+"""The order of examples: length-bucketed batches that depend on (seed, epoch) alone."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import torch
+from torch import Tensor
+
+from irl.core.rng import Keys
+
+# Batches are cut from groups of this many batches' worth of shuffled examples, sorted by length within the group.
+GROUP = 32
+
+
+def epoch_batches(
+    ids: Tensor, lengths: Sequence[int], batch_size: int, seed: int, epoch: int, short_first: bool = False
+) -> list[list[int]]:
+    """Every example once, in batches of similar lengths and, but for the last ones of groups, of batch_size examples.
+
+    ids: int64 (N,) from `hash_ids`. short_first: batches in order of length, a curriculum for the first epoch.
+    """
+    keys = Keys(ids, seed, "order", epoch)
+    draws = keys.uniform(1)[:, 0]
+    order = torch.argsort(draws, stable=True).tolist()
+    size = len(order) if short_first else GROUP * batch_size
+    batches = []
+    for begin in range(0, len(order), size):
+        group = sorted(order[begin : begin + size], key=lambda i: lengths[i])
+        batches += [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
+    if short_first:
+        return batches
+    shuffle = Keys(torch.arange(len(batches)), seed, "batches", epoch).uniform(1)[:, 0]
+    return [batches[i] for i in torch.argsort(shuffle, stable=True).tolist()]

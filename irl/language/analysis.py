@@ -1,0 +1,54 @@
+"""A text beside its noisy copy, for the analysis of layers."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Iterator
+
+import torch
+
+from irl.core.errors import UserError
+from irl.core.logging import progress
+from irl.core.output import Output, tree_map
+from irl.objective.smoothness import lambda_r
+from irl.reporting.pairs import LayerPair
+
+
+def of_text(run: Path, text: Path, kind: str, device: str, row: int = 50) -> Iterator[LayerPair]:
+    """A language model on a text, read as one row, and on a copy with noise; its words are then cut into rows, which
+    begin anew where derivatives are taken."""
+    from irl.core.rng import Keys
+    from irl.data.text import WordVocabulary
+    from irl.language.perplexity import EVALUATED, load, read_through
+    from irl.models.lstm_lm import FromEmbeddings
+    from irl.noise.text import WordNoise
+
+    model, vocabulary, config = load(run / "checkpoint.pt", device)
+    words = vocabulary.encode(text).to(device)
+    counts = [1] * len(vocabulary)
+    if kind == "unigram":
+        counted = WordVocabulary.read(Path(config.vocabulary))
+        if counted.words != vocabulary.words:
+            raise UserError(f"{config.vocabulary}: has other words than {run} was trained with")
+        counts = counted.counts
+    try:
+        noise = WordNoise(dataclasses.replace(config.noise, kind=kind), torch.tensor(counts))
+    except ValueError as error:
+        raise UserError(f"--noisy: {error}") from None
+    noisy = noise.apply(words, noise.draw(Keys(torch.arange(len(words), device=device), 0, "noise/test", 0, 1)))
+    differentiable, generator = FromEmbeddings(model), torch.Generator(device).manual_seed(0)
+    with progress(None, "analyse", total=-(-(len(words) - 1) // EVALUATED), unit="chunk") as bar:
+        for _, views in read_through(model, [words, noisy]):
+            if views[0].logits.shape[1] >= 2 * row:
+                clean, moved = (in_rows(view, row) for view in views)
+                yield LayerPair(clean, moved, lambda_r(differentiable, clean.hidden["embedding"], generator=generator))
+            bar.update()
+
+
+def in_rows(view: Output, size: int) -> Output:
+    """One row of T positions as T // size rows, what is left over left out."""
+    count = view.logits.shape[1] // size
+    cut = lambda x: x[0, : count * size].unflatten(0, (count, size))  # noqa: E731
+    lens = torch.full((count,), size, device=view.logits.device)
+    return Output(cut(view.logits), tree_map(cut, view.hidden), dict.fromkeys(view.lens, lens))

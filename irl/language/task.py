@@ -1,0 +1,151 @@
+"""Word language modelling: what a batch, a step and an evaluation mean for the LSTM."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from irl.core.errors import UserError
+from irl.core.output import Output
+from irl.core.rng import Keys
+from irl.data.text import WordVocabulary, tracks
+from irl.language.config import LanguageConfig
+from irl.language.data import Batch
+from irl.language.perplexity import build_model, outputs, read_through, token_losses
+from irl.models.lstm_lm import LSTMLM, LMState
+from irl.noise.text import WordNoise
+from irl.objective import IRLLoss, Terms
+from irl.training.distributed import BatchTotals, Shard, all_reduce_sum
+from irl.training.layer_stats import LayerStats
+from irl.training.task import BaseTask, BatchSpec, Stat
+
+
+class LanguageStep(nn.Module):
+    """The model with its loss inside, as the loop calls it, and the states of all views, carried from step to step."""
+
+    def __init__(self, model: LSTMLM, config: LanguageConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.sum_over_time, self.share_dropout = config.sum_over_time, config.share_dropout
+        self.state: LMState | None = None
+        # Set by the loop before each step: Fabric's precision plugins walk through arguments, and refuse dataclasses.
+        self.objective = IRLLoss.preset("baseline")
+
+    def run(self, x: Tensor) -> Output:
+        """Stacked views (views * B, T), after the state that the step before left."""
+        if self.state is None:
+            self.state = self.model.first_state(len(x))
+        if self.state.h.shape[1] != len(x):
+            # At the end of a clean phase every view goes on from the state of the clean one.
+            self.state = LMState(*(part.repeat(1, len(x) // part.shape[1], 1) for part in self.state))
+        output, state = outputs(self.model, x, self.state)
+        self.state = LMState(*(part.detach() for part in state))
+        return output
+
+    def forward(self, batch: Batch, step: int) -> Terms:
+        if batch.first:
+            self.state = None
+        rows, words = batch.totals
+        loss = lambda view: (  # noqa: E731
+            F.cross_entropy(view.logits.flatten(0, 1), batch.y.flatten(), reduction="sum") / words
+        )
+        self.model.dropout.shared = int(batch.clean is not None) + len(batch.noisy) if self.share_dropout else 1
+        terms = self.objective(self.run, batch.clean, batch.noisy, loss, step, rows)
+        return terms._replace(total=terms.total * batch.y.shape[1]) if self.sum_over_time else terms
+
+
+class LanguageTask(BaseTask):
+    """The task of the training loop (see `irl.training.task.Task`)."""
+
+    def __init__(self, config: LanguageConfig, shard: Shard = Shard()) -> None:
+        self.config, self.shard = config, shard
+        self.vocabulary = WordVocabulary.read(Path(config.vocabulary))
+        train = self.vocabulary.encode(Path(config.train_text))
+        self.digest = hashlib.blake2b(train.numpy().tobytes(), digest_size=8).hexdigest()
+        self.tracks = tracks(train, config.train.batch_size, config.bptt, config.train_text)
+        self.dev = self.vocabulary.encode(Path(config.dev_text))
+        if len(self.dev) < 2:
+            raise UserError(f"{config.dev_text}: no word to predict")
+        self.noise = WordNoise(config.noise, torch.tensor(self.vocabulary.counts))
+        torch.manual_seed(config.seed)
+        self.module = LanguageStep(build_model(config, len(self.vocabulary)), config)
+
+    def batches_in(self, epoch: int) -> int:
+        return -(-(self.tracks.shape[1] - 1) // self.config.bptt)
+
+    def loader(self, epoch: int, specs: list[BatchSpec], workers: int) -> Iterator[Batch]:
+        """Batches are made on the device that trains: workers would have nothing to do."""
+        self.tracks = self.tracks.to(next(self.module.parameters()).device)
+        for spec in specs:
+            yield self.make(epoch, spec)
+
+    def make(self, epoch: int, spec: BatchSpec) -> Batch:
+        length = self.tracks.shape[1]
+        begin = spec.batch * self.config.bptt
+        end = min(begin + self.config.bptt, length - 1)
+        rows = self.shard.take(torch.arange(len(self.tracks), device=self.tracks.device))
+        x, y = self.tracks[rows, begin:end], self.tracks[rows, begin + 1 : end + 1]
+        starts = rows * length + begin
+        positions = (starts[:, None] + torch.arange(end - begin, device=x.device)).flatten()
+        keys = [Keys(positions, self.config.seed, "noise/train", epoch, copy) for copy in range(1, spec.noisy + 1)]
+        noisy = [self.noise.apply(x, self.noise.draw(k)) for k in keys]
+        totals = BatchTotals(len(self.tracks), len(self.tracks) * (end - begin))
+        return Batch(starts, x if spec.clean else None, noisy, y, spec.batch == 0, totals)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, Stat]:
+        """On the dev text, read as one row, and so by the first process alone: negative log likelihood of a token in
+        nats, and, where training draws noise, the same after one fixed noisy copy, and for each layer distances, norms
+        and ranks as in other tasks."""
+        model, device = self.module.model, next(self.module.parameters()).device
+        measured = LayerStats()
+        self.dev = self.dev.to(device)
+        texts = [self.dev]
+        if self.config.objective.build().needs_noisy:
+            keys = Keys(torch.arange(len(self.dev), device=device), self.config.seed, "noise/dev", 0, 1)
+            texts.append(self.noise.apply(self.dev, self.noise.draw(keys)))
+        model.eval()
+        for chunk, views in read_through(model, texts) if self.shard.rank == 0 else ():
+            count = chunk.stop - chunk.start
+            for name, view in zip(("clean", "noisy"), views):
+                measured.add(f"loss/{name}", float(token_losses(view, self.dev, chunk).double().sum()), count)
+            if len(views) > 1:
+                measured.compare(views[0], views[1], count)
+        model.train()
+        return measured.found()
+
+    def extra_state(self) -> dict[str, Any]:
+        """What reading a text needs beside weights and configuration; and what the model was trained on."""
+        return {"words": self.vocabulary.words, "train_data": self.digest}
+
+    def selection_loss(self, dev: dict[str, Stat]) -> float:
+        """Of the text as it is: noise is for training only (Xie et al. 2017)."""
+        return dev["loss/clean"].mean
+
+    def carried(self) -> dict[str, Tensor]:
+        return {} if self.module.state is None else self.module.state._asdict()
+
+    def carry(self, state: dict[str, Tensor]) -> None:
+        device = next(self.module.parameters()).device
+        self.module.state = LMState(**{name: part.to(device) for name, part in state.items()}) if state else None
+
+    def gather(self, carried: dict[str, Tensor]) -> dict[str, Tensor]:
+        """(L, views * B, H) each, with the rows of all processes."""
+        whole = {}
+        for name, own in carried.items():
+            own = own.unflatten(1, (-1, len(self.shard.take(self.tracks))))
+            rows = own.new_zeros(len(own), own.shape[1], len(self.tracks), own.shape[3])
+            rows[:, :, self.shard.rank :: self.shard.world_size] = own
+            whole[name] = all_reduce_sum(rows).flatten(1, 2)
+        return whole
+
+    def own(self, carried: dict[str, Tensor]) -> dict[str, Tensor]:
+        rows = {name: whole.unflatten(1, (-1, len(self.tracks))) for name, whole in carried.items()}
+        return {
+            name: whole[:, :, self.shard.rank :: self.shard.world_size].flatten(1, 2) for name, whole in rows.items()
+        }

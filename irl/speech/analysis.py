@@ -1,0 +1,38 @@
+"""Clean utterances beside their noisy copies, for the analysis of layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator
+
+import torch
+
+from irl.core.errors import UserError
+from irl.objective.smoothness import lambda_r
+from irl.reporting.pairs import LayerPair, batches
+
+
+def of_speech(run: Path, clean: Path, noisy: Path, batch_size: int = 8) -> Iterator[LayerPair]:
+    """A recogniser on a data directory and its noisy copy, the reference fed to the decoder."""
+    from irl.data.features import pad_waves
+    from irl.data.kaldi import read_data_dir, read_wave
+    from irl.speech.recogniser import Recogniser
+    from irl.speech.search_options import SearchOptions
+
+    recogniser = Recogniser(run / "checkpoint.pt", SearchOptions("attention"))
+    pairs = [read_data_dir(path) for path in (clean, noisy)]
+    if [u.id for u in pairs[0]] != [u.id for u in pairs[1]]:
+        raise UserError(f"{noisy}: has not the utterances of {clean}")
+    vocabulary, features, generator = recogniser.vocabulary, recogniser.features, torch.Generator().manual_seed(0)
+    for rows in batches(len(pairs[0]), batch_size):
+        targets = [
+            torch.tensor([vocabulary.eos, *vocabulary.encode(u.text or "", f"{clean}: {u.id}")]) for u in pairs[0][rows]
+        ]
+        y = torch.nn.utils.rnn.pad_sequence(targets, batch_first=True)
+        y_lens = torch.tensor([len(t) for t in targets])
+        inputs = []
+        for side in pairs:
+            x, x_lens = features.batch(*pad_waves([read_wave(u, features.config.rate) for u in side[rows]]))
+            inputs.append((x, x_lens, y, y_lens))
+        views = [recogniser.model(*each) for each in inputs]
+        yield LayerPair(views[0], views[1], lambda_r(recogniser.model, inputs[0], generator=generator))

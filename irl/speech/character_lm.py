@@ -1,0 +1,150 @@
+"""A character language model of the training transcripts, for shallow fusion in speech recognition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable, Iterator, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from irl.core.errors import UserError
+from irl.core.output import Output
+from irl.data.kaldi import read_table
+from irl.data.ragged import Ragged
+from irl.data.sampler import epoch_batches
+from irl.data.vocabulary import Vocabulary
+from irl.models.lstm_lm import LSTMLM, LSTMLMConfig
+from irl.objective import IRLLoss, Terms
+from irl.training.config import ObjectiveConfig, TrainConfig
+from irl.training.distributed import BatchTotals, Shard
+from irl.training.layer_stats import LayerStats
+from irl.training.task import BaseTask, BatchSpec, Stat
+
+
+@dataclass(frozen=True)
+class CharacterLMConfig:
+    """train_dir, dev_dir: data directories, of which only `text` is read. extra_text: further training text, plain
+    files of a sentence a line in the characters of the vocabulary, which is the recogniser's."""
+
+    train_dir: str
+    dev_dir: str
+    vocabulary: str
+    task: str = "character_lm"
+    seed: int = 1
+    extra_text: tuple[str, ...] = ()
+    model: LSTMLMConfig = LSTMLMConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    train: TrainConfig = TrainConfig()
+
+    def __post_init__(self) -> None:
+        if self.objective.build().needs_noisy:
+            raise ValueError("objective: this task has no noisy views, beta and gamma must be 0")
+
+
+class Batch(NamedTuple):
+    """Sentences x (B, T) beginning with sos, x_lens (B,), and targets y (B, T) ending with eos, padded with -1. totals:
+    the size of the batch that this may be a part of, with its tokens."""
+
+    ids: list[int]
+    clean: dict[str, Tensor]
+    y: Tensor
+    totals: BatchTotals
+
+
+def token_loss(view: Output, y: Tensor) -> Tensor:
+    """Sum of the negative log likelihoods of tokens in nats, eos included."""
+    return F.cross_entropy(view.logits.flatten(0, 1), y.flatten(), ignore_index=-1, reduction="sum")
+
+
+class CharacterLMStep(nn.Module):
+    """The model with its loss inside, as the loop calls it."""
+
+    def __init__(self, model: LSTMLM) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = IRLLoss.preset("baseline")
+
+    def forward(self, batch: Batch, step: int) -> Terms:
+        loss = lambda view: token_loss(view, batch.y) / batch.totals.targets  # noqa: E731
+        return self.objective(self.model, batch.clean, [], loss, step)
+
+
+def make_batch(sentences: Ragged, rows: list[int], eos: int, shard: Shard = Shard()) -> Batch:
+    rows, totals = shard.batch(rows, sentences.count(rows))
+    y, lens = sentences.batch(rows)
+    x = torch.cat([y.new_full((len(y), 1), eos), y[:, :-1]], dim=1).clamp(min=0)
+    return Batch(rows, {"x": x, "x_lens": lens}, y, totals)
+
+
+def transcripts(folder: str) -> Iterator[tuple[str, str]]:
+    """(where, text) of a data directory."""
+    path = Path(folder) / "text"
+    for key, text in read_table(path).items():
+        yield f"{path}: {key}", " ".join(text.split())
+
+
+def plain_text(path: str) -> Iterator[tuple[str, str]]:
+    """(where, text) of the lines of a file that are not empty."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f"{path}:{number}", " ".join(line.split())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: {error}") from None
+
+
+class CharacterLMTask(BaseTask):
+    """The task of the training loop (see `irl.training.task.Task`)."""
+
+    def __init__(self, config: CharacterLMConfig, shard: Shard = Shard()) -> None:
+        self.config, self.shard = config, shard
+        self.vocabulary = Vocabulary.read(Path(config.vocabulary))
+        texts = [transcripts(config.train_dir), *map(plain_text, config.extra_text)]
+        self.train = self._sentences(item for text in texts for item in text)
+        self.dev = self._sentences(transcripts(config.dev_dir))
+        self.lengths = self.train.lengths
+        self.numbers = torch.arange(len(self.lengths))
+        self._planned: tuple[int, list[list[int]]] = (-1, [])
+        torch.manual_seed(config.seed)
+        self.module = CharacterLMStep(LSTMLM(len(self.vocabulary), config.model))
+
+    def _sentences(self, texts: Iterable[tuple[str, str]]) -> Ragged:
+        return Ragged([*self.vocabulary.encode(text, where), self.vocabulary.eos] for where, text in texts)
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        if self._planned[0] != epoch:
+            c = self.config
+            batches = epoch_batches(self.numbers, self.lengths, c.train.batch_size, c.seed, epoch)
+            self._planned = (epoch, batches)
+        return self._planned[1]
+
+    def batches_in(self, epoch: int) -> int:
+        return len(self._batches(epoch))
+
+    def loader(self, epoch: int, specs: list[BatchSpec], workers: int) -> Iterator[Batch]:
+        """Making a batch takes no time worth a worker."""
+        for spec in specs:
+            yield make_batch(self.train, self._batches(epoch)[spec.batch], self.vocabulary.eos, self.shard)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, Stat]:
+        """Negative log likelihood of a dev token in nats, eos included; exp of it is the perplexity of a character."""
+        model, device = self.module.model, next(self.module.parameters()).device
+        model.eval()
+        measured = LayerStats()
+        rows, size = list(range(len(self.dev.lengths))), self.config.train.batch_size
+        for begin in self.shard.take(range(0, len(rows), size)):
+            batch = make_batch(self.dev, rows[begin : begin + size], self.vocabulary.eos)
+            view = model(**{name: value.to(device) for name, value in batch.clean.items()})
+            measured.add("loss/clean", float(token_loss(view, batch.y.to(device))), int((batch.y >= 0).sum()))
+        model.train()
+        return measured.found()
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"tokens": self.vocabulary.tokens}

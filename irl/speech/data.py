@@ -1,0 +1,116 @@
+"""Batches of utterances and their views."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from irl.core.errors import UserError
+from irl.core.rng import Keys, hash_ids
+from irl.data.augment import AugmentConfig, change_speeds
+from irl.data.features import LogMel, pad_waves
+from irl.data.kaldi import num_samples, read_data_dir, read_wave
+from irl.data.ragged import Ragged
+from irl.data.sampler import epoch_batches
+from irl.data.vocabulary import Vocabulary
+from irl.noise.audio import Noise
+from irl.noise.spec_augment import SpecAugment
+from irl.speech.config import SpeechConfig
+from irl.training.distributed import BatchTotals, Shard
+from irl.training.task import BatchSpec
+
+
+class Batch(NamedTuple):
+    """Views of the same utterances as model inputs, and their targets. clean is None where no term looks at it.
+
+    y: int64 (B, U) padded with -1, y_lens (B,); the last target of every utterance is eos. totals: the size of the batch
+    that this may be a part of, with its target tokens.
+    """
+
+    ids: list[str]
+    clean: dict[str, Tensor] | None
+    noisy: list[dict[str, Tensor]]
+    y: Tensor
+    y_lens: Tensor
+    totals: BatchTotals
+
+
+class SpeechData(torch.utils.data.Dataset):
+    """Batches of one data directory by spec: reads, noises and turns into features. Indexed by (epoch, spec).
+
+    part: "train" or "dev". The dev set is not augmented, and hears the dev part of a bank that is split by file.
+    shard: what this process takes of every batch.
+    """
+
+    def __init__(
+        self, path: str, config: SpeechConfig, vocabulary: Vocabulary, part: str, shard: Shard = Shard()
+    ) -> None:
+        self.path, self.config, self.shard = path, config, shard
+        self.stream = f"noise/{part}"
+        self.augment = config.augment if part == "train" else AugmentConfig()
+        self.utterances = read_data_dir(path, allow_pipes=config.allow_pipes)
+        counts = num_samples(path, self.utterances, config.features.rate)
+        self.lengths = [counts[u.id] for u in self.utterances]
+        self.ids = hash_ids([u.id for u in self.utterances])
+        self.targets = Ragged(
+            [*vocabulary.encode(u.text or "", f"{path}/text: {u.id}"), vocabulary.eos] for u in self.utterances
+        )
+        self.eos = vocabulary.eos
+        self.features = LogMel(config.features)
+        self.masks = SpecAugment(config.features.mels, config.features.hop_ms / 1000 * config.features.stack)
+        self.noise: Noise | SpecAugment | None = None
+        if config.objective.build().needs_noisy:
+            noise = config.noise if part == "train" else config.noise.of_dev()
+            self.noise = self.masks if noise.masks_features else noise.build(config.features.rate)
+        self._planned: tuple[int, list[list[int]]] = (-1, [])
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        if self._planned[0] != epoch:
+            c = self.config
+            short_first = c.short_first and epoch == 0
+            batches = epoch_batches(self.ids, self.lengths, c.train.batch_size, c.seed, epoch, short_first)
+            self._planned = (epoch, batches)
+        return self._planned[1]
+
+    def __getitem__(self, item: tuple[int, BatchSpec]) -> Batch | UserError:
+        try:
+            return self.make(*item)
+        except UserError as error:
+            # From a worker an exception would come with its traceback; `SpeechTask.loader` raises it again.
+            return error
+
+    def make(self, epoch: int, spec: BatchSpec) -> Batch:
+        rows = self.batches(epoch)[spec.batch]
+        rows, totals = self.shard.batch(rows, self.targets.count(rows))
+        chosen = [self.utterances[i] for i in rows]
+        ids = self.ids[rows]
+        shared = Keys(ids, self.config.seed, "augment", epoch)
+        heard = [read_wave(u, self.config.features.rate) for u in chosen]
+        waves, lens = pad_waves(change_speeds(heard, self.augment.speeds, shared.sub("speed")))
+        y, y_lens = self.targets.batch(rows)
+        views = []
+        if spec.clean or isinstance(self.noise, SpecAugment):
+            x, x_lens = self.features.batch(waves, lens)
+            views.append(x)
+        for copy in range(1, spec.noisy + 1):
+            assert self.noise is not None
+            keys = Keys(ids, self.config.seed, self.stream, epoch, copy)
+            if isinstance(self.noise, SpecAugment):
+                views.append(self.noise.apply(x, x_lens, self.noise.draw(keys, x_lens)))
+            else:
+                params = self.noise.draw(keys, lens, [u.speaker for u in chosen])
+                # Noise keeps the length, so lengths are those of the clean view.
+                view, x_lens = self.features.batch(self.noise.apply(waves, lens, params), lens)
+                views.append(view)
+        if self.augment.specaugment:
+            masks = self.masks.draw(shared.sub("masks"), x_lens)
+            views = [self.masks.apply(view, x_lens, masks) for view in views]
+        inputs = [self._inputs(view, x_lens, y, y_lens) for view in views]
+        clean, noisy = (inputs[0] if spec.clean else None), inputs[len(inputs) - spec.noisy :]
+        return Batch([u.id for u in chosen], clean, noisy, y, y_lens, totals)
+
+    def _inputs(self, x: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor) -> dict[str, Tensor]:
+        y_in = torch.cat([y.new_full((len(y), 1), self.eos), y[:, :-1]], dim=1).clamp(min=0)
+        return {"x": x, "x_lens": x_lens, "y_in": y_in, "y_in_lens": y_lens}

@@ -1,0 +1,138 @@
+"""Counting the errors of transcripts, and the files in which people and other programs read them.
+
+Errors and reference lengths are summed over utterances and divided once; a missing utterance is an error. Characters
+include the spaces between words, as sclite counts them when they are written <space>.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Mapping, NamedTuple, Sequence
+
+from rapidfuzz.distance import Levenshtein
+
+from irl.core.errors import UserError
+from irl.data.kaldi import read_table
+
+
+class Scores(NamedTuple):
+    """Counts of each utterance, in sorted order of ids."""
+
+    ids: list[str]
+    characters: list[Edits]
+    words: list[Edits]
+
+
+def score(reference: Path, hypothesis: Path) -> Scores:
+    """Counts of a hypothesis table against a reference table. Raises UserError if their utterances differ."""
+    references, hypotheses = read_table(reference), read_table(hypothesis)
+    for key in references.keys() ^ hypotheses.keys():
+        have, lack = (reference, hypothesis) if key in references else (hypothesis, reference)
+        raise UserError(f"{lack}: utterance {key} is missing, {have} has it")
+    for key, text in references.items():
+        if not text:
+            raise UserError(f"{reference}: {key} has no text")
+    pairs = {key: (" ".join(references[key].split()), " ".join(hypotheses[key].split())) for key in references}
+    characters = [count_edits(r, h) for r, h in pairs.values()]
+    words = [count_edits(r.split(), h.split()) for r, h in pairs.values()]
+    return Scores(list(pairs), characters, words)
+
+
+def total(counts: list[Edits]) -> Edits:
+    return sum(counts[1:], counts[0])
+
+
+def alignment(reference: list[str], hypothesis: list[str]) -> tuple[str, str]:
+    """Two lines of equal columns: *** where one side has nothing, substitutions in capitals."""
+    from rapidfuzz.distance import Levenshtein
+
+    top, bottom = [], []
+    for op in Levenshtein.opcodes(reference, hypothesis):
+        a, b = reference[op.src_start : op.src_end], hypothesis[op.dest_start : op.dest_end]
+        for i in range(max(len(a), len(b))):
+            x, y = (a[i] if i < len(a) else ""), (b[i] if i < len(b) else "")
+            if op.tag != "equal":
+                x, y = x.upper(), y.upper()
+            x, y = x or "*" * len(y), y or "*" * len(x)
+            width = max(len(x), len(y))
+            top.append(x.ljust(width))
+            bottom.append(y.ljust(width))
+    return " ".join(top), " ".join(bottom)
+
+
+def write_alignments(path: Path, reference: Path, hypothesis: Path) -> None:
+    """Word alignments of every utterance with errors, for people to read."""
+    references, hypotheses = read_table(reference), read_table(hypothesis)
+    with open(path, "w", encoding="utf-8") as file:
+        for key in references:
+            r, h = references[key].split(), hypotheses[key].split()
+            if r != h:
+                top, bottom = alignment(r, h)
+                file.write(f"{key}\n  ref {top}\n  hyp {bottom}\n")
+
+
+def tokens_of(text: str, unit: str) -> list[str]:
+    """The tokens that sclite is given: characters with spaces written <space> ("cer"), or words ("wer")."""
+    words = text.split()
+    return words if unit == "wer" else ["<space>" if c == " " else c for c in " ".join(words)]
+
+
+def write_trn(path: Path, table: Mapping[str, str], unit: str = "cer", speakers: Mapping[str, str] = {}) -> None:
+    """In sclite's trn format; with speakers utterances are named SPEAKER-UTTERANCE, as in ESPnet."""
+    with open(path, "w", encoding="utf-8") as file:
+        for key, text in table.items():
+            name = f"{speakers[key]}-{key}" if speakers else key
+            file.write(f"{' '.join(tokens_of(text, unit))} ({name})\n")
+
+
+def write_result(path: Path, ids: list[str], counts: list[Edits], speakers: Mapping[str, str]) -> None:
+    """Rates by speaker and in all as sclite's summary shows them, which ESPnet's show_asr_result.sh reads."""
+    by_speaker: dict[str, list[Edits]] = {}
+    for key, edits in zip(ids, counts):
+        by_speaker.setdefault(speakers[key], []).append(edits)
+    lines = ["| SPKR | # Snt # Wrd | Corr Sub Del Ins Err S.Err |"]
+    for name, rows in [*sorted(by_speaker.items()), ("Sum/Avg", counts)]:
+        t = total(rows)
+        parts = (t.reference - t.substitutions - t.deletions, t.substitutions, t.deletions, t.insertions, t.errors)
+        rates = " ".join(f"{100 * part / t.reference:.1f}" for part in parts)
+        wrong = 100 * sum(edits.errors > 0 for edits in rows) / len(rows)
+        lines.append(f"| {name} | {len(rows)} {t.reference} | {rates} {wrong:.1f} |")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_espnet(out: Path, data: Path, scores: Scores) -> None:
+    """OUT/score_cer and OUT/score_wer with ref.trn, hyp.trn and result.txt, as ESPnet leaves them."""
+    speakers = read_table(data / "utt2spk")
+    for unit, counts in (("cer", scores.characters), ("wer", scores.words)):
+        folder = out / f"score_{unit}"
+        folder.mkdir(exist_ok=True)
+        write_trn(folder / "ref.trn", read_table(data / "text"), unit, speakers)
+        write_trn(folder / "hyp.trn", read_table(out / "text"), unit, speakers)
+        write_result(folder / "result.txt", scores.ids, counts, speakers)
+
+
+class Edits(NamedTuple):
+    """Counts of one utterance or of many: they add up, and are divided only at the end."""
+
+    reference: int
+    substitutions: int
+    deletions: int
+    insertions: int
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    def __add__(self, other: object) -> Edits:
+        assert isinstance(other, Edits)
+        return Edits(*(a + b for a, b in zip(self, other)))
+
+
+def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
+    """Least edits from reference to hypothesis: strings count characters, spaces too; lists of words count words."""
+    edits = Levenshtein.editops(reference, hypothesis)
+    substitutions = [tag for tag, _, _ in edits.as_list()].count("replace")
+    # Deletions and insertions follow from their sum and their difference: counting every kind would cost more.
+    rest = len(edits) - substitutions
+    deletions = (rest + len(reference) - len(hypothesis)) // 2
+    return Edits(len(reference), substitutions, deletions, rest - deletions)

@@ -1,0 +1,172 @@
+"""Speech recognition: what a batch, a step and an evaluation mean for the encoder-decoder."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from irl.core.errors import UserError
+from irl.core.output import Output
+from irl.data.features import FeatureConfig
+from irl.data.vocabulary import Vocabulary
+from irl.models.encoder_decoder import EncoderDecoder
+from irl.objective import IRLLoss, Terms
+from irl.speech.beam_search import greedy_ctc
+from irl.speech.config import SpeechConfig
+from irl.speech.data import Batch, SpeechData
+from irl.speech.scoring import count_edits
+from irl.training.distributed import Shard, move_data_to_device
+from irl.training.layer_stats import LayerStats
+from irl.training.task import BaseTask, BatchSpec, Stat
+
+
+def task_loss(
+    view: Output,
+    y: Tensor,
+    y_lens: Tensor,
+    ctc_weight: float,
+    label_smoothing: float = 0.0,
+    tokens: float | Tensor | None = None,
+) -> Tensor:
+    """(1 - w) * cross-entropy + w * CTC, each summed over the batch and divided by its number of target tokens, or by
+    `tokens`, those of the batch that this is a part of.
+
+    label_smoothing: of the cross-entropy (Szegedy et al. 2016): that share of each target is uniform over all tokens.
+    """
+    tokens = y_lens.sum() if tokens is None else tokens
+    loss = view.logits.new_zeros(())
+    if ctc_weight < 1:
+        ce = F.cross_entropy(
+            view.logits.flatten(0, 1), y.flatten(), ignore_index=-1, reduction="sum", label_smoothing=label_smoothing
+        )
+        loss = (1 - ctc_weight) * (ce / tokens)
+    if ctc_weight > 0:
+        # CTC's targets have no eos. An utterance with fewer frames than it needs has no alignment and counts 0.
+        ctc = F.ctc_loss(
+            view.extra["ctc"].float().log_softmax(-1).transpose(0, 1),
+            y.clamp(min=0),
+            view.lens["ctc"],
+            y_lens - 1,
+            reduction="sum",
+            zero_infinity=True,
+        )
+        loss = loss + ctc_weight * ctc / tokens
+    return loss
+
+
+class SpeechStep(nn.Module):
+    """The model with its loss inside, as the loop calls it."""
+
+    def __init__(self, model: EncoderDecoder, ctc_weight: float, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.model = model
+        self.ctc_weight, self.label_smoothing = ctc_weight, label_smoothing
+        # Set by the loop before each step: Fabric's precision plugins walk through arguments, and refuse dataclasses.
+        self.objective = IRLLoss.preset("baseline")
+
+    def forward(self, batch: Batch, step: int) -> Terms:
+        rows, tokens = batch.totals
+        loss = lambda view: task_loss(  # noqa: E731
+            view, batch.y, batch.y_lens, self.ctc_weight, self.label_smoothing, tokens
+        )
+        return self.objective(self.model, batch.clean, batch.noisy, loss, step, rows)
+
+
+def read_statistics(path: Path, features: FeatureConfig) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (dim,) from the sums that stage 3 wrote."""
+    try:
+        sums = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such feature statistics; run stage 3 first") from None
+    except json.JSONDecodeError:
+        raise UserError(f"{path}: damaged feature statistics; run stage 3 again") from None
+    total, squares = (torch.tensor(sums[key], dtype=torch.float64) for key in ("sum", "sum_of_squares"))
+    if len(total) != features.dim:
+        raise UserError(f"{path}: statistics of {len(total)} features, expected {features.dim}; run stage 3 again")
+    if sums.get("features") != asdict(features):
+        raise UserError(f"{path}: statistics of other feature settings; run stage 3 again")
+    mean = total / sums["frames"]
+    return mean.float(), (squares / sums["frames"] - mean**2).clamp(min=1e-6).sqrt().float()
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Signals to a process group reach workers too; the loop still wants their batches to finish its step, and ends
+    them when it has saved."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_IGN)
+
+
+class SpeechTask(BaseTask):
+    """The task of the training loop (see `irl.training.task.Task`)."""
+
+    def __init__(self, config: SpeechConfig, shard: Shard = Shard()) -> None:
+        self.config, self.shard = config, shard
+        self.vocabulary = Vocabulary.read(Path(config.vocabulary))
+        self.train = SpeechData(config.train_dir, config, self.vocabulary, "train", shard)
+        self.dev = SpeechData(config.dev_dir, config, self.vocabulary, "dev")
+        torch.manual_seed(config.seed)
+        model = EncoderDecoder(config.features.dim, len(self.vocabulary), config.model)
+        if config.features.normalise == "global":
+            mean, std = read_statistics(Path(config.statistics), config.features)
+            model.encoder.mean.copy_(mean)
+            model.encoder.std.copy_(std)
+        self.module = SpeechStep(model, config.ctc_weight, config.label_smoothing)
+
+    def batches_in(self, epoch: int) -> int:
+        return len(self.train.batches(epoch))
+
+    def loader(self, epoch: int, specs: list[BatchSpec], workers: int) -> Iterator[Batch]:
+        # The specs are the sampler, so that workers are told what to make and nothing depends on their number.
+        batches = torch.utils.data.DataLoader(
+            self.train,
+            batch_size=None,
+            sampler=[(epoch, spec) for spec in specs],  # type: ignore[arg-type]
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_ignore_interrupts,
+        )
+        for batch in batches:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, Stat]:
+        """On the dev set: loss, without label smoothing, and CTC greedy character errors, and, where training draws
+        noise, the same on one fixed noisy copy, and for each layer the relative L2 and cosine distances between the
+        two, the clean norm, and the effective rank of clean activations, which falls with the distances where
+        representations collapse.
+        """
+        model, device = self.module.model, next(self.module.parameters()).device
+        measured = LayerStats()
+        noisy = 1 if self.dev.noise is not None else 0
+        model.eval()
+        # Epoch 1, not 0, which may be in order of length; always the same, and with it the noise.
+        for index in self.shard.take(range(len(self.dev.batches(1)))):
+            batch = move_data_to_device(self.dev.make(1, BatchSpec(index, True, noisy)), device)
+            assert batch.clean is not None
+            views = [model(**inputs) for inputs in [batch.clean, *batch.noisy]]
+            rows = len(batch.ids)
+            for name, view in zip(("clean", "noisy"), views):
+                tokens = float(batch.y_lens.sum())
+                loss = task_loss(view, batch.y, batch.y_lens, self.config.ctc_weight)
+                measured.add(f"loss/{name}", tokens * float(loss), tokens)
+                if "ctc" in view.extra:
+                    for i, numbers in enumerate(greedy_ctc(view.extra["ctc"], view.lens["ctc"])):
+                        reference = self.vocabulary.decode(batch.y[i, : batch.y_lens[i] - 1].tolist())
+                        edits = count_edits(reference, self.vocabulary.decode(numbers))
+                        measured.add(f"cer_ctc/{name}", edits.errors, edits.reference)
+            if noisy:
+                measured.compare(views[0], views[1], rows)
+        model.train()
+        return measured.found()
+
+    def extra_state(self) -> dict[str, Any]:
+        return {"tokens": self.vocabulary.tokens}

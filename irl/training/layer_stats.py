@@ -1,0 +1,73 @@
+"""What is measured of hidden states on clean and noisy examples: distances, norms, effective ranks."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from irl.core.output import Output, lens_to_mask
+from irl.objective import L2, Cosine, IRLLoss
+from irl.training.distributed import all_gather
+from irl.training.running_covariance import RunningCovariance
+from irl.training.task import Stat
+
+DISTANCES = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2("relative") + Cosine())
+
+
+def layer_norms(view: Output) -> dict[str, Tensor]:
+    """For each hidden state the mean over samples of its norm: with lengths, (N, T, D), of the mean norm of a sample's
+    valid frames; without, of the sample as one vector, as distances take it."""
+    found = {}
+    for layer, hidden in view.hidden.items():
+        if layer not in view.lens:
+            found[layer] = hidden.flatten(1).norm(dim=1).mean()
+            continue
+        mask = lens_to_mask(view.lens[layer], hidden.shape[1])
+        found[layer] = ((hidden.norm(dim=-1) * mask).sum(1) / mask.sum(1)).mean()
+    return found
+
+
+def valid_frames(view: Output) -> dict[str, Tensor]:
+    """For each hidden state its vectors (M, D): the valid frames of (N, T, D) with lengths, the positions of feature
+    maps (N, D, H, W) without."""
+    found = {}
+    for layer, hidden in view.hidden.items():
+        if layer in view.lens:
+            found[layer] = hidden[lens_to_mask(view.lens[layer].to(hidden.device), hidden.shape[1])]
+        else:
+            found[layer] = hidden.movedim(1, -1).flatten(0, -2)
+    return found
+
+
+class LayerStats:
+    """Sums over the batches of an evaluation, by name."""
+
+    def __init__(self) -> None:
+        self.stats: dict[str, Stat] = {}
+        self.scatter: dict[str, RunningCovariance] = {}
+
+    def add(self, name: str, total: float, count: float) -> None:
+        self.stats[name] = self.stats.get(name, Stat(0, 0)) + Stat(total, count)
+
+    def compare(self, clean: Output, noisy: Output, rows: int) -> None:
+        """For each layer the relative L2 and cosine distances between two views that count as so many examples, and
+        the norm of the clean one; its vectors are kept for the rank, which falls with the distances where
+        representations collapse."""
+        for name, layers in DISTANCES.compare(clean, [noisy])[2].items():
+            for layer, value in layers.items():
+                self.add(f"{name}/{layer}", rows * float(value), rows)
+        for layer, value in layer_norms(clean).items():
+            self.add(f"norm/{layer}", rows * float(value), rows)
+        for layer, vectors in valid_frames(clean).items():
+            self.scatter.setdefault(layer, RunningCovariance()).add(vectors)
+
+    def found(self) -> dict[str, Stat]:
+        """All sums, over all processes, and the effective rank of each layer that was compared."""
+        everywhere = LayerStats()
+        scatters = {layer: scatter.to_cpu() for layer, scatter in self.scatter.items()}
+        for stats, scatters in all_gather((self.stats, scatters)):
+            for name, stat in stats.items():
+                everywhere.add(name, stat.total, stat.count)
+            for layer, scatter in scatters.items():
+                everywhere.scatter.setdefault(layer, RunningCovariance()).merge(scatter)
+        ranks = {f"rank/{layer}": Stat(scatter.effective_rank(), 1) for layer, scatter in everywhere.scatter.items()}
+        return {**everywhere.stats, **ranks}

@@ -1,0 +1,96 @@
+"""What the test conditions of a classifier of images mean."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Sequence
+
+from irl.core import config
+from irl.core.errors import UserError
+from irl.noise.adversarial import NORMS, UNITS, AttackConfig
+from irl.noise.image import ImageNoiseConfig
+
+ATTACKS = r"(fgsm|random|pgd(?P<steps>[1-9]\d*)|apgd_ce|apgd_dlr|autoattack)_(?P<eps>\d+(\.\d+)?)"
+
+
+APGD_STEPS = 100  # as in AutoAttack
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What the conditions of a test mean, the same for every method that is compared.
+
+    none: the images themselves. in: brightness and contrast jitter of strength `jitter` and lighting. out: hue and
+    saturation jitter. ATTACK_EPS, as fgsm_0.2, pgd20_0.2 (20 steps), apgd_ce_0.2, apgd_dlr_0.2, random_0.2,
+    autoattack_8: the model attacked, or random noise of that size; eps as in `irl.noise.adversarial`. corruption: the
+    mean over kinds and severities of `corruptions`, a folder in the layout of CIFAR-10-C; empty: those that stage 2
+    makes.
+
+    slow_images: iterated attacks and corruptions look at the first so many test images, 0 for all.
+    """
+
+    jitter: float = 0.5
+    hue: float = 0.5
+    lighting: float = 0.1
+    lighting_axes: str = "eigenvalues"
+    clip: bool = False
+    norm: str = "linf"
+    units: str = "normalised"
+    clip_attacks: bool = False
+    restarts: int = 1
+    slow_images: int = 0
+    corruptions: str = ""
+
+    def __post_init__(self) -> None:
+        self.noises()
+        for name, allowed in (("norm", NORMS), ("units", UNITS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if self.restarts < 1 or self.slow_images < 0:
+            raise ValueError(
+                f"restarts must be at least 1 and slow_images not negative, got {self.restarts}, {self.slow_images}"
+            )
+
+    def noises(self) -> dict[str, ImageNoiseConfig]:
+        none = ImageNoiseConfig(0.0, 0.0, lighting=0.0, lighting_axes=self.lighting_axes, clip=self.clip)
+        return {
+            "none": none,
+            "in": replace(none, brightness=self.jitter, contrast=self.jitter, lighting=self.lighting),
+            "out": replace(none, saturation=self.jitter, hue=self.hue),
+        }
+
+    def noise(self, condition: str) -> ImageNoiseConfig:
+        """Raises UserError for a condition that is no noise."""
+        known = self.noises()
+        if condition not in known:
+            raise UserError(f"{condition!r} is no noise on colours, those are {', '.join(known)}")
+        return known[condition]
+
+    def check(self, conditions: Sequence[str]) -> None:
+        """Raises UserError for what is no condition: before anything is trained for it."""
+        for condition in conditions:
+            if condition != "corruption" and condition not in self.noises():
+                self.attack(condition)
+
+    def attack(self, condition: str) -> AttackConfig | None:
+        """The attack that a condition names, None for autoattack. Raises UserError for names that are none."""
+        found = re.fullmatch(ATTACKS, condition)
+        if not found:
+            raise UserError(f"unknown condition {condition!r}, known are {', '.join(self.noises())}, corruption and "
+                            "ATTACK_EPS with fgsm, pgdSTEPS, apgd_ce, apgd_dlr, random or autoattack")  # fmt: skip
+        kind = found[1]
+        if kind == "autoattack":
+            if self.units != "pixels":
+                raise UserError(f"{condition}: AutoAttack measures eps on pixels: set units: pixels")
+            return None
+        steps = int(found["steps"] or APGD_STEPS)
+        shared = {"norm": self.norm, "units": self.units, "clip": self.clip_attacks, "restarts": self.restarts}
+        kind = "pgd" if found["steps"] else kind
+        return AttackConfig(kind=kind, eps=float(found["eps"]), steps=steps, **shared)  # type: ignore[arg-type]
+
+
+def read_settings(path: Path, overrides: list[str]) -> EvaluationConfig:
+    """Of a YAML file with key=value overrides."""
+    return config.load(EvaluationConfig, path, overrides)

@@ -1,0 +1,64 @@
+"""Configuration of an experiment with images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from irl.models.wide_resnet import WideResNetConfig
+from irl.noise.adversarial import AttackConfig
+from irl.noise.image import ImageNoiseConfig
+from irl.training.config import ObjectiveConfig, SmoothnessConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """A whole experiment with images.
+
+    crops: pixels of reflection padding that crops are taken from, 0 for no crops; flips: horizontal ones.
+    labels: number of training images whose labels are used, as many of each class, 0 for all. unlabelled: images
+    without labels in each batch beside train.batch_size with; only the distance looks at them.
+    attack: noisy copies are adversarial instead (its kind empty: noise).
+    """
+
+    train_set: str
+    dev_set: str
+    statistics: str
+    task: str = "vision"
+    seed: int = 1
+    crops: int = 4
+    flips: bool = True
+    labels: int = 0
+    unlabelled: int = 0
+    channels_last: bool = True
+    compile: bool = False
+    model: WideResNetConfig = WideResNetConfig()
+    noise: ImageNoiseConfig = ImageNoiseConfig()
+    attack: AttackConfig = AttackConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    smoothness: SmoothnessConfig = SmoothnessConfig()
+    train: TrainConfig = TrainConfig()
+
+    def __post_init__(self) -> None:
+        for name in ("crops", "labels", "unlabelled"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        objective = self.objective.build()
+        if self.unlabelled and not (self.labels and objective.gamma > 0):
+            raise ValueError("unlabelled images need labels (how many there are) and a distance, objective.gamma > 0")
+        if self.unlabelled and not objective.needs_noisy:
+            raise ValueError("unlabelled images need a distance between views, not one between images")
+        if self.compile and self.smoothness.used and self.smoothness.method != "forward":
+            raise ValueError("a compiled model is differentiated twice by smoothness.method forward alone")
+        if self.unlabelled and self.attack.kind:
+            raise ValueError("unlabelled images cannot be attacked: attacks need labels")
+        names = self.model.layer_names()
+        # Unknown layers are refused here, before any training, not at the end of the clean phase.
+        objective.layer_weights([*names, "logits"], names)
+        if self.smoothness.used:
+            replace(objective, layers=self.smoothness.layers, from_layer=self.smoothness.from_layer).layer_weights(
+                [*names, "logits"], names
+            )
+            if not objective.needs_clean:
+                raise ValueError("smoothness is taken of clean images, which no term of this objective looks at")
+            if self.smoothness.sigma != "isotropic" and self.attack.kind:
+                raise ValueError("smoothness.sigma is that of drawn noise, not of an attack: it must be isotropic")

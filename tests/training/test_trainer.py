@@ -1,0 +1,202 @@
+"""The loop on a tiny corpus of tones: real commands, real files."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import metrics, run, same_weights
+
+from irl.training import checkpoint
+from irl.training.registry import read_config
+
+pytest.importorskip("lightning_fabric")
+
+
+def test_terms_are_logged_by_name_and_training_learns(recipe, reference):
+    lines = metrics(recipe / "exp/reference/metrics.jsonl")
+    assert reference["step"] == 24 and reference["skipped"] == 0
+    clean, paired = lines[1], lines[-2]
+    assert clean["noisy"] == 0 and clean["dist"] == 0
+    layers = [f"dist/{part}.{i}" for part in ("encoder", "decoder") for i in range(2)]
+    assert all(paired[layer] > 0 for layer in layers) and paired["noisy"] > 0
+    assert lines[-2]["clean"] < lines[0]["clean"] < 4
+    assert {
+        "dev/loss/clean",
+        "dev/cer_ctc/noisy",
+        "dev/cosine/encoder.0",
+        "dev/norm/decoder.1",
+        "dev/rank/encoder.1",
+    } <= lines[-1].keys()
+    assert list((recipe / "exp/reference/tensorboard").iterdir())
+
+
+def test_gamma_zero_is_irl_batching_to_the_bit(recipe):
+    run("irl.bin.train", "irl_batching.yaml", "--exp", "exp/batching", cwd=recipe)
+    run("irl.bin.train", "irl_loss.yaml", "objective.gamma=0", "--exp", "exp/gamma0", cwd=recipe)
+    a, b = (checkpoint.load(recipe / "exp" / name / "checkpoint.pt") for name in ("batching", "gamma0"))
+    assert same_weights(a, b)
+
+
+def test_gradient_accumulation_and_copies_run(recipe):
+    options = [
+        "train.accumulate=2",
+        "train.batch_size=2",
+        "objective.copies=2",
+        "train.updates=4",
+        "train.clean_updates=1",
+    ]
+    run("irl.bin.train", "irl_loss.yaml", *options, "--exp", "exp/accumulate", cwd=recipe)
+    state = checkpoint.load(recipe / "exp/accumulate/checkpoint.pt")
+    assert state["step"] == 4 and state["batch"] == 8
+
+
+def test_bfloat16(recipe):
+    run(
+        "irl.bin.train",
+        "irl_loss.yaml",
+        "train.precision=bf16-mixed",
+        "train.updates=10",
+        "--exp",
+        "exp/bf16",
+        cwd=recipe,
+    )
+    last = metrics(recipe / "exp/bf16/metrics.jsonl")[-2]
+    assert last["dist"] > 0 and last["total"] < 5
+    weights = checkpoint.load(recipe / "exp/bf16/checkpoint.pt")["model"].values()
+    assert all(w.dtype == torch.float32 and w.isfinite().all() for w in weights)
+
+
+def test_non_finite_updates_are_skipped_and_many_stop_the_run(recipe):
+    done = run(
+        "irl.bin.train",
+        "irl_batching.yaml",
+        "train.learning_rate=1e30",
+        "train.max_bad_steps=3",
+        "--exp",
+        "exp/nan",
+        cwd=recipe,
+        check=False,
+    )
+    assert done.returncode == 1 and "not finite in 3 updates in a row" in done.stderr
+    batches = torch.load(recipe / "exp/nan/bad_batch.pt", weights_only=False)
+    assert batches[0].ids and batches[0].y.dim() == 2
+
+
+def test_specaugment_masks_features_of_the_copy_alone(recipe, monkeypatch):
+    from irl.speech.task import SpeechTask
+    from irl.training.task import BatchSpec
+
+    monkeypatch.chdir(recipe)
+    config = read_config(Path("irl_loss.yaml"), ["noise.kinds=[specaugment]", "noise.musan="])
+    data = SpeechTask(config).train
+    batch = data.make(1, BatchSpec(0, True, 1))
+    clean, noisy = batch.clean["x"], batch.noisy[0]["x"]
+    assert torch.equal(batch.clean["x_lens"], batch.noisy[0]["x_lens"])
+    changed = clean != noisy
+    assert 0.02 < changed.float().mean() < 0.9
+    # A mel channel is masked in both frames of a stack or in neither.
+    whole = changed.view(*changed.shape[:2], 2, 10).all(1)
+    assert torch.equal(whole[:, 0], whole[:, 1])
+    again = data.make(1, BatchSpec(0, True, 1)).noisy[0]["x"]
+    assert torch.equal(again, noisy) and not torch.equal(data.make(2, BatchSpec(0, True, 1)).noisy[0]["x"], noisy)
+
+
+def test_augmentation_is_drawn_once_for_all_views_and_for_training_alone(recipe, monkeypatch):
+    from irl.speech.task import SpeechTask
+    from irl.training.task import BatchSpec
+
+    monkeypatch.chdir(recipe)
+    plain = SpeechTask(read_config(Path("irl_loss.yaml"), ["noise.kinds=[volume]"]))
+    changes = ["noise.kinds=[volume]", "augment.specaugment=true", "augment.speeds=[0.9, 1.0, 1.1]"]
+    task = SpeechTask(read_config(Path("irl_loss.yaml"), changes))
+    waves = {u.id: n for u, n in zip(task.train.utterances, task.train.lengths)}
+    frames = plain.train.features.config.frames
+    speeds, masked = set(), 0
+    for index in range(len(task.train.batches(1))):
+        batch = task.train.make(1, BatchSpec(index, True, 2))
+        lens = batch.clean["x_lens"].tolist()
+        for key, n in zip(batch.ids, lens):
+            possible = {s for s in (0.9, 1.0, 1.1) if n == frames(math.ceil(waves[key] / s))}
+            assert possible
+            speeds |= possible if len(possible) == 1 else set()
+        for view in batch.noisy:
+            assert view["x_lens"].tolist() == lens
+            # A volume moves every log-mel value by the same amount, and masked values, means over frames, with it;
+            # views whose masks differed would differ by more than that.
+            for clean, noisy, n in zip(batch.clean["x"], view["x"], lens):
+                shift = (noisy - clean)[:n]
+                assert shift.std() < 0.05 and shift.abs().max() > 0.01
+        # A mask over frames makes them equal.
+        masked += sum(len(x[:n].unique(dim=0)) < n for x, n in zip(batch.clean["x"], lens))
+    assert len(speeds) > 1 and masked
+    dev, plain_dev = task.dev.make(1, BatchSpec(0, True, 1)), plain.dev.make(1, BatchSpec(0, True, 1))
+    assert torch.equal(dev.clean["x"], plain_dev.clean["x"]) and torch.equal(dev.noisy[0]["x"], plain_dev.noisy[0]["x"])
+
+
+def test_label_smoothing_is_a_mixture_with_the_uniform_distribution():
+    from irl.core.output import Output
+    from irl.speech.task import task_loss
+
+    logits, y = torch.randn(3, 5, 7, dtype=torch.float64), torch.randint(7, (3, 5))
+    y_lens = torch.tensor([5, 2, 4])
+    y = torch.where(torch.arange(5) < y_lens[:, None], y, -1)
+    found = task_loss(Output(logits, {}), y, y_lens, ctc_weight=0.0, label_smoothing=0.1)
+    total = 0.0
+    for row, targets, n in zip(logits.log_softmax(-1), y, y_lens.tolist()):
+        for log_p, target in zip(row[:n], targets[:n]):
+            total -= 0.9 * float(log_p[target]) + 0.1 * float(log_p.mean())
+    assert float(found) == pytest.approx(total / 11, rel=1e-12)
+
+
+def test_best_weights_are_averaged_and_decoded_with(recipe):
+    options = ["train.average=2", "train.eval_every=4", "objective.beta=0.25"]
+    run("irl.bin.train", "irl_loss.yaml", *options, "--exp", "exp/average", "--stop", 18, cwd=recipe)
+    # A file that the checkpoint does not name is one of updates that will be made again.
+    (recipe / "exp/average/best/99.pt").write_bytes(b"")
+    run("irl.bin.train", "irl_loss.yaml", *options, "--exp", "exp/average", cwd=recipe)
+    run("irl.bin.train", "irl_loss.yaml", *options, "--exp", "exp/average_whole", cwd=recipe)
+    exp = recipe / "exp/average"
+    state, whole = (checkpoint.load(recipe / e / "checkpoint.pt") for e in ("exp/average", "exp/average_whole"))
+    assert same_weights(state, whole)
+    assert all(torch.equal(state["averaged"][name], whole["averaged"][name]) for name in whole["averaged"])
+    lines = [line for line in metrics(exp / "metrics.jsonl") if "dev/loss/clean" in line]
+    # Evaluations at 4 and 8 are in the clean phase, that at 18 is where the run stopped; the last line is of the mean.
+    losses = {
+        r["step"]: 0.5 * r["dev/loss/clean"] + 0.25 * r["dev/loss/noisy"]
+        for r in lines[:-1]
+        if r["step"] in (12, 16, 20, 24)
+    }
+    best = sorted(losses, key=losses.get)[:2]
+    assert sorted(state["best"]) == sorted(best)
+    # Those that the checkpoint before names are kept for it.
+    kept = {*best, *checkpoint.load(checkpoint.previous(exp / "checkpoint.pt"))["best"]}
+    assert sorted(p.stem for p in (exp / "best").iterdir()) == sorted(map(str, kept))
+    weights = [checkpoint.load(exp / "best" / f"{step}.pt")["model"] for step in best]
+    for name, mean in state["averaged"].items():
+        assert torch.allclose(mean, (weights[0][name] + weights[1][name]) / 2, atol=1e-7)
+    from irl.speech.recogniser import Recogniser
+
+    recogniser = Recogniser(exp / "checkpoint.pt")
+    assert torch.equal(recogniser.model.ctc.weight, state["averaged"]["model.ctc.weight"])
+
+
+def test_float16_with_its_loss_scaler_resumes_to_the_bit(recipe):
+    options = ["train.precision=16-mixed", "train.accelerator=cpu", "train.updates=16", "train.max_bad_steps=17"]
+    # Training so on a CPU switches oneDNN off; here it is switched on again for the other tests.
+    with torch.backends.mkldnn.flags(enabled=True):
+        run("irl.bin.train", "irl_loss.yaml", *options, "--exp", "exp/fp16", cwd=recipe)
+        run("irl.bin.train", "irl_loss.yaml", *options, "--exp", "exp/fp16b", "--stop", 9, cwd=recipe)
+        half = checkpoint.load(recipe / "exp/fp16b/checkpoint.pt")
+        assert half["precision"]["_growth_tracker"] > 0
+        run("irl.bin.train", "irl_loss.yaml", *options, "--exp", "exp/fp16b", cwd=recipe)
+    a, b = (checkpoint.load(recipe / "exp" / name / "checkpoint.pt") for name in ("fp16", "fp16b"))
+    assert same_weights(a, b) and a["precision"] == b["precision"] and a["skipped"] < 8
+    assert all(w.dtype == torch.float32 and w.isfinite().all() for w in a["model"].values())
+
+
+def test_adadelta_is_espnets(recipe):
+    options = ["train.optimizer=adadelta", "train.learning_rate=1.0", "train.updates=6", "train.clean_updates=2"]
+    run("irl.bin.train", "irl_loss.yaml", *options, "--exp", "exp/adadelta", cwd=recipe)
+    group = checkpoint.load(recipe / "exp/adadelta/checkpoint.pt")["optimizer"]["param_groups"][0]
+    assert (group["rho"], group["eps"]) == (0.95, 1e-8)
