@@ -47,7 +47,7 @@ class Bank:
     """
 
     def __init__(self, root: Path | str, rate: int, categories: Sequence[str], part: str = "") -> None:
-        self.root, self.rate, self.shard = Path(root), rate, part
+        self.root, self.rate, self.part = Path(root), rate, part
         self.clips: dict[str, list[Clip]] = {category: self._find(category) for category in categories}
         total = sum(clip.frames for clips in self.clips.values() for clip in clips)
         self._whole = functools.lru_cache(maxsize=None if total <= CACHE_SAMPLES else 16)(self._load)
@@ -57,9 +57,9 @@ class Bank:
         import soundfile
 
         folder = self.root / category
-        paths = audio_files(folder, self.shard, lambda path: path.stem)
+        paths = audio_files(folder, self.part, lambda path: path.stem)
         if not paths:
-            which = f" in its part {self.shard}" if self.shard else ""
+            which = f" in its part {self.part}" if self.part else ""
             raise UserError(
                 f"{folder}: no audio found ({', '.join(AUDIO_SUFFIXES)}){which}; expected a bank in MUSAN's layout, "
                 f"BANK/{category}/.../*.wav"

@@ -41,7 +41,7 @@ class NoiseConfig:
                     raise ValueError(f"{name}: unknown {value!r}, known are {', '.join(allowed)}")
         if SPECAUGMENT in self.kinds and len(self.kinds) > 1:
             raise ValueError(f"kinds: {SPECAUGMENT} stands alone, got {', '.join(self.kinds)}")
-        for name, part in (("part", self.shard), ("rirs_part", self.rirs_part)):
+        for name, part in (("part", self.part), ("rirs_part", self.rirs_part)):
             if part not in ("", *PARTS):
                 raise ValueError(f"{name} must be empty or one of {', '.join(PARTS)}, got {part!r}")
 
@@ -51,11 +51,11 @@ class NoiseConfig:
 
     def of_dev(self) -> NoiseConfig:
         """The same noise from the dev part of what is split."""
-        return replace(self, part=self.shard and "dev", rirs_part=self.rirs_part and "dev")
+        return replace(self, part=self.part and "dev", rirs_part=self.rirs_part and "dev")
 
     def build(self, rate: int) -> Noise:
         """The noise of waveforms."""
-        banks = (self.musan, self.rirs, self.categories, self.shard, self.rirs_part)
+        banks = (self.musan, self.rirs, self.categories, self.part, self.rirs_part)
         noises = [build(kind, rate, *banks) for kind in self.kinds]
         return noises[0] if len(noises) == 1 else OneOf(tuple(noises))
 
