@@ -86,14 +86,16 @@ def test_bad_files(recipe, reference, tmp_path):
     path = recipe / "exp/reference/checkpoint.pt"
     cut = tmp_path / "cut.pt"
     cut.write_bytes(path.read_bytes()[:-1000])
-    fails("irl.bin.decode", cut, "--data", "data/dev", "--out", tmp_path, message="cut.pt: truncated or damaged")
+    fails(
+        "irl.bin.evaluate", cut, "--conditions", "data/dev", "--out", tmp_path, message="cut.pt: truncated or damaged"
+    )
     state = checkpoint.load(path)
     state["model"].pop("model.ctc.bias")
     checkpoint.save(tmp_path / "other.pt", state)
     fails(
-        "irl.bin.decode",
+        "irl.bin.evaluate",
         tmp_path / "other.pt",
-        "--data",
+        "--conditions",
         "data/dev",
         "--out",
         tmp_path,
@@ -107,14 +109,22 @@ def test_bad_files(recipe, reference, tmp_path):
         "exp/reference",
         message="was trained with model.encoder_units 8, this run has 9",
     )
-    fails("irl.bin.decode", "none.pt", "--data", "data/dev", "--out", tmp_path, message="none.pt: no such checkpoint")
+    fails(
+        "irl.bin.evaluate",
+        "none.pt",
+        "--conditions",
+        "data/dev",
+        "--out",
+        tmp_path,
+        message="none.pt: no such checkpoint",
+    )
 
     strange = tmp_path / "strange"
     rows = [Utterance("u-1", str(recipe / "wav/dev00.wav"), "u", "ab%")]
     write_data_dir(strange, rows)
-    fails("irl.bin.decode", path, "--data", strange, "--out", tmp_path, message="u-1: unknown character '%'")
+    fails("irl.bin.evaluate", path, "--conditions", strange, "--out", tmp_path, message="u-1: unknown character '%'")
     (tmp_path / "hyp").write_text("u-2 ab\n")
-    fails("irl.bin.score", strange / "text", tmp_path / "hyp", message="is missing")
+    fails("irl.bin.score_text", strange / "text", tmp_path / "hyp", message="is missing")
 
 
 def test_errors_of_workers_are_one_line_too(recipe, tmp_path):

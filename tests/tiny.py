@@ -21,6 +21,7 @@ RATE = 8000
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 CONFIG = """
+task: speech
 train_dir: data/train
 dev_dir: data/dev
 vocabulary: data/lang/tokens.txt
@@ -87,7 +88,7 @@ def build_recipe(folder):
             soundfile.write(path, 0.1 * rng.normal(size=6000), RATE)
     (folder / "irl_batching.yaml").write_text(CONFIG)
     (folder / "irl_loss.yaml").write_text(LOSS)
-    run("irl.bin.validate", "--rate", RATE, "data/train", "data/dev", cwd=folder)
+    run("irl.bin.validate", "speech", "--rate", RATE, "data/train", "data/dev", cwd=folder)
     run("irl.bin.prepare", "irl_batching.yaml", cwd=folder)
     return folder
 

@@ -1,25 +1,28 @@
 #!/usr/bin/env python3
-"""Run a command with the fields of one line of a list: line.py LIST N COMMAND [ARG ...]
+"""Run one command of a list: line.py LIST N
 
-{1}, {2}, ... in each ARG stand for the fields of line N, counted from 1. With utils/run.py it turns a list into jobs.
+Each line of LIST is a command, quoted as for a shell, which takes no part in running it; N counts from 1. With
+utils/run.py a list becomes jobs.
 """
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
 
 def main() -> None:
-    if len(sys.argv) < 4 or not sys.argv[2].isdigit():
-        sys.exit("line.py: expected LIST N COMMAND [ARG ...]")
-    lines = Path(sys.argv[1]).read_text().splitlines()
+    if len(sys.argv) != 3 or not sys.argv[2].isdigit():
+        sys.exit("line.py: expected LIST N")
+    lines = Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()
     number = int(sys.argv[2])
     if not 1 <= number <= len(lines):
         sys.exit(f"line.py: {sys.argv[1]} has {len(lines)} lines, asked for line {number}")
-    command = sys.argv[3:]
-    for i, field in enumerate(lines[number - 1].split(), 1):
-        command = [arg.replace(f"{{{i}}}", field) for arg in command]
-    os.execvp(command[0], command)
+    command = shlex.split(lines[number - 1])
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        sys.exit(f"line.py: {command[0]}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@
 # --overrides "key=value ..." for every training           --test-overrides "key=value ..." for every evaluation
 # --device cpu|cuda          of evaluation; training finds its own
 
-# shellcheck disable=SC2034,SC2154  # some options are for local/corpora, lists come from utils/stages.sh
+# shellcheck disable=SC2034,SC2154  # options are for local/corpora too; utils/recipe.sh sets names and lists
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -29,41 +29,30 @@ conditions="" eps="" corruptions="" test_set="" seeds=1 name="" conf="" override
 flags="download"
 
 . ./path.sh
-. ../../utils/parse_options.sh
-. ./cmd.sh
-. ../../utils/stages.sh
+. ../../utils/recipe.sh
 
-[ -f "local/corpora/$corpus.sh" ] || fail "unknown corpus $corpus, known are $(basename -s .sh local/corpora/*.sh | xargs)"
-# shellcheck source=/dev/null
-. "local/corpora/$corpus.sh"
-name=${name:-$corpus} conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl} data=data/$name exp=exp/$name
-log=$exp/log test_set=${test_set:-$data/test.npz} eps=${eps:-"0.2 0.8"}
-[ -f "$conf/irl_batching.yaml" ] || fail "$conf has no irl_batching.yaml"
+test_set=${test_set:-$data/test.npz} eps=${eps:-"0.2 0.8"}
 read -r small large <<<"$eps"
 [ -n "$large" ] || fail "--eps wants two sizes, as \"0.2 0.8\", not $eps"
 conditions=${conditions:-"none in out fgsm_$small fgsm_$large pgd20_$small random_$small corruption"}
-lists methods seeds conditions overrides test_overrides
+lists conditions test_overrides
 settings=("train_set=$data/train.npz" "dev_set=$data/dev.npz" "statistics=$data/statistics.json" "${overrides_list[@]}")
-testing=("${test_overrides_list[@]}" ${corruptions:+"corruptions=$corruptions"})
 made=$data/corruptions_of_$(basename "$test_set" .npz)
-mkdir -p "$log"
 
 # make_sets FORMAT OPTION ...: decode a published set
 make_sets() {
-    local format=$1
-    shift
-    python local/make_sets.py "$data" "$format" "${source:?--corpus $corpus needs --source DIR, see README.md}" \
-        --train "$train_images" --dev "$dev_images" "$@"
+    python local/make_sets.py "$data" "$1" "${source:?--corpus $corpus needs --source DIR, see README.md}" \
+        --train "$train_images" --dev "$dev_images" "${@:2}"
 }
 
-python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" \
-    --seeds "${seeds_list[@]}" --conditions "${conditions_list[@]}" --settings "$conf/evaluation.yaml" \
-    --test "${testing[@]}" --out "$exp"
+python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" \
+    --seeds "${seeds_list[@]}" --conditions "${conditions_list[@]}" --settings "$conf/evaluation.yaml" --data "$test_set" \
+    --test "${test_overrides_list[@]}" ${corruptions:+"corruptions=$corruptions"} --corruptions "$made" --device "$device" --out "$exp"
 
 if run_stage 0 "corpus $corpus"; then make_corpus; fi
 
 if run_stage 1 "check the sets"; then
-    python -m irl.bin.validate "$data/train.npz" "$data/dev.npz" "$test_set"
+    python -m irl.bin.validate vision "$data/train.npz" "$data/dev.npz" "$test_set"
 fi
 
 if run_stage 2 "corruptions"; then
@@ -74,26 +63,13 @@ if run_stage 3 "statistics of the training set"; then
     python -m irl.bin.prepare "$conf/irl_batching.yaml" "${settings[@]}" --check "$test_set"
 fi
 
-if run_stage 4 "train"; then
-    each "$train_cmd" train "$exp/missing.list" python -m irl.bin.train "$conf/{1}.yaml" "${settings[@]}" seed='{2}' --exp "$exp/{1}.{2}"
-fi
+if run_stage 4 "train"; then jobs "$train_cmd" train; fi
 
-if run_stage 5 "evaluate"; then
-    each "$decode_cmd" evaluate "$exp/missing.list" python -m irl.bin.evaluate "$exp/{1}.{2}/checkpoint.pt" \
-        --test "${testing[@]}" --data "$test_set" --conditions "${conditions_list[@]}" --settings "$conf/evaluation.yaml" \
-        --corruptions "$made" --out "$exp/{1}.{2}/evaluate" ${device:+--device "$device"}
-fi
+if run_stage 5 "evaluate"; then jobs "$decode_cmd" evaluate; fi
 
 if run_stage 6 "score"; then
-    while read -r method seed _; do
-        python -m irl.bin.score --run "$exp/$method.$seed" --corpus "$name" --method "$method" --results "$results" --data "$test_set" \
-            --conditions "${conditions_list[@]}"
-    done <"$exp/missing.list"
+    here score
     python -m irl.bin.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report"
 fi
 
-if run_stage 7 "analyse"; then
-    first=("${methods_list[@]/#/$exp/}")
-    python -m irl.bin.analyse "${first[@]/%/.${seeds_list[0]}}" --clean "$test_set" --noisy in --settings "$conf/evaluation.yaml" \
-        --test "${testing[@]}" --out "$exp/report" ${device:+--device "$device"}
-fi
+if run_stage 7 "analyse"; then here analyse; fi

@@ -1,8 +1,3 @@
-# How jobs are run, in Kaldi's calling convention: $train_cmd [--max-jobs-run N] [JOB=1:N] LOG COMMAND [ARG ...]
-# On this machine. On a Slurm cluster, and then --nj says how many jobs may run at once (see utils/slurm.py):
-#   train_cmd="slurm.py --gpu 1 --num-threads 4 --time 24:00:00"
-#   decode_cmd="slurm.py --num-threads 1"
-# With --ranks N a training runs in N processes, a GPU or a core each (of every node, with slurm.py --nodes M).
-# shellcheck shell=bash disable=SC2034
-train_cmd=run.py
-decode_cmd=run.py
+# Where this recipe runs its jobs; utils/cmd.sh explains the choices. Set train_cmd and decode_cmd below.
+# shellcheck shell=bash source=utils/cmd.sh
+. ../../utils/cmd.sh

@@ -19,7 +19,7 @@
 # --lm true [--lm-weight W]  decodes with a character LM, conf/CORPUS/lm.yaml   --lm-overrides "key=value ..." for it
 # --tune true                finds the weights of decoding on the dev set, once: results/NAME.[lm-]weights.json
 
-# shellcheck disable=SC2034,SC2154  # some options are for local/corpora, lists come from utils/stages.sh
+# shellcheck disable=SC2034,SC2154  # options are for local/corpora too; utils/recipe.sh sets names and lists
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -29,84 +29,53 @@ methods="baseline data_aug irl_batching irl_loss"
 conditions="additive rir speech vup vdown tel"
 seeds=1 name="" allow_pipes="" conf="" overrides="" results="" note=""
 beam=5 ctc_weight=0.5 length_bonus=0 search=joint lm="" lm_weight=0.3 lm_overrides="" tune=""
-flags="lm tune incomplete allow_pipes"
+flags="lm tune incomplete allow_pipes" talkers=()
 
 . ./path.sh
-. ../../utils/parse_options.sh
-. ./cmd.sh
-. ../../utils/stages.sh
+. ../../utils/recipe.sh
 
-[ -f "local/corpora/$corpus.sh" ] || fail "unknown corpus $corpus, known are $(basename -s .sh local/corpora/*.sh | xargs)"
-# shellcheck source=/dev/null
-. "local/corpora/$corpus.sh"
-name=${name:-$corpus} conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl} data=data/$name exp=exp/$name talkers=()
-[ "$corpus" = kaldi ] || { train_dir=$data/train; dev_dir=$data/dev; }
-locate
-train_dir=${train_dir%/} dev_dir=${dev_dir%/} test_dirs=${test_dirs:-$data/test}
-[ -f "$conf/irl_batching.yaml" ] || fail "$conf has no irl_batching.yaml"
+train_dir=${train_dir:-$data/train} dev_dir=${dev_dir:-$data/dev} test_dirs=${test_dirs:-$data/test}
+train_dir=${train_dir%/} dev_dir=${dev_dir%/}
+lists conditions test_dirs lm_overrides
+base=$(basename "${test_dirs_list[0]}") pipes=(${allow_pipes:+--allow-pipes})
 
-# A bank of the user's is split by file, its rooms by room; generated banks are made apart for training and test.
-bank_train=${musan:-$data/bank_train} rooms=${rirs:-$data/bank_train}
+# A bank of the user's is split by file, its rooms by room. Generated banks are made apart: what is made for one test set
+# is not heard in another, nor in training.
+bank_train=$data/bank_train bank_test=$data/bank_for_$base
 lm_settings=("train_dir=$train_dir" "dev_dir=$dev_dir" "vocabulary=$data/lang/tokens.txt")
-settings=("${lm_settings[@]}" "statistics=$data/lang/statistics.json" "noise.musan=$bank_train" "noise.rirs=$rooms"
-    "noise.part=${musan:+train}" "noise.rirs_part=${rirs:+train}")
-lists methods seeds conditions test_dirs overrides lm_overrides
-settings+=("${overrides_list[@]}" ${allow_pipes:+allow_pipes=true})
+settings=("${lm_settings[@]}" "statistics=$data/lang/statistics.json" "noise.musan=${musan:-$bank_train}"
+    "noise.rirs=${rirs:-$bank_train}" "noise.part=${musan:+train}" "noise.rirs_part=${rirs:+train}"
+    "${overrides_list[@]}" ${allow_pipes:+allow_pipes=true})
 lm_settings+=("${lm_overrides_list[@]}")
-[ -z "$(basename -a "${test_dirs_list[@]}" | sort | uniq -d)" ] || fail "two test directories have the same name: $test_dirs"
-# What is made for one test set is not heard in another, nor in training.
-base=$(basename "${test_dirs_list[0]}")
-made_test=$data/bank_for_$base bank_test=${musan:-$made_test} log=$exp/log
-mkdir -p "$log"
 rate=$(python -m irl.bin.show_config "$conf/irl_batching.yaml" --key features.rate "${settings[@]}")
-pipes=(${allow_pipes:+--allow-pipes})
 
-# How to decode; weights are tuned on the dev set and on a noisy copy of it, with each method's run of the first seed,
-# once for all rows of a results file.
+# Weights of decoding are tuned on the dev set and on a noisy copy of it, once for all rows of a results file.
 dev=("$dev_dir" "$data/noisy/$(basename "$dev_dir")_heard")
-weights=${results%.jsonl}.${lm:+lm-}weights.json
 decoding=(--search "$search" --beam "$beam" --ctc-weight "$ctc_weight" --length-bonus "$length_bonus")
-[ -z "$lm" ] || decoding+=(--lm-weight "$lm_weight")
-lm_model=(${lm:+--lm "$exp/lm/checkpoint.pt"}) banks=(--banks "${musan:-generated}" "${rirs:-generated}")
-first=("${methods_list[@]/#/$exp/}") tests=()
-first=("${first[@]/%/.${seeds_list[0]}}")
+[ -z "$lm" ] || decoding+=(--lm "$conf/lm.yaml" --lm-overrides "${lm_settings[@]}" --lm-weight "$lm_weight")
+[ -z "$tune" ] || decoding+=(--tune "${dev[@]}" --weights "${results%.jsonl}.${lm:+lm-}weights.json")
 
-# The test sets by name: each directory itself is `none`, its noisy copies lie under $data/noisy.
-: >"$exp/noisy.list"
-for dir in "${test_dirs_list[@]}"; do
-    prefix=
-    [ "${#test_dirs_list[@]}" -gt 1 ] && prefix=$(basename "$dir"):
-    tests+=("${prefix}none=$dir")
-    for condition in "${conditions_list[@]}"; do
-        noisy=$data/noisy/$(basename "$dir")_$condition
-        tests+=("$prefix$condition=$noisy")
-        echo "$dir $noisy $condition" >>"$exp/noisy.list"
-    done
-done
-
-python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" \
-    --seeds "${seeds_list[@]}" --conditions "${tests[@]}" "${decoding[@]}" ${lm:+--lm "$conf/lm.yaml"} "${banks[@]}" \
-    --lm-overrides "${lm_settings[@]}" ${tune:+--tuned "${dev[@]##*/}"} --nj "$nj" --out "$exp"
+python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" --split \
+    --seeds "${seeds_list[@]}" --clean irl_batching --test-dirs "${test_dirs_list[@]}" --conditions "${conditions_list[@]}" \
+    --noisy "$data/noisy" --musan "$musan" --rirs "$rirs" --made-bank "$bank_test" "${decoding[@]}" --out "$exp"
 
 if run_stage 0 "corpus $corpus"; then make_corpus; fi
 
 if run_stage 1 "check the data directories"; then
-    python -m irl.bin.validate --rate "$rate" "${pipes[@]}" "$train_dir" "$dev_dir" "${test_dirs_list[@]}"
+    python -m irl.bin.validate speech --rate "$rate" "${pipes[@]}" "$train_dir" "$dev_dir" "${test_dirs_list[@]}"
 fi
 
 if run_stage 2 "noise banks and noisy test sets"; then
     [ "${#talkers[@]}" -gt 0 ] || talkers=("${test_dirs_list[@]}")
-    if [ -z "$musan" ]; then
-        python -m irl.bin.make_bank "$bank_train" --name train --rate "$rate" --speech "$train_dir" --nj "$nj" "${pipes[@]}"
-    fi
+    bank=(python -m irl.bin.make_bank --rate "$rate" --nj "$nj" "${pipes[@]}")
+    [ -n "$musan" ] || "${bank[@]}" "$bank_train" --name train --speech "$train_dir"
     if [ -z "$musan" ] || [ -z "$rirs" ]; then
-        python -m irl.bin.make_bank "$made_test" --name "${base/#train/test-train}" --rate "$rate" --speech "${talkers[@]}" --nj "$nj" "${pipes[@]}"
+        "${bank[@]}" "$bank_test" --name "${base/#train/test-train}" --speech "${talkers[@]}"
     fi
-    each "$decode_cmd" noisy "$exp/noisy.list" python -m irl.bin.corrupt '{1}' '{2}' --condition '{3}' --rate "$rate" \
-        --musan "$bank_test" --part "${musan:+test}" --rirs "${rirs:-$made_test}" --rirs-part "${rirs:+test}" "${pipes[@]}"
-    [ -z "$tune" ] || $decode_cmd "$log/noisy.dev.log" python -m irl.bin.corrupt "${dev[@]}" --condition additive \
-        --musan "$bank_train" --part "${musan:+dev}" --rate "$rate" "${pipes[@]}"
-    cat "$log"/noisy.*.log | grep crc32
+    jobs "$decode_cmd" corrupt
+    [ -z "$tune" ] || $decode_cmd "$log/corrupt.dev.log" python -m irl.bin.corrupt "${dev[@]}" --condition additive \
+        --musan "${musan:-$bank_train}" --part "${musan:+dev}" --rate "$rate" "${pipes[@]}"
+    cat "$log"/corrupt.*.log | grep crc32
 fi
 
 if run_stage 3 "vocabulary and feature statistics"; then
@@ -114,36 +83,22 @@ if run_stage 3 "vocabulary and feature statistics"; then
 fi
 
 if run_stage 4 "train"; then
-    [ -z "$lm" ] || [ ! -s "$exp/missing.list" ] || $train_cmd "$log/lm.log" python -m irl.bin.train "$conf/lm.yaml" "${lm_settings[@]}" --exp "$exp/lm"
-    each "$train_cmd" clean "$exp/clean.list" python -m irl.bin.train "$conf/irl_batching.yaml" "${settings[@]}" \
-        seed='{1}' --exp "$exp/clean.{1}" --stop clean
-    each "$train_cmd" train "$exp/missing.list" python -m irl.bin.train "$conf/{1}.yaml" "${settings[@]}" \
-        seed='{2}' --exp "$exp/{1}.{2}" --start "$exp/clean.{2}/checkpoint.pt"
+    jobs "$train_cmd" lm
+    jobs "$train_cmd" clean
+    jobs "$train_cmd" train
 fi
 
 if run_stage 5 "decode"; then
-    if [ -n "$tune" ] && [ -s "$exp/missing.list" ]; then
-        $decode_cmd "$log/tune.log" python -m irl.bin.tune "${first[@]/%//checkpoint.pt}" --data "${dev[@]}" --out "$weights" \
-            "${lm_model[@]}" --beam "$beam" --nj "$nj" "${pipes[@]}"
-        grep CER "$log/tune.log" || true
-    fi
-    [ -z "$tune" ] || decoding+=(--tuned "$weights")
-    decode=(python -m irl.bin.decode "$exp/{1}.{2}/checkpoint.pt" --data "${tests[@]#*=}" --out "$exp/{1}.{2}/decode"
-        "${decoding[@]}" "${lm_model[@]}" "${pipes[@]}")
-    each "$decode_cmd" part "$exp/parts.list" "${decode[@]}" --jobs '{4}' --job '{3}'
-    each "$decode_cmd" decode "$exp/missing.list" "${decode[@]}" --jobs '{3}'
+    jobs "$decode_cmd" tune
+    [ -z "$tune" ] || cat "$log"/tune.*.log | grep CER || true
+    jobs "$decode_cmd" part
+    jobs "$decode_cmd" evaluate
 fi
 
 if run_stage 6 "score"; then
-    while read -r method seed _; do
-        python -m irl.bin.score --run "$exp/$method.$seed" --corpus "$name" --method "$method" --results "$results" \
-            --conditions "${tests[@]}" "${banks[@]}"
-    done <"$exp/missing.list"
+    here score
     python -m irl.bin.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report" \
-        --exp "$exp" --data "$data/noisy/$(basename "${test_dirs_list[0]}")_${conditions_list[0]}" --condition "${conditions_list[0]}"
+        --exp "$exp" --data "$data/noisy/${base}_${conditions_list[0]}" --condition "${conditions_list[0]}"
 fi
 
-if run_stage 7 "analyse"; then
-    python -m irl.bin.analyse "${first[@]}" --clean "${test_dirs_list[0]}" --out "$exp/report" \
-        --noisy "$data/noisy/$(basename "${test_dirs_list[0]}")_${conditions_list[0]}"
-fi
+if run_stage 7 "analyse"; then here analyse; fi

@@ -1,89 +1,109 @@
-"""List what has no result yet: irl plan CONF_DIR --results FILE --corpus NAME --methods ... --out DIR
+"""Plan a table: irl plan CONF_DIR [key=value ...] --methods ... --seeds ... --results FILE --corpus NAME --out EXP
 
-A run is there if a line of the results file has its configuration, its decoding and its test conditions. Writes into
-DIR wanted.jsonl, every run asked for, by which `irl report` selects, and lists of jobs, one a line: missing.list
-(method, seed, number of parts to decode it in), clean.list (seeds), parts.list (method, seed, part, number of parts).
+A run has its result if a line of the results file has its configuration, its evaluation and its test conditions. What
+is missing is written into EXP as lists of commands, one a line, which `utils/line.py` runs: clean.list, train.list,
+part.list, evaluate.list, score.list; and analyse.list, for the first seed of every method. EXP/wanted.jsonl lists every
+run asked for; by it `irl report` selects.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 from pathlib import Path
+from typing import Any
 
-from irl.core import atomic_io, config
-from irl.core.errors import UserError, run_command
-from irl.data import images
+from irl.core import atomic_io
+from irl.core.errors import run_command
 from irl.reporting import results
-from irl.speech import search_options
-from irl.training.registry import read_config
-from irl.vision.conditions import read_settings
+from irl.training.modality import Modality, Planned
+from irl.training.registry import modality, read_config
+
+Commands = list[list[str]]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="irl plan", description="List runs that have no result yet.")
-    parser.add_argument("conf", type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--corpus", required=True)
-    parser.add_argument("--methods", nargs="+", required=True)
-    parser.add_argument("--seeds", nargs="+", type=int, required=True)
-    parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME=DATA_DIR")
-    search_options.add_arguments(parser)
-    parser.add_argument("--settings", type=Path, help="of irl evaluate, for classifiers")
-    parser.add_argument("--texts", action="store_true", help="the conditions are texts, for language models")
-    parser.add_argument("--test", nargs="*", default=[], metavar="key=value", help="overrides of --settings")
-    parser.add_argument("--lm", type=Path, help="configuration of the language model")
-    parser.add_argument("--banks", nargs=2, default=results.GENERATED, help="noises and rooms of the test sets")
-    parser.add_argument("--tuned", nargs="+", help="names of the data that weights are tuned on")
-    parser.add_argument("--lm-overrides", nargs="*", default=[], metavar="key=value")
-    parser.add_argument("--nj", type=int, default=1, help="jobs at once: fewer runs than that are decoded in parts")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_intermixed_args()
-    lines = results.read(args.results)
-    if args.settings is not None:
-        settings = read_settings(args.settings, args.test)
-        settings.check(args.conditions)
-        decode = config.to_dict(settings)
-    elif args.texts:
-        decode = {}
-    else:
-        decode = search_options.from_arguments(parser, args).named()
-    if args.lm is not None:
-        decode["lm"] = results.run_fingerprint(read_config(args.lm, args.lm_overrides))
-    if args.tuned and args.search != "joint":
-        raise UserError(f"--tuned: only the joint search has weights to tune, got --search {args.search}")
-    if args.tuned:
-        decode["tuned"] = args.tuned
-    wanted, missing = [], []
-    train_data = ""
+def irl(name: str, *arguments: object) -> list[str]:
+    return ["python", "-m", f"irl.bin.{name}", *map(str, arguments)]
+
+
+def wanted_runs(args: argparse.Namespace, found: Modality, planned: Planned) -> list[dict[str, Any]]:
+    """Every run asked for, with what a line of results must have to be its result."""
+    runs, train_data = [], None
     for method in args.methods:
         for seed in args.seeds:
             settings = read_config(args.conf / f"{method}.yaml", [*args.overrides, f"seed={seed}"])
-            if settings.task == "vision" and not train_data and Path(settings.train_set).exists():
-                train_data = images.read(Path(settings.train_set)).digest()
+            train_data = found.train_data(settings) if train_data is None else train_data
             run = {
                 "corpus": args.corpus,
                 "method": method,
                 "seed": seed,
-                "digest": results.run_fingerprint(settings),
-                "decode": decode,
-                "banks": args.banks,
+                "digest": results.run_fingerprint(settings, found),
+                **planned.fields,
                 "train_data": train_data,
-                "conditions": [item.partition("=")[0] for item in args.conditions],
+                "conditions": [item.partition("=")[0] for item in planned.conditions],
+                "clean_updates": settings.train.clean_updates,
             }
-            wanted.append(run)
-            if not any(results.matches(line, run) for line in lines):
-                missing.append((method, seed))
+            runs.append(run)
+    return runs
+
+
+def lists(args: argparse.Namespace, missing: list[dict[str, Any]], planned: Planned) -> dict[str, Commands]:
+    """The commands that make the missing results, by the name of their list."""
+    # With fewer runs than jobs at once, each is evaluated in several parts, which the last command joins.
     parts = -(-args.nj // max(1, len(missing)))
-    tables: dict[str, list[tuple[object, ...]]] = {
+    made: dict[str, Commands] = {name: [] for name in ("clean", "train", "part", "evaluate", "score")}
+    phases = dict.fromkeys(run["seed"] for run in missing if run["clean_updates"])
+    for seed in phases:
         # The clean phase of a seed is the same for every method: it is trained once.
-        "clean.list": [(seed,) for seed in sorted({seed for _, seed in missing})],
-        "missing.list": [(*run, parts) for run in missing],
-        "parts.list": [(*run, part, parts) for run in missing for part in range(1, parts + 1) if parts > 1],
-    }
-    for name, rows in tables.items():
-        atomic_io.write(args.out / name, "".join(" ".join(map(str, row)) + "\n" for row in rows))
+        conf = args.conf / f"{args.clean or args.methods[0]}.yaml"
+        exp = args.out / f"clean.{seed}"
+        made["clean"].append(irl("train", conf, *args.overrides, f"seed={seed}", "--exp", exp, "--stop", "clean"))
+    for run in missing:
+        method, seed = run["method"], run["seed"]
+        exp = args.out / f"{method}.{seed}"
+        start = ["--start", args.out / f"clean.{seed}" / "checkpoint.pt"] if seed in phases else []
+        train = [args.conf / f"{method}.yaml", *args.overrides, f"seed={seed}", "--exp", exp, *start]
+        made["train"].append(irl("train", *train))
+        evaluate = [exp / "checkpoint.pt", "--conditions", *planned.conditions, "--out", exp / "evaluate"]
+        line = irl("evaluate", *evaluate, *planned.evaluate)
+        split = ["--jobs", str(parts)] if parts > 1 and args.split else []
+        made["part"] += [[*line, *split, "--job", str(part)] for part in range(1, parts + 1) if split]
+        made["evaluate"].append([*line, *split])
+        score = ["--corpus", args.corpus, "--method", method, "--results", args.results, "--conditions"]
+        made["score"].append(irl("score", exp, *score, *planned.conditions, *planned.score))
+    first = [args.out / f"{method}.{args.seeds[0]}" for method in args.methods]
+    made["analyse"] = [irl("analyse", *first, *planned.analyse, "--out", args.out / "report")]
+    further = {**planned.lists, **{name: commands if missing else [] for name, commands in planned.needed.items()}}
+    return {**made, **{name: [irl(*command) for command in commands] for name, commands in further.items()}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="irl plan", description="List the runs that have no result yet.")
+    parser.add_argument("conf", type=Path, help="directory of the methods' configurations")
+    parser.add_argument("--methods", nargs="+", required=True)
+    # The configuration of a method tells the modality, and that the further options.
+    known, _ = parser.parse_known_args([word for word in sys.argv[1:] if word not in ("-h", "--help")])
+    task = read_config(known.conf / f"{known.methods[0]}.yaml", []).task
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--seeds", nargs="+", type=int, required=True)
+    parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--clean", help="method that trains the clean phase of a seed for all; default: the first")
+    parser.add_argument("--nj", type=int, default=1, help="jobs at once")
+    parser.add_argument("--split", action="store_true", help="evaluate in parts where there are fewer runs than jobs")
+    parser.add_argument("--device", default="", help="of evaluation; empty: the modality's choice")
+    parser.add_argument("--out", type=Path, required=True, help="directory of the runs")
+    found = modality(task, str(known.conf))
+    found.add_arguments("plan", parser)
+    args = parser.parse_intermixed_args()
+    planned = found.planned(args)
+    wanted, lines = wanted_runs(args, found, planned), results.read(args.results)
+    missing = [run for run in wanted if not any(results.matches(line, run, found) for line in lines)]
+    for name, commands in lists(args, missing, planned).items():
+        atomic_io.write(args.out / f"{name}.list", "".join(shlex.join(command) + "\n" for command in commands))
     atomic_io.write(args.out / "wanted.jsonl", "".join(json.dumps(run) + "\n" for run in wanted))
     print(f"runs without a result in {args.results}: {len(missing)}")
 

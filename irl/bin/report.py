@@ -10,35 +10,13 @@ import argparse
 import re
 from pathlib import Path
 
-import numpy as np
-
 from irl.core import atomic_io
 from irl.core.errors import UserError, run_command
-from irl.data.kaldi import read_table
 from irl.reporting import results
-from irl.reporting.table import Table, label, markdown, rates, select, test_sets
+from irl.reporting.table import Table, markdown, rates, select, test_sets
 
 # With more methods bars cannot be told apart.
 MOST_BARS = 5
-
-
-def example(table: Table, exp: Path, data: Path, condition: str) -> str:
-    """The utterance on which the methods differ most under a condition, with every hypothesis."""
-    seed = min(table.seeds[table.methods[0]])
-    texts = {m: exp / f"{m}.{seed}" / "decode" / data.name / "text" for m in table.methods}
-    lines = {line["method"]: line for line in table.lines if line["seed"] == seed and texts[line["method"]].exists()}
-    methods = [m for m in table.methods if m in lines]
-    if not methods or condition not in table.conditions:
-        return f"No example: the hypotheses of these runs are not in {exp}.\n"
-    errors = np.array([lines[m]["conditions"][condition]["errors"] for m in methods], float)
-    index = int((errors[0] - errors[-1]).argmax())
-    references = read_table(data / "text")
-    key = list(references)[index]
-    out = [f"An example, utterance {key} under {condition}: {read_table(data / 'wav.scp')[key]}", ""]
-    out.append(f"    {'reference':13s} {references[key]}")
-    for method in methods:
-        out.append(f"    {label(method):13s} {read_table(texts[method])[key]}")
-    return "\n".join(out) + "\n"
 
 
 def insert(path: Path, name: str, table: Table, note: str) -> None:
@@ -82,10 +60,10 @@ def main() -> None:
         for path in args.insert:
             insert(path, stem, table, note)
         draw = forest if len(table.methods) > MOST_BARS and "irl_batching" in table.methods else bars
-        draw = draw if table.wording.averaged else dots
+        draw = draw if table.metric.averaged else dots
         draw(table, args.out / stem, f"{args.corpus}: {note}" if note else args.corpus)
         if args.exp and args.data and not texts:
-            text += "\n" + example(table, args.exp, args.data, args.condition)
+            text += "\n" + table.modality.example(table, args.exp, args.data, args.condition)
         texts.append(text)
     atomic_io.write(args.out / f"{args.name}.md", "\n".join(texts))
     print("\n".join(texts))

@@ -17,12 +17,8 @@ from typing import Any, NamedTuple
 from irl.core.errors import UserError, run_command
 
 HEAD = ("run", "state", "epoch", "update", "loss", "dev", "updates/s", "changed", "left")
-
-
 # A run is taken for stopped when its log is so many times older than the time between two of its lines, and a minute.
 PATIENCE, LEAST = 4, 60.0
-
-
 # The first of these that a run has is shown.
 HEADLINES = ("dev/cer/clean", "dev/error/clean", "dev/loss/clean")
 

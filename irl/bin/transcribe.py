@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--lm", type=Path, help="checkpoint of a character LM, for shallow fusion")
     parser.add_argument("--tuned", type=Path, help="take the weights from this file of irl tune")
     args = parser.parse_args()
-    options = search_options.from_arguments(parser, args)
+    options = search_options.from_arguments(args)
     if args.tuned is not None:
         options, _ = with_tuned(options, args.tuned)
     recogniser = Recogniser(args.checkpoint, options, args.lm)

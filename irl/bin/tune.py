@@ -75,7 +75,7 @@ def main() -> None:
     log_to()
     if min(args.utterances, args.nj, args.batch_size) < 1:
         parser.error("--utterances, --nj and --batch-size must be at least 1")
-    base = search_options.from_arguments(parser, args)
+    base = search_options.from_arguments(args)
     lm_weights = args.lm_weights if args.lm else (0.0,)
     try:
         grid = [

@@ -17,8 +17,6 @@ from typing import Any, Mapping, Sequence, TypeVar
 from irl.core.errors import UserError
 
 T = TypeVar("T")
-
-
 COMMAND_LINE = "command line"
 
 

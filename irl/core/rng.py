@@ -20,11 +20,7 @@ from torch import Tensor
 from irl.core.fingerprint import stable_hash
 
 MASK32 = 0xFFFFFFFF
-
-
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-
-
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
 

@@ -11,19 +11,18 @@ import torch
 from irl.core.errors import UserError
 from irl.core.logging import progress
 from irl.core.output import Output, tree_map
+from irl.core.rng import Keys
+from irl.data.text import WordVocabulary
+from irl.language.perplexity import EVALUATED, load, read_through
+from irl.models.lstm_lm import FromEmbeddings
+from irl.noise.text import WordNoise
 from irl.objective.smoothness import lambda_r
-from irl.reporting.pairs import LayerPair
+from irl.training.layer_stats import LayerPair
 
 
-def of_text(run: Path, text: Path, kind: str, device: str, row: int = 50) -> Iterator[LayerPair]:
+def layer_pairs(run: Path, text: Path, kind: str, device: str, row: int = 50) -> Iterator[LayerPair]:
     """A language model on a text, read as one row, and on a copy with noise; its words are then cut into rows, which
     begin anew where derivatives are taken."""
-    from irl.core.rng import Keys
-    from irl.data.text import WordVocabulary
-    from irl.language.perplexity import EVALUATED, load, read_through
-    from irl.models.lstm_lm import FromEmbeddings
-    from irl.noise.text import WordNoise
-
     model, vocabulary, config = load(run / "checkpoint.pt", device)
     words = vocabulary.encode(text).to(device)
     counts = [1] * len(vocabulary)

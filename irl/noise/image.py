@@ -26,21 +26,11 @@ from torch import Tensor
 from irl.core.rng import Keys, to_normal, to_uniform
 
 GRAY = (0.299, 0.587, 0.114)
-
-
 # NTSC's luma and chroma, to three digits as usual. Rotation keeps Y, so gray stays what it is.
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.321), (0.211, -0.523, 0.311))
-
-
 FROM_YIQ = np.linalg.inv(YIQ)
-
-
 LIGHTING_AXES = ("eigenvalues", "deviations")
-
-
 JITTERS = ("brightness", "contrast", "saturation")
-
-
 Params = dict[str, Tensor]
 
 

@@ -14,8 +14,6 @@ from torch import Tensor
 from irl.core.rng import Keys
 
 MASKS = 2
-
-
 # The widest masks of Park et al.'s policy SS: 27 of 80 mel channels; a fifth of an utterance (p = 0.2), at most 0.7 s.
 MEL_SHARE, TIME_SHARE, TIME_SECONDS = 27 / 80, 0.2, 0.7
 

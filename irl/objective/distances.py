@@ -26,8 +26,6 @@ from torch.nn import functional as F
 ZERO_NORM = 1e-8
 # Units from which on a sum of squares needs torch's careful summation.
 LONG = 4096
-
-
 # (d2, aa, bb, s) as above.
 Sums = tuple[Tensor, Tensor, Tensor, Tensor]
 

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot  # noqa: E402 (after the choice of the backend)
 
-from irl.reporting.table import Table, heading, in_units, label
+from irl.reporting.table import Table, label
 
 matplotlib.use("Agg")
 
@@ -41,7 +41,7 @@ def bars(table: Table, path: Path, title: str) -> None:
         axes.bar(x, rates, width, label=label(method), color=shade, hatch=hatch, edgecolor="black", linewidth=0.6)
         axes.errorbar(x, rates, yerr=errors, fmt="none", ecolor="tab:red", elinewidth=1.2, capsize=2)
     axes.set_xticks(np.arange(len(columns)), [c.replace(" of ", " of\n") for c in columns])
-    axes.set_ylabel(in_units(table.wording))
+    axes.set_ylabel(table.metric.title)
     axes.set_title(title, fontsize=10)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
@@ -64,8 +64,8 @@ def forest(table: Table, path: Path, title: str) -> None:
         axes.plot(t["difference"], y, "o", color="black", markersize=5)
     axes.axvline(0, color="0.5", linestyle="--", linewidth=1)
     axes.set_yticks(range(len(order)), [label(m) for m in order])
-    unit = " (percentage points)" if table.wording.unit else ""
-    axes.set_xlabel(f"difference to {label(base)} in {table.wording.rate},\n{column}{unit}")
+    unit = " (percentage points)" if table.metric.unit else ""
+    axes.set_xlabel(f"difference to {label(base)} in {table.metric.name},\n{column}{unit}")
     axes.set_title(title, fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     save_figure(fig, path)
@@ -86,11 +86,11 @@ def dots(table: Table, path: Path, title: str) -> None:
             ax.plot([low, high], [y, y], color="black", linewidth=1.2)
             fill = "black" if rate == best else "white"
             ax.plot(rate, y, "o", markersize=6, markerfacecolor=fill, markeredgecolor="black")
-        ax.set_title(heading(column), fontsize=10)
+        ax.set_title(table.modality.heading(column), fontsize=10)
         ax.grid(axis="x", alpha=0.3)
         ax.margins(x=0.15, y=0.08)
     axes[0, 0].set_yticks(range(len(table.methods)), [label(m) for m in reversed(table.methods)])
-    fig.supxlabel(f"{in_units(table.wording)}, 95 % interval; filled: the lowest", fontsize=9)
+    fig.supxlabel(f"{table.metric.title}, 95 % interval; filled: the lowest", fontsize=9)
     # 14 characters of this size are an inch wide.
     fig.suptitle(textwrap.fill(title, int(14 * fig.get_figwidth())), fontsize=10)
     save_figure(fig, path)

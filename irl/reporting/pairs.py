@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Iterable, NamedTuple
+from typing import Iterable
 
 import torch
 from torch import Tensor
 
 from irl.core.errors import UserError
-from irl.core.logging import progress
-from irl.core.output import Output, next_example
+from irl.core.output import next_example
 from irl.objective import L2, Cosine, IRLLoss
-from irl.training.layer_stats import layer_norms, valid_frames
+from irl.training.layer_stats import LayerPair, layer_norms, valid_frames
 from irl.training.running_covariance import RunningCovariance
 
-
-class LayerPair(NamedTuple):
-    """Outputs for a batch of N examples and for their noisy copies, and for each layer |J_l xi|^2 of the clean ones,
-    (N,), with xi ~ N(0, I) on the input, normalised images, features or embeddings, so that its mean is |J_l|_F^2; of
-    layers with lengths a mean over frames."""
-
-    clean: Output
-    noisy: Output
-    squares: dict[str, Tensor]
-
-
-def batches(count: int, size: int) -> Iterable[slice]:
-    """A last example that would be alone, with no other to be compared with, joins the batch before it."""
-    begins = list(range(0, count - 1, size))
-    return progress([slice(*ends) for ends in zip(begins, [*begins[1:], None])], "analyse", unit="batch")
-
-
 MEASURE = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2() + Cosine())
-
-
 COLUMNS = ("l2", "cosine", "norm", "l2_between", "cosine_between")
-
-
 DERIVED = ("l2_ratio", "effective_rank", "jacobian", "jacobian_error")
 
 

@@ -13,20 +13,14 @@ import numpy as np
 from irl.core import atomic_io, config
 from irl.core.errors import UserError
 from irl.training.config import without_runtime_keys
-
-# The banks of noises and of rooms that test sets were made with, where none were given.
-GENERATED = ["generated", "generated"]
+from irl.training.modality import Modality
 
 
-def run_fingerprint(settings: Any) -> str:
+def run_fingerprint(settings: Any, modality: Modality) -> str:
     """Tells runs apart by all settings that touch the weights, the seed included. Those at their defaults do not
     enter, so that a setting that is new in the package leaves the runs made before it as they are.
     """
-    content = without_runtime_keys(config.changes(settings))
-    noise = content.get("noise", {})
-    if "rir" not in noise.get("kinds", ()):
-        noise = {key: value for key, value in noise.items() if key not in ("rirs", "rirs_part")}
-    return config.digest({**content, "noise": noise})
+    return config.digest(modality.fingerprint(without_runtime_keys(config.changes(settings))))
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -42,35 +36,26 @@ def read(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def matches(line: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether a line is the result of a wanted run: same corpus, method, configuration and decoding, and no condition
-    less than those wanted (`irl plan` makes wanted runs)."""
+def matches(line: dict[str, Any], wanted: dict[str, Any], modality: Modality) -> bool:
+    """Whether a line is the result of a wanted run: same corpus, method, configuration, training data and evaluation,
+    and no condition less than those wanted (`irl plan` makes wanted runs)."""
     same = all(line[key] == wanted[key] for key in ("corpus", "method", "digest"))
-    same = same and decoding(line["decode"]) == decoding(wanted["decode"])
-    same = same and line.get("banks", GENERATED) == wanted.get("banks", GENERATED)
-    if "train_data" in line and wanted.get("train_data"):
+    same = same and modality.same_evaluation(line, wanted)
+    if line.get("train_data") and wanted.get("train_data"):
         same = same and line["train_data"] == wanted["train_data"]
     return same and set(wanted["conditions"]) <= line["conditions"].keys()
 
 
-def decoding(options: dict[str, Any], tuned: bool = True) -> dict[str, Any]:
-    """What makes two ways of decoding the same: all options that touch the best hypotheses, or, where they were tuned
-    (unless what was found shall count), what they were tuned on."""
-    if tuned and options.get("tuned"):
-        return {key: options.get(key) for key in ("search", "beam", "lm", "tuned")}
-    return {key: value for key, value in options.items() if key not in ("nbest", "pre_beam_ratio")}
+def append(path: Path, line: dict[str, Any], modality: Modality) -> None:
+    """Append a line; a line of the same run (digest) and evaluation is replaced, as it was made again, or, if it has
+    the same weights, completed."""
 
-
-def append(path: Path, line: dict[str, Any]) -> None:
-    """Append a line; a line of the same run (digest) and decoding is replaced, as it was made again, or, if it has the
-    same weights, completed."""
-
-    def key(row: dict[str, Any]) -> tuple[Any, ...]:
-        made = [decoding(row["decode"]), row.get("banks", GENERATED)]
-        return row["corpus"], row["method"], row["digest"], json.dumps(made, sort_keys=True)
+    def same(row: dict[str, Any]) -> bool:
+        keys = all(row[key] == line[key] for key in ("corpus", "method", "digest"))
+        return keys and modality.same_evaluation(row, line)
 
     rows = read(path)
-    old = next((row for row in rows if key(row) == key(line)), None)
+    old = next((row for row in rows if same(row)), None)
     if old is not None and old.get("weights", "") == line.get("weights"):
         # The same model under further conditions.
         line = {**line, "conditions": {**old["conditions"], **line["conditions"]}}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Sequence
 
 import numpy as np
 
 from irl.core.errors import UserError
 from irl.reporting import results
 from irl.reporting.statistics import bootstrap, paired_test
+from irl.training.registry import modality
 
 METHODS = {
     "baseline": "baseline",
@@ -28,8 +28,6 @@ METHODS = {
     "semi_unlabelled": "few labels + unlabelled",
     "lambda_r": "IRL bat. + Lambda_R",
 }
-
-
 TESTS = (
     ("irl_loss", "irl_batching"),
     ("irl_batching", "baseline"),
@@ -43,36 +41,7 @@ TESTS = (
     ("lambda_r", "irl_batching"),
     ("lambda_r", "irl_loss"),
 )
-
-
 OTHERS = "mean of the others"
-
-
-def percent(ratio: Any) -> Any:
-    return 100 * ratio
-
-
-class MetricSpec(NamedTuple):
-    """How a task's tables speak: of a rate and its unit, of what is tested; whether the mean of the noisy conditions
-    means anything; which columns the paired tests show, None for all; and how a sum of errors over what it counts is
-    shown. An "error" of a language model is a negative log likelihood, so exp of that is the perplexity, and the mean
-    over seeds a geometric one."""
-
-    rate: str
-    unit: str
-    things: str
-    averaged: bool
-    tested: tuple[str, ...] | None
-    show: Callable[[Any], Any] = percent
-
-
-METRICS = {
-    "speech": MetricSpec("character error rate", "%", "utterances", True, ("none", "additive", OTHERS)),
-    "vision": MetricSpec("test error", "%", "images", False, None),
-    "language": MetricSpec("perplexity of a word", "", "lines", False, None, np.exp),
-}
-
-
 # Ends the name of a method that was decoded with a language model, in a table that holds it without one too.
 WITH_LM = " + LM"
 
@@ -87,7 +56,11 @@ def select(lines: Sequence[dict[str, Any]], wanted: Sequence[dict[str, Any]] | N
     """The newest line of each method and seed; with `wanted` only of runs that are asked for. Where some were decoded
     with a language model and some without, those with it are methods of their own."""
     if wanted is not None:
-        lines = [line for line in lines if any(results.matches(line, run) for run in wanted)]
+        lines = [
+            line
+            for line in lines
+            if any(results.matches(line, run, modality(line["config"]["task"], "results")) for run in wanted)
+        ]
     newest = {(line["method"], line["seed"], "lm" in line["decode"]): line for line in lines}
     if len({lm for _, _, lm in newest}) < 2:
         return list(newest.values())
@@ -113,10 +86,11 @@ class Table:
     def __init__(self, lines: Sequence[dict[str, Any]]) -> None:
         self.lines = list(lines)
         first = self.lines[0]
-        self.wording = METRICS[first["config"]["task"]]
+        self.modality = modality(first["config"]["task"], "results")
+        self.metric = self.modality.metric
         self.decoding: dict[str, dict[str, Any]] = {}
         for line in self.lines:
-            used = results.decoding(line["decode"], tuned=False)
+            used = self.modality.comparable(line["decode"])
             fused = self.decoding.setdefault(WITH_LM * line["method"].endswith(WITH_LM), used)
             for key, found, expected in (
                 ("decode", used, fused),
@@ -154,7 +128,7 @@ class Table:
             for c in self.conditions:
                 errors = np.array([results.counts(row["conditions"][c]["errors"]) for row in rows])
                 self.errors[method, c] = errors.mean(0)
-                self.by_seed[method, c] = list(self.wording.show(errors.sum(1) / self.reference[c].sum()))
+                self.by_seed[method, c] = list(self.metric.show(errors.sum(1) / self.reference[c].sum()))
         # Conditions of one size are copies of the same examples, so they are resampled together.
         self.weights = {n: bootstrap(n) for n in {len(r) for r in self.reference.values()}}
 
@@ -163,21 +137,24 @@ class Table:
         return [c for c in self.conditions if c != "none"]
 
     def columns(self) -> list[str]:
-        return self.conditions + ([OTHERS] if self.wording.averaged and len(self.noisy) > 1 else [])
+        return self.conditions + ([OTHERS] if self.metric.averaged and len(self.noisy) > 1 else [])
 
     def _each(self, column: str) -> list[str]:
         return self.noisy if column == OTHERS else [column]
 
+    def label(self, method: str) -> str:
+        return label(method)
+
     def rate(self, method: str, column: str) -> float:
         ratios = [self.errors[method, c].sum() / self.reference[c].sum() for c in self._each(column)]
-        return float(np.mean([self.wording.show(ratio) for ratio in ratios]))
+        return float(np.mean([self.metric.show(ratio) for ratio in ratios]))
 
     def resampled(self, method: str, column: str) -> np.ndarray:
         found = []
         for c in self._each(column):
             errors, reference = self.errors[method, c], self.reference[c]
             weights = self.weights[len(reference)]
-            found.append(self.wording.show((weights @ errors) / (weights @ reference)))
+            found.append(self.metric.show((weights @ errors) / (weights @ reference)))
         return np.mean(found, axis=0)
 
     def interval(self, method: str, column: str) -> tuple[float, float]:
@@ -194,18 +171,14 @@ class Table:
         return paired_test(self.resampled(a, column), self.resampled(b, column), observed)
 
 
-def in_units(wording: MetricSpec) -> str:
-    return f"{wording.rate} in {wording.unit}" if wording.unit else wording.rate
-
-
 def rates(table: Table) -> str:
     """The rates as a Markdown table, the best of a column in bold."""
     columns = table.columns()
     out = [
-        f"{in_units(table.wording).capitalize()}, with 95 % bootstrap intervals over {table.wording.things}"
+        f"{table.metric.title.capitalize()}, with 95 % bootstrap intervals over {table.metric.counted}"
         + (" and ± the standard deviation over seeds." if any(len(s) > 1 for s in table.seeds.values()) else "."),
         "",
-        "| method | " + " | ".join(map(heading, columns)) + " |",
+        "| method | " + " | ".join(map(table.modality.heading, columns)) + " |",
         "|---|" + "---|" * len(columns),
     ]
     best = {c: min(table.rate(m, c) for m in table.methods) for c in columns}
@@ -233,29 +206,32 @@ def markdown(table: Table, note: str) -> str:
     pairs += [(m, m.removesuffix(WITH_LM)) for m in with_lm]
     tests = [(a, b) for a, b in pairs if a in table.methods and b in table.methods]
     if tests:
-        points = "percentage points" if table.wording.unit else table.wording.rate.partition(" ")[0]
+        points = "percentage points" if table.metric.unit else table.metric.name.partition(" ")[0]
         out += ["", f"Paired bootstrap tests: difference in {points}, its 95 % interval, two-sided p.", ""]
-        shown = [c for c in table.wording.tested or columns if c in columns]
-        out += ["| difference | " + " | ".join(map(heading, shown)) + " |", "|---|" + "---|" * len(shown)]
+        shown = [c for c in table.metric.tested or columns if c in columns]
+        out += [
+            "| difference | " + " | ".join(map(table.modality.heading, shown)) + " |",
+            "|---|" + "---|" * len(shown),
+        ]
         for a, b in tests:
             cells = []
             for column in shown:
                 t = table.test(a, b, column)
                 cells.append(f"{t['difference']:+.1f} ({t['low']:+.1f} to {t['high']:+.1f}), p = {t['p']:.3f}")
             out.append(f"| {label(a)} - {label(b)} | " + " | ".join(cells) + " |")
-    out += masking(table) + layers(table)
+    out += table.modality.table_sections(table) + layers(table)
     first = table.lines[0]
     sizes = {c: int((table.reference[c] > 0).sum()) for c in table.conditions}
     most = max(sizes.values())
-    fewer = "".join(f", {n} under {heading(c)}" for c, n in sizes.items() if n < most)
+    fewer = "".join(f", {n} under {table.modality.heading(c)}" for c, n in sizes.items() if n < most)
     seconds = {
         m: np.mean([line["train_seconds"] for line in table.lines if line["method"] == m]) for m in table.trained
     }
     out += [
         "",
-        f"{most} {table.wording.things} a condition{fewer}; {first['updates']} updates, of them "
+        f"{most} {table.metric.counted} a condition{fewer}; {first['updates']} updates, of them "
         f"{first['config']['train']['clean_updates']} clean, for every method.",
-        *(describe(decode, lm) for lm, decode in table.decoding.items()),
+        *(table.modality.describe(decode) for decode in table.decoding.values()),
         "Seeds: " + ", ".join(f"{label(m)} {' '.join(map(str, s))}" for m, s in table.seeds.items()) + ".",
         "Training time a run: " + ", ".join(f"{label(m)} {s:.0f} s" for m, s in seconds.items()) + ".",
         "Versions: "
@@ -263,62 +239,6 @@ def markdown(table: Table, note: str) -> str:
         + f"; commit {', '.join(dict.fromkeys(line['commit'] for line in table.lines))}.",
     ]
     return "\n".join(out) + "\n"
-
-
-def heading(condition: str) -> str:
-    """A condition as a column calls it: fgsm_0.2 is FGSM 0.2."""
-    attack, underscore, eps = condition.rpartition("_")
-    if not underscore or not eps.replace(".", "").isdigit():
-        return condition
-    if attack != "random":
-        attack = re.sub(r"^PGD(?=\d)", "PGD-", attack.upper().replace("_", "-"))
-    return f"{attack} {eps}"
-
-
-def describe(decode: dict[str, Any], lm: str) -> str:
-    """What the rates were made with: of a search its weights and what they were tuned on; of a test its settings."""
-    if not decode:
-        return "Texts are read as one row, and every word but the first is predicted."
-    if "search" not in decode:
-        given = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in decode.items() if value != "")
-        return f"Test settings: {given}."
-    shown = {key: value for key, value in decode.items() if key not in ("search", "lm", "tuned")}
-    parts = [f"{decode['search']} search", *(f"{key.replace('_', ' ')} {value:g}" for key, value in shown.items())]
-    parts += ["with a character LM"] if decode.get("lm") else []
-    tuned = f"; weights tuned on {', '.join(decode['tuned'])}" if decode.get("tuned") else ""
-    return f"Decoding{lm.replace(' +', ' with')}: {', '.join(parts)}{tuned}."
-
-
-# Points by which PGD may find more errors than FGSM of the same size before a model is said to mask its gradients.
-MASKED = 0.1
-
-
-def masking(table: Table) -> list[str]:
-    """For each size that FGSM, PGD and random noise share their errors side by side, on the images that all saw."""
-    rows = []
-    for fgsm in [c for c in table.conditions if c.startswith("fgsm_")]:
-        eps = fgsm.removeprefix("fgsm_")
-        pgd = next((c for c in table.conditions if c.startswith("pgd") and c.endswith(f"_{eps}")), None)
-        if pgd is None:
-            continue
-        random = f"random_{eps}" if f"random_{eps}" in table.conditions else None
-        seen = table.reference[pgd] > 0
-        for method in table.methods:
-            rates = {
-                c: table.errors[method, c][seen].sum() / table.reference[c][seen].sum()
-                for c in (random, fgsm, pgd)
-                if c is not None
-            }
-            mark = "masked: FGSM does not tell" if rates[pgd] - rates[fgsm] > MASKED else ""
-            cells = [f"{100 * rates[c]:.1f}" if c in rates else "" for c in (random, fgsm, pgd)]
-            rows.append(f"| {label(method)} | {eps} | " + " | ".join([*cells, mark]) + " |")
-    if not rows:
-        return []
-    head = (
-        "Gradient masking: error in % under random noise, FGSM and PGD of one size, on the same images. A row is marked"
-        f" where PGD finds more than {100 * MASKED:.0f} points more than FGSM: then robustness to FGSM is none."
-    )
-    return ["", head, "", "| method | eps | random | FGSM | PGD | |", "|---|---|---|---|---|---|", *rows]
 
 
 def layers(table: Table) -> list[str]:

@@ -8,21 +8,20 @@ from typing import Iterator
 import torch
 
 from irl.core.errors import UserError
+from irl.data.features import pad_waves
+from irl.data.kaldi import read_data_dir, read_wave
 from irl.objective.smoothness import lambda_r
-from irl.reporting.pairs import LayerPair, batches
+from irl.speech.recogniser import Recogniser
+from irl.speech.search_options import SearchOptions
+from irl.training.layer_stats import LayerPair, batches
 
 
-def of_speech(run: Path, clean: Path, noisy: Path, batch_size: int = 8) -> Iterator[LayerPair]:
+def layer_pairs(run: Path, clean: Path, noisy: Path, batch_size: int = 8) -> Iterator[LayerPair]:
     """A recogniser on a data directory and its noisy copy, the reference fed to the decoder."""
-    from irl.data.features import pad_waves
-    from irl.data.kaldi import read_data_dir, read_wave
-    from irl.speech.recogniser import Recogniser
-    from irl.speech.search_options import SearchOptions
-
     recogniser = Recogniser(run / "checkpoint.pt", SearchOptions("attention"))
     pairs = [read_data_dir(path) for path in (clean, noisy)]
     if [u.id for u in pairs[0]] != [u.id for u in pairs[1]]:
-        raise UserError(f"{noisy}: has not the utterances of {clean}")
+        raise UserError(f"{noisy}: expected the utterances of {clean}, found others")
     vocabulary, features, generator = recogniser.vocabulary, recogniser.features, torch.Generator().manual_seed(0)
     for rows in batches(len(pairs[0]), batch_size):
         targets = [

@@ -24,12 +24,8 @@ from irl.models.lstm_lm import LSTMLM
 from irl.speech.search_options import SearchOptions
 
 BLANK = 0
-
-
 # A search ends when the best hypotheses of the last three lengths are this far below the best of all.
 END_LENGTHS, END_GAP = 3, 10.0
-
-
 # What ending before the least length costs.
 TOO_SHORT = 1e6
 

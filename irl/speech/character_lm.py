@@ -21,7 +21,8 @@ from irl.objective import IRLLoss, Terms
 from irl.training.config import ObjectiveConfig, TrainConfig
 from irl.training.distributed import BatchTotals, Shard
 from irl.training.layer_stats import LayerStats
-from irl.training.task import BaseTask, BatchSpec, Stat
+from irl.training.modality import MetricSpec, Modality
+from irl.training.task import BaseTask, BatchSpec, Stat, Task
 
 
 @dataclass(frozen=True)
@@ -148,3 +149,20 @@ class CharacterLMTask(BaseTask):
 
     def extra_state(self) -> dict[str, Any]:
         return {"tokens": self.vocabulary.tokens}
+
+
+class CharacterLM(Modality):
+    """A task that helps recognition: it is trained, and nothing else."""
+
+    name = "character_lm"
+    metric = MetricSpec("perplexity of a character", "", "sentences")
+
+    @property
+    def Config(self) -> type:
+        return CharacterLMConfig
+
+    def task(self, config: Any, shard: Shard) -> Task:
+        return CharacterLMTask(config, shard)
+
+
+modality = CharacterLM()

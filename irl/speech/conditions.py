@@ -9,8 +9,6 @@ from irl.noise.audio import SNRS, Additive, Noise, OneOf, OverlappedSpeech, Reve
 from irl.noise.bank import PARTS, Bank, RIRBank
 
 KINDS = ("additive", "rir", "speech", "vup", "vdown", "volume", "tel")
-
-
 # A noise of features instead of waveforms; it stands alone.
 SPECAUGMENT = "specaugment"
 

@@ -25,7 +25,7 @@ from irl.training.task import BatchSpec
 class Batch(NamedTuple):
     """Views of the same utterances as model inputs, and their targets. clean is None where no term looks at it.
 
-    y: int64 (B, U) padded with -1, y_lens (B,); the last target of every utterance is eos. totals: the size of the batch
+    y: int64 (B, U) padded with -1, y_lens (B,); the last target of every utterance is eos. totals: size of the batch
     that this may be a part of, with its target tokens.
     """
 

@@ -1,39 +1,129 @@
-"""Decode data directories with a trained recogniser."""
+"""Decode data directories with a trained recogniser.
+
+OUT/NAME/ holds for each directory, as in ESPnet, text, token, token_int and score of the best hypotheses; also
+nbest.jsonl, all hypotheses with their scores by name, and done.json, by which a second run knows that nothing is left.
+
+With --jobs N --job I every N-th batch is decoded alone, into OUT/NAME/part.I.of.N.jsonl; the same command with --jobs N
+and no --job then joins the N parts. Batches are the same for any N, and with them the results.
+"""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import dataclasses
-import hashlib
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
+
+import torch
 
 from irl.core import atomic_io
 from irl.core.errors import UserError
-from irl.core.logging import logger, progress
+from irl.core.fingerprint import content_fingerprint, file_fingerprint, read_product, remembered, write_product
+from irl.core.logging import log_to, logger, progress
 from irl.data.kaldi import Utterance, num_samples, read_data_dir, read_wave, write_table
-from irl.reporting import results
+from irl.reporting.results import run_fingerprint
 from irl.speech import search_options
 from irl.speech.recogniser import Recogniser
 from irl.speech.search_options import SearchOptions
 from irl.training import checkpoint
-from irl.training.registry import saved_config
+from irl.training.registry import modality, saved_config
 
 
-def data_fingerprint(path: Path, pipes: bool) -> str:
-    """Of ids, texts and audio; audio that is no plain file enters by its entry in wav.scp."""
-    hashed = hashlib.blake2b(digest_size=8)
-    for u in read_data_dir(path, allow_pipes=pipes):
-        path = Path(u.wav)
-        hashed.update(f"{u.id} {u.text} {u.start} {u.end}\n".encode())
-        hashed.update(path.read_bytes() if path.is_file() else u.wav.encode())
-    return hashed.hexdigest()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    search_options.add_arguments(parser)
+    parser.add_argument("--lm", type=Path, help="checkpoint of a character LM, for shallow fusion")
+    parser.add_argument("--tuned", type=Path, help="take the weights from this file of irl tune")
+    parser.add_argument("--jobs", type=int, default=1, help="number of parts")
+    parser.add_argument("--job", type=int, help="decode this part alone, 1 ... jobs; without it the parts are joined")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Decode each NAME=DATA_DIR of args.conditions, or DATA_DIR alone, into args.out."""
+    torch.set_num_threads(args.threads)
+    log_to(args.out / ("evaluate.log" if args.job is None else f"evaluate.{args.job}.log"))
+    if min(args.batch_size, args.jobs) < 1 or not 1 <= (args.job or 1) <= args.jobs:
+        raise UserError(
+            f"expected --batch-size >= 1 and 1 <= --job <= --jobs, got {args.batch_size}, {args.job}, {args.jobs}"
+        )
+    options, tuned = search_options.from_arguments(args), None
+    if args.tuned is not None:
+        options, tuned = with_tuned(options, args.tuned)
+    elif args.lm is not None and not options.lm_weight:
+        raise UserError("--lm without --lm-weight (or --tuned) would do nothing")
+    folders = [Path(item.rpartition("=")[2]) for item in args.conditions]
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        raise UserError(f"--conditions: data directories must have different names, got {', '.join(names)}")
+    recogniser = Recogniser(args.checkpoint, options, args.lm)
+    settings = {**options.named(), "lm": lm_fingerprint(args.lm), "tuned": tuned}
+    fingerprint: dict[str, Any] = {
+        "options": {key: value for key, value in settings.items() if value is not None},
+        "weights": file_fingerprint(args.checkpoint),
+    }
+    if args.lm:
+        fingerprint["lm_weights"] = file_fingerprint(args.lm)
+    for folder in folders:
+        made_of = {**fingerprint, "data": data_fingerprint(folder, args.allow_pipes)}
+        decode(recogniser, folder, args.out / folder.name, made_of, args)
+
+
+def decode(
+    recogniser: Recogniser, data: Path, out: Path, fingerprint: dict[str, Any], args: argparse.Namespace
+) -> None:
+    """Decode one data directory, or a part of it, unless it is done."""
+    if read_product(out / "done.json", fingerprint) is not None:
+        logger.info(f"{out}: already decoded in this way")
+        return
+    with contextlib.suppress(FileNotFoundError):  # another part's job may remove it too
+        (out / "done.json").unlink()
+    utterances = read_data_dir(data, allow_pipes=args.allow_pipes)
+    batches = batches_of(data, utterances, recogniser.config.features.rate, args.batch_size)
+    parts = [out / f"part.{job}.of.{args.jobs}.jsonl" for job in range(1, args.jobs + 1)]
+    # The content of a part depends on the batches too.
+    part_fingerprint = {**fingerprint, "batch_size": args.batch_size}
+    if args.jobs == 1 or args.job is not None:
+        job = args.job or 1
+        if head_of(parts[job - 1]).get("fingerprint") != part_fingerprint:
+            decode_part(recogniser, data, batches[job - 1 :: args.jobs], parts[job - 1], part_fingerprint)
+    if args.job is None:
+        join(out, parts, utterances, recogniser.vocabulary.tokens, fingerprint, part_fingerprint)
+
+
+def data_fingerprint(folder: Path, pipes: bool = False) -> str:
+    """Hash of ids, texts and audio; audio that is no plain file enters by its entry in wav.scp. It is kept in the
+    folder, and taken again where a file has another size or time."""
+    utterances = read_data_dir(folder, need_text=(folder / "text").exists(), allow_pipes=pipes)
+
+    def chunks() -> Iterator[bytes]:
+        for u in utterances:
+            path = Path(u.wav)
+            yield f"{u.id} {u.text} {u.start} {u.end}\n".encode()
+            yield path.read_bytes() if path.is_file() else u.wav.encode()
+
+    stamps = [[u.id, u.wav, u.text, u.start, u.end, *_stamp(Path(u.wav))] for u in utterances]
+    return remembered(folder / ".fingerprint.json", stamps, lambda: content_fingerprint(chunks()))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file, zeros where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def lm_fingerprint(path: Path | None) -> str | None:
-    """Of a language model's configuration, as results name it."""
-    return None if path is None else results.run_fingerprint(saved_config(checkpoint.load(path), path))
+    """Hash of a language model's configuration: it identifies the model in results."""
+    if path is None:
+        return None
+    settings = saved_config(checkpoint.load(path), path)
+    return run_fingerprint(settings, modality(settings.task, str(path)))
 
 
 def batches_of(data: Path, utterances: list[Utterance], rate: int, size: int) -> list[list[Utterance]]:
@@ -43,8 +133,10 @@ def batches_of(data: Path, utterances: list[Utterance], rate: int, size: int) ->
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def decode_part(recogniser: Recogniser, data: Path, batches: list[list[Utterance]], part: Path, mark: Any) -> None:
-    """Decode batches into a part file: its mark, then an utterance a line."""
+def decode_part(
+    recogniser: Recogniser, data: Path, batches: list[list[Utterance]], part: Path, fingerprint: dict[str, Any]
+) -> None:
+    """Decode batches into a part file: a line with its fingerprint, then one line an utterance."""
     vocabulary, rate = recogniser.vocabulary, recogniser.config.features.rate
     for u in (u for batch in batches for u in batch):
         # A reference with a character that cannot be written would count as errors of the model.
@@ -54,11 +146,13 @@ def decode_part(recogniser: Recogniser, data: Path, batches: list[list[Utterance
         for batch in batches:
             waves = [read_wave(u, rate) for u in batch]
             audio += sum(map(len, waves)) / rate
-            for u, found in zip(batch, recogniser(waves)):
-                nbest = [{"text": recogniser.text(h), "tokens": h.tokens, "score": h.score, **h.scores} for h in found]
+            for u, hypotheses in zip(batch, recogniser(waves)):
+                nbest = [
+                    {"text": recogniser.text(h), "tokens": h.tokens, "score": h.score, **h.scores} for h in hypotheses
+                ]
                 lines.append({"id": u.id, "nbest": nbest})
             bar.update(len(batch))
-    head = {"mark": mark, "seconds": round(time.monotonic() - begin, 2), "audio": round(audio, 2)}
+    head = {"fingerprint": fingerprint, "seconds": round(time.monotonic() - begin, 2), "audio": round(audio, 2)}
     atomic_io.write(part, "".join(json.dumps(line) + "\n" for line in [head, *lines]))
 
 
@@ -72,37 +166,40 @@ def head_of(part: Path) -> dict[str, Any]:
 
 
 def join(
-    out: Path, parts: list[Path], utterances: list[Utterance], tokens: list[str], mark: Any, part_mark: Any
+    out: Path,
+    parts: list[Path],
+    utterances: list[Utterance],
+    tokens: list[str],
+    fingerprint: dict[str, Any],
+    part_fingerprint: dict[str, Any],
 ) -> None:
-    """Join part files into the tables of all utterances. Raises UserError if a part is of another run or one lacks."""
-    found: dict[str, Any] = {}
+    """Join part files into the tables of all utterances. Raises UserError if a part is missing or of another run."""
+    nbest: dict[str, Any] = {}
     seconds = audio = 0.0
     for path in parts:
-        if head_of(path).get("mark") != part_mark:
+        if head_of(path).get("fingerprint") != part_fingerprint:
             raise UserError(f"{path}: this part is missing or of another run; decode it again")
         head, *lines = [json.loads(line) for line in path.read_text().splitlines()]
         seconds, audio = seconds + head["seconds"], audio + head["audio"]
-        found.update({line["id"]: line["nbest"] for line in lines})
+        nbest.update({line["id"]: line["nbest"] for line in lines})
     for u in utterances:
-        if u.id not in found:
+        if u.id not in nbest:
             raise UserError(f"{out}: utterance {u.id} is in none of {len(parts)} parts; decode them again")
-    best = {key: nbest[0] for key, nbest in found.items()}
+    best = {key: hypotheses[0] for key, hypotheses in nbest.items()}
     write_table(out / "text", {key: h["text"] for key, h in best.items()})
     write_table(out / "token", {key: " ".join(tokens[i] for i in h["tokens"]) for key, h in best.items()})
     write_table(out / "token_int", {key: " ".join(map(str, h["tokens"])) for key, h in best.items()})
     write_table(out / "score", {key: f"{h['score']:.6f}" for key, h in best.items()})
-    atomic_io.write(
-        out / "nbest.jsonl", "".join(json.dumps({"id": u.id, "nbest": found[u.id]}) + "\n" for u in utterances)
-    )
-    done = {**mark, "seconds": round(seconds, 2), "audio": round(audio, 2)}
-    atomic_io.write(out / "done.json", json.dumps(done) + "\n")
+    rows = [json.dumps({"id": u.id, "nbest": nbest[u.id]}) + "\n" for u in utterances]
+    atomic_io.write(out / "nbest.jsonl", "".join(rows))
+    write_product(out / "done.json", fingerprint, seconds=round(seconds, 2), audio=round(audio, 2))
     for path in out.glob("part.*.jsonl"):
         path.unlink()
     logger.info(f"{out}: {len(utterances)} utterances, real-time factor {seconds / audio:.3f}")
 
 
 def with_tuned(options: SearchOptions, path: Path) -> tuple[SearchOptions, list[str]]:
-    """The options with the weights that `irl tune` found, and the names of the data that it found them on."""
+    """The options with the weights that `irl tune` found, and the names of the data on which it found them."""
     try:
         content = json.loads(path.read_text())
         weights: dict[str, Any] = {name: float(content["options"][name]) for name in search_options.WEIGHTS}

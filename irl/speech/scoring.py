@@ -6,13 +6,24 @@ include the spaces between words, as sclite counts them when they are written <s
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from pathlib import Path
-from typing import Mapping, NamedTuple, Sequence
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
+import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from irl.core.errors import UserError
 from irl.data.kaldi import read_table
+from irl.reporting.evaluation import Condition, collect
+from irl.reporting.statistics import interval
+from irl.speech.search_options import decoding
+from irl.training.modality import Evaluation
+
+# The banks of noises and of rooms that test sets were made with, where none were given.
+GENERATED = ["generated", "generated"]
 
 
 class Scores(NamedTuple):
@@ -136,3 +147,87 @@ def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
     rest = len(edits) - substitutions
     deletions = (rest + len(reference) - len(hypothesis)) // 2
     return Edits(len(reference), substitutions, deletions, rest - deletions)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `irl score`."""
+    parser.add_argument("--banks", nargs=2, default=GENERATED, help="noises and rooms of the test sets")
+
+
+def evaluation_key(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of a results line makes two evaluations the same: the search, and the noises and rooms of the test sets."""
+    return decoding(line["decode"]), line.get("banks", GENERATED)
+
+
+def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
+    """Counts of each NAME=DATA_DIR of args.conditions, decoded in RUN/evaluate; alignments are written there too."""
+
+    def conditions() -> Iterator[Condition]:
+        for item in args.conditions:
+            name, equals, folder = item.partition("=")
+            if not equals:
+                raise UserError(f"--conditions: expected NAME=DATA_DIR, found {item!r}")
+            out, reference = run / "evaluate" / Path(folder).name, Path(folder) / "text"
+            if not (out / "done.json").exists():
+                raise UserError(f"{out}: not decoded; run stage 5 first")
+            made = json.loads((out / "done.json").read_text())["fingerprint"]
+            scores = score(reference, out / "text")
+            write_alignments(out / "alignments.txt", reference, out / "text")
+            write_espnet(out, Path(folder), scores)
+            yield name, made, {
+                # Edits are summed; the errors of each utterance are what intervals are made from.
+                "cer": total(scores.characters)._asdict(),
+                "wer": total(scores.words)._asdict(),
+                "reference": [c.reference for c in scores.characters],
+                "errors": [c.errors for c in scores.characters],
+                "data": made["data"],
+            }
+
+    return collect(run, conditions(), banks=args.banks)
+
+
+def example(table: Any, exp: Path, data: Path, condition: str) -> str:
+    """The utterance on which the methods of a table differ most under a condition, with every hypothesis."""
+    seed = min(table.seeds[table.methods[0]])
+    texts = {m: exp / f"{m}.{seed}" / "evaluate" / data.name / "text" for m in table.methods}
+    lines = {line["method"]: line for line in table.lines if line["seed"] == seed and texts[line["method"]].exists()}
+    methods = [m for m in table.methods if m in lines]
+    if not methods or condition not in table.conditions:
+        return f"No example: the hypotheses of these runs are not in {exp}.\n"
+    errors = np.array([lines[m]["conditions"][condition]["errors"] for m in methods], float)
+    index = int((errors[0] - errors[-1]).argmax())
+    references = read_table(data / "text")
+    key = list(references)[index]
+    rows = [f"An example, utterance {key} under {condition}: {read_table(data / 'wav.scp')[key]}", ""]
+    rows.append(f"    {'reference':13s} {references[key]}")
+    rows += [f"    {table.label(method):13s} {read_table(texts[method])[key]}" for method in methods]
+    return "\n".join(rows) + "\n"
+
+
+def summary(name: str, counts: list[Edits]) -> str:
+    """One line in Kaldi's manner."""
+    t = total(counts)
+    low, high = interval([c.reference for c in counts], [c.errors for c in counts])
+    return (
+        f"%{name} {100 * t.errors / t.reference:.2f} [ {t.errors} / {t.reference}, {t.insertions} ins, "
+        f"{t.deletions} del, {t.substitutions} sub ] 95% interval {100 * low:.2f}-{100 * high:.2f}, "
+        f"{len(counts)} utterances"
+    )
+
+
+def main() -> None:
+    """The command `irl score_text`."""
+    parser = argparse.ArgumentParser(prog="irl score_text", description="Error rates of a table of hypotheses.")
+    parser.add_argument("reference", type=Path)
+    parser.add_argument("hypothesis", type=Path)
+    parser.add_argument("--alignments", type=Path, help="write word alignments of utterances with errors")
+    parser.add_argument("--trn", help="write PREFIX.ref.trn and PREFIX.hyp.trn for sclite, characters as tokens")
+    args = parser.parse_args()
+    scores = score(args.reference, args.hypothesis)
+    for name, counts in (("CER", scores.characters), ("WER", scores.words)):
+        sys.stdout.write(summary(name, counts) + "\n")
+    if args.alignments:
+        write_alignments(args.alignments, args.reference, args.hypothesis)
+    if args.trn:
+        for kind, table in (("ref", args.reference), ("hyp", args.hypothesis)):
+            write_trn(Path(f"{args.trn}.{kind}.trn"), read_table(table))

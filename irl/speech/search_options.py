@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Mapping
+
+from irl.core.errors import UserError
 
 SEARCHES = ("joint", "attention", "ctc", "espnet")
-
-
 # What `irl tune` finds.
 WEIGHTS = ("ctc_weight", "lm_weight", "length_bonus")
 
@@ -83,9 +83,38 @@ def add_arguments(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = 
     parser.add_argument("--normalise-length", action="store_true", help="rank by score per token")
 
 
-def from_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> SearchOptions:
+def from_arguments(args: argparse.Namespace) -> SearchOptions:
+    """The options of a parsed command line. Raises UserError for values that make no sense together."""
     names = {field.name for field in dataclasses.fields(SearchOptions)} & vars(args).keys()
     try:
         return SearchOptions(**{name: getattr(args, name) for name in names})
     except ValueError as error:
-        parser.error(str(error))
+        raise UserError(f"command line: {error}") from None
+
+
+def to_arguments(options: SearchOptions) -> list[str]:
+    """The command line that `from_arguments` reads, with what differs from the defaults."""
+    words = []
+    for field in dataclasses.fields(SearchOptions):
+        value = getattr(options, field.name)
+        if value != field.default and not (field.name == "ctc_weight" and options.search == "attention"):
+            option = "--" + field.name.replace("_", "-")
+            words += [option] if isinstance(value, bool) else [option, str(value)]
+    return words
+
+
+def decoding(options: Mapping[str, Any], tuned: bool = True) -> dict[str, Any]:
+    """The part of search options in results that makes two ways of decoding the same: all that touch the best
+    hypotheses, or, where weights were tuned (unless the weights shall count), the data on which they were tuned."""
+    if tuned and options.get("tuned"):
+        return {key: options.get(key) for key in ("search", "beam", "lm", "tuned")}
+    return {key: value for key, value in options.items() if key not in ("nbest", "pre_beam_ratio")}
+
+
+def describe(options: Mapping[str, Any]) -> str:
+    """Search options in results as a sentence."""
+    shown = {key: value for key, value in options.items() if key not in ("search", "lm", "tuned")}
+    parts = [f"{options['search']} search", *(f"{key.replace('_', ' ')} {value:g}" for key, value in shown.items())]
+    parts += ["with a character LM"] if options.get("lm") else []
+    tuned = f"; weights tuned on {', '.join(options['tuned'])}" if options.get("tuned") else ""
+    return f"Decoding: {', '.join(parts)}{tuned}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import zipfile
@@ -77,11 +76,6 @@ def load_weights(module: torch.nn.Module, weights: dict[str, Any], path: Path) -
                 f"expected {list(own[name].shape)}"
             )
     module.load_state_dict(weights)
-
-
-def file_fingerprint(path: Path) -> str:
-    """By which results name the weights that they were made with."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
 
 
 def load_model(path: Path, task: str, config_class: type) -> tuple[dict[str, Any], Any, dict[str, Tensor]]:

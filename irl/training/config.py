@@ -41,11 +41,7 @@ class ObjectiveConfig:
 
 
 SIGMAS = ("isotropic", "diagonal", "full")
-
-
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-
-
 # By name, each with its options; Adadelta with the constants of ESPnet's recipes, where its learning rate is 1.
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {}),
@@ -54,11 +50,7 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {}),
     "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
 }
-
-
 DECAYS = ("linear", "cosine", "steps", "plateau", "none")
-
-
 ACCELERATORS = ("auto", "cpu", "gpu")
 
 

@@ -1,4 +1,4 @@
-"""The tasks by name, and the configuration of an experiment from a file or from a checkpoint."""
+"""Modalities by the name of their task, and the configuration of an experiment from a file or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from typing import Any
 
 from irl.core import config
 from irl.core.errors import UserError
+from irl.training.modality import Modality
 
-TASKS = {
-    "speech": ("irl.speech.task", "SpeechConfig", "SpeechTask"),
-    "vision": ("irl.vision.task", "VisionConfig", "VisionTask"),
-    "language": ("irl.language.task", "LanguageConfig", "LanguageTask"),
-    "character_lm": ("irl.speech.character_lm", "CharacterLMConfig", "CharacterLMTask"),
+# The one place that lists them. Each module exports its object as `modality`.
+MODALITIES = {
+    "speech": "irl.speech",
+    "vision": "irl.vision",
+    "language": "irl.language",
+    "character_lm": "irl.speech.character_lm",
 }
 
 
-def task_classes(name: object, where: str) -> tuple[type, type]:
-    """(configuration, task) of a task; its libraries are imported only here."""
-    if name not in TASKS:
-        raise UserError(f"{where}: task: expected one of {', '.join(TASKS)}, found {name!r}")
-    module, *classes = TASKS[str(name)]
-    found = [getattr(importlib.import_module(module), c) for c in classes]
-    return found[0], found[1]
+def modality(task: object, where: str) -> Modality:
+    """The modality of a task. Raises UserError, with `where`, for a name that is none."""
+    if task not in MODALITIES:
+        raise UserError(f"{where}: task: expected one of {', '.join(MODALITIES)}, found {task!r}")
+    found: Modality = importlib.import_module(MODALITIES[str(task)]).modality
+    return found
 
 
 def read_config(path: Path, overrides: list[str]) -> Any:
-    """Of a YAML file with key=value overrides."""
+    """The configuration in a YAML file with key=value overrides."""
     parts = config.sources(path, overrides)
     merged = {key: value for _, content in parts for key, value in content.items()}
-    return config.resolve(task_classes(merged.get("task", "speech"), str(path))[0], parts)
+    return config.resolve(modality(merged.get("task"), str(path)).Config, parts)
 
 
 def saved_config(state: dict[str, Any], path: Path) -> Any:
-    """Of a checkpoint. Settings that are newer than the checkpoint have their defaults."""
+    """The configuration in a checkpoint. Settings that are newer than the checkpoint have their defaults."""
     content = state["config"]
-    return config.from_dict(task_classes(content.get("task"), str(path))[0], content, str(path))
+    return config.from_dict(modality(content.get("task"), str(path)).Config, content, str(path))

@@ -29,7 +29,7 @@ from irl.training import checkpoint, distributed
 from irl.training.best_checkpoints import BestCheckpoints
 from irl.training.config import OPTIMIZERS, without_runtime_keys
 from irl.training.distributed import Shard
-from irl.training.registry import saved_config, task_classes
+from irl.training.registry import modality, saved_config
 from irl.training.task import BatchSpec, Stat, Task
 
 
@@ -54,7 +54,7 @@ class Trainer:
             raise UserError(
                 f"train.batch_size {c.batch_size} is less than the {self.shard.world_size} processes that share it"
             )
-        self.task: Task = task_classes(settings.task, str(exp))[1](settings, self.shard)
+        self.task: Task = modality(settings.task, str(exp)).task(settings, self.shard)
         if self.shard.world_size > 1 and self.fabric.device.type == "cuda":
             self.task.module = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.task.module)
         kind, options = OPTIMIZERS[c.optimizer]

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any, Iterator
 
 import torch
 
+from irl.core import config
+from irl.core.fingerprint import file_fingerprint
+from irl.data import images
+from irl.noise.image import ImageNoise
 from irl.objective.smoothness import lambda_r
-from irl.reporting.pairs import LayerPair, batches
+from irl.training.layer_stats import LayerPair, batches
+from irl.vision.classifier import Classifier, test_keys
+from irl.vision.conditions import read_settings
 
 
-def of_images(
-    run: Path, clean: Path, condition: str, settings: Any, device: str, batch_size: int = 100
-) -> Iterator[LayerPair]:
-    """A classifier on a test set and its noisy copy."""
-    from irl.data import images
-    from irl.noise.image import ImageNoise
-    from irl.vision.classifier import Classifier, test_keys
+def fingerprint(args: argparse.Namespace) -> dict[str, Any]:
+    """The test set, the noise on it, and the device."""
+    noise = read_settings(args.settings, args.test).noise(str(args.noisy))
+    return {"clean": file_fingerprint(args.clean), "noise": config.to_dict(noise), "device": args.device}
 
-    classifier, data = Classifier(run / "checkpoint.pt", device), images.read(clean)
-    noise = ImageNoise(settings.noise(condition), classifier.statistics.directions)
+
+def layer_pairs(run: Path, args: argparse.Namespace, batch_size: int = 100) -> Iterator[LayerPair]:
+    """A classifier on a test set and on the same images under a condition on colours."""
+    condition, device = str(args.noisy), args.device
+    classifier, data = Classifier(run / "checkpoint.pt", device), images.read(args.clean)
+    noise = ImageNoise(read_settings(args.settings, args.test).noise(condition), classifier.statistics.directions)
     generator = torch.Generator(device).manual_seed(0)
     for rows in batches(len(data), batch_size):
         x = classifier.inputs(data.images[rows])

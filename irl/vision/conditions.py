@@ -13,8 +13,6 @@ from irl.noise.adversarial import NORMS, UNITS, AttackConfig
 from irl.noise.image import ImageNoiseConfig
 
 ATTACKS = r"(fgsm|random|pgd(?P<steps>[1-9]\d*)|apgd_ce|apgd_dlr|autoattack)_(?P<eps>\d+(\.\d+)?)"
-
-
 APGD_STEPS = 100  # as in AutoAttack
 
 

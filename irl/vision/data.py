@@ -53,7 +53,7 @@ class Statistics(NamedTuple):
 
 class Batch(NamedTuple):
     """Normalised views (B, 3, H, W) of the same images. clean is None where no term looks at it; noisy is empty where
-    copies are adversarial, which only the model can make. y: labels (L,) of the first L <= B images. totals: the size of
+    copies are adversarial, which only the model can make. y: labels (L,) of the first L <= B images. totals: size of
     the batch that this may be a part of, with its labels."""
 
     ids: Tensor

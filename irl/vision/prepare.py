@@ -1,24 +1,44 @@
-"""Colour statistics of a training set."""
+"""Colour statistics of a training set; checking sets of images."""
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Iterator, Sequence
 
 import torch
 
 from irl.core import atomic_io
 from irl.core.errors import UserError
+from irl.data import images
+from irl.noise.image import color_sums
+from irl.vision.config import VisionConfig
 
 
-def prepare_vision(settings: Any, check: list[str]) -> str:
-    from irl.data.images import read
-    from irl.noise.image import color_sums
+def validate(args: argparse.Namespace) -> Iterator[str]:
+    """Count the images of each set by class, and those that an earlier set holds too."""
+    seen: set[bytes] = set()
+    for path in args.paths:
+        content = images.read(path)
+        pixels = [image.tobytes() for image in content.images]
+        height, width = content.images.shape[1:3]
+        sizes = Counter(content.labels.tolist())
+        each = [sizes[label] for label in range(len(content.classes))]
+        known = sum(image in seen for image in pixels)
+        yield (
+            f"{path}: {len(content)} images of {width}x{height}, {len(content.classes)} classes of {min(each)} to "
+            f"{max(each)} images, {known} images of the sets before it"
+        )
+        seen.update(pixels)
 
-    train = read(Path(settings.train_set))
+
+def prepare(settings: VisionConfig, check: Sequence[str]) -> str:
+    """Write the sums of the training set's colours. check: test sets that must have its classes and its size."""
+    train = images.read(Path(settings.train_set))
     for path in [settings.dev_set, *check]:
-        other = read(Path(path))
+        other = images.read(Path(path))
         for what, found, expected in (
             ("classes", other.classes, train.classes),
             ("images of size", other.images.shape[1:3], train.images.shape[1:3]),

@@ -15,9 +15,9 @@ pytest.importorskip("lightning_fabric")
 
 def test_decode_score_transcribe(recipe, reference):
     run(
-        "irl.bin.decode",
+        "irl.bin.evaluate",
         "exp/reference/checkpoint.pt",
-        "--data",
+        "--conditions",
         "data/dev",
         "--out",
         "exp/dec",
@@ -26,9 +26,9 @@ def test_decode_score_transcribe(recipe, reference):
         cwd=recipe,
     )
     again = run(
-        "irl.bin.decode",
+        "irl.bin.evaluate",
         "exp/reference/checkpoint.pt",
-        "--data",
+        "--conditions",
         "data/dev",
         "--out",
         "exp/dec",
@@ -39,7 +39,14 @@ def test_decode_score_transcribe(recipe, reference):
     assert "already decoded" in again.stderr
     for change in (["--beam", 3], ["--search", "attention"]):
         other = run(
-            "irl.bin.decode", "exp/reference/checkpoint.pt", "--data", "data/dev", "--out", "exp/o", *change, cwd=recipe
+            "irl.bin.evaluate",
+            "exp/reference/checkpoint.pt",
+            "--conditions",
+            "data/dev",
+            "--out",
+            "exp/o",
+            *change,
+            cwd=recipe,
         )
         assert "already decoded" not in other.stderr
     lines = [json.loads(line) for line in (recipe / "exp/dec/dev/nbest.jsonl").read_text().splitlines()]
@@ -52,14 +59,21 @@ def test_decode_score_transcribe(recipe, reference):
         "length_bonus",
     }
     out = run(
-        "irl.bin.score", "data/dev/text", "exp/dec/dev/text", "--alignments", "exp/a.txt", "--trn", "exp/t", cwd=recipe
+        "irl.bin.score_text",
+        "data/dev/text",
+        "exp/dec/dev/text",
+        "--alignments",
+        "exp/a.txt",
+        "--trn",
+        "exp/t",
+        cwd=recipe,
     )
     assert out.stdout.startswith("%CER ") and "5 utterances" in out.stdout and (recipe / "exp/t.ref.trn").exists()
     for search in ("attention", "ctc", "espnet"):
         run(
-            "irl.bin.decode",
+            "irl.bin.evaluate",
             "exp/reference/checkpoint.pt",
-            "--data",
+            "--conditions",
             "data/dev",
             "--out",
             f"exp/{search}",
@@ -77,7 +91,7 @@ def test_decode_score_transcribe(recipe, reference):
 
 
 def test_parts_join_to_the_whole(recipe, reference):
-    line = ["irl.bin.decode", "exp/reference/checkpoint.pt", "--data", "data/train", "data/dev", "--nbest", 2]
+    line = ["irl.bin.evaluate", "exp/reference/checkpoint.pt", "--conditions", "data/train", "data/dev", "--nbest", 2]
     run(*line, "--batch-size", 3, "--out", "exp/whole", cwd=recipe)
     part = [*line, "--batch-size", 3, "--out", "exp/parts", "--jobs", 3]
     for job in (3, 1):
@@ -139,8 +153,19 @@ def test_the_language_model_learns_and_resumes_to_the_bit(recipe, lm):
 
 
 def test_weights_are_tuned_on_dev_and_fusion_equals_espnets(recipe, reference, lm):
-    data = ["--data", "data/dev"]
-    tune = ["irl.bin.tune", "exp/reference/checkpoint.pt", *data, "--lm", lm, "--out", "exp/search.json", "--beam", 4]
+    data = ["--conditions", "data/dev"]
+    tune = [
+        "irl.bin.tune",
+        "exp/reference/checkpoint.pt",
+        "--data",
+        "data/dev",
+        "--lm",
+        lm,
+        "--out",
+        "exp/search.json",
+        "--beam",
+        4,
+    ]
     grid = ["--ctc-weights", 0.3, 0.6, "--lm-weights", 0, 0.5, "--length-bonuses", 0, 0.5]
     run(*tune, *grid, cwd=recipe)
     found = json.loads((recipe / "exp/search.json").read_text())
@@ -152,8 +177,18 @@ def test_weights_are_tuned_on_dev_and_fusion_equals_espnets(recipe, reference, l
             f"--{k.replace('_', '-')}={options[k]}" for k in ("ctc_weight", "lm_weight", "length_bonus") if k in options
         ]
         weights += ["--lm", lm] if "lm_weight" in options else []
-        run("irl.bin.decode", "exp/reference/checkpoint.pt", *data, *weights, "--beam", 4, "--out", "exp/t", cwd=recipe)
-        out = run("irl.bin.score", "data/dev/text", "exp/t/dev/text", cwd=recipe).stdout
+        run(
+            "irl.bin.evaluate",
+            "exp/reference/checkpoint.pt",
+            *data,
+            *weights,
+            "--beam",
+            4,
+            "--out",
+            "exp/t",
+            cwd=recipe,
+        )
+        out = run("irl.bin.score_text", "data/dev/text", "exp/t/dev/text", cwd=recipe).stdout
         assert f"[ {found['errors'][index]} / {found['reference']}," in out
     best = found["grid"][found["errors"].index(min(found["errors"]))]
     assert all(found["options"][key] == value for key, value in best.items())
@@ -161,13 +196,13 @@ def test_weights_are_tuned_on_dev_and_fusion_equals_espnets(recipe, reference, l
     other = run(*tune, *grid, "--beam", 3, cwd=recipe, check=False)
     assert other.returncode == 1 and "search.json: was tuned with another grid; remove it" in other.stderr
     out = ["--lm", lm, "--tuned", "exp/search.json", "--out", "exp/tuned"]
-    run("irl.bin.decode", "exp/reference/checkpoint.pt", *data, *out, cwd=recipe)
-    done = json.loads((recipe / "exp/tuned/dev/done.json").read_text())
+    run("irl.bin.evaluate", "exp/reference/checkpoint.pt", *data, *out, cwd=recipe)
+    done = json.loads((recipe / "exp/tuned/dev/done.json").read_text())["fingerprint"]
     assert done["options"]["tuned"] == ["dev"] and done["options"]["lm"] and done["lm_weights"]
     fused = ["--lm", lm, "--lm-weight", 0.5, "--length-bonus", 0.2, "--nbest", 3]
     for search in ("joint", "espnet"):
         run(
-            "irl.bin.decode",
+            "irl.bin.evaluate",
             "exp/reference/checkpoint.pt",
             *data,
             *fused,
@@ -199,11 +234,11 @@ def test_weights_are_tuned_on_dev_and_fusion_equals_espnets(recipe, reference, l
         (["--lm", "half.pt", "--lm-weight", 0.5], "half.pt: at update 3 of 60, train it to its end"),
     ]:
         bad = run(
-            "irl.bin.decode", "exp/reference/checkpoint.pt", *data, *args, "--out", "exp/x", cwd=recipe, check=False
+            "irl.bin.evaluate", "exp/reference/checkpoint.pt", *data, *args, "--out", "exp/x", cwd=recipe, check=False
         )
         assert bad.returncode == 1 and message in bad.stderr
     state = checkpoint.load(lm)
     checkpoint.save(recipe / "other_lm.pt", {**state, "tokens": state["tokens"][::-1]})
     other = [*data, "--lm", "other_lm.pt", "--lm-weight", 1, "--out", "exp/x"]
-    bad = run("irl.bin.decode", "exp/reference/checkpoint.pt", *other, cwd=recipe, check=False)
+    bad = run("irl.bin.evaluate", "exp/reference/checkpoint.pt", *other, cwd=recipe, check=False)
     assert bad.returncode == 1 and "a language model of other tokens" in bad.stderr

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irl.bin import report
-from irl.bin.score import last_evaluation, summary
 from irl.core.errors import UserError
 from irl.data.kaldi import write_table
 from irl.reporting import results
+from irl.reporting.evaluation import last_evaluation
 from irl.reporting.statistics import bootstrap, interval, paired_test
 from irl.reporting.table import Table, markdown, select
-from irl.speech.scoring import Edits, alignment, count_edits, score, total, write_espnet, write_trn
+from irl.speech import modality
+from irl.speech.scoring import Edits, alignment, count_edits, score, summary, total, write_espnet, write_trn
 
 WORDS = st.lists(st.sampled_from(["a", "b", "cd", "e"]), max_size=8)
 
@@ -189,25 +190,25 @@ def test_decoding_in_another_way_is_another_result():
 
     tuned = {**plain, "lm_weight": 0.4, "lm": "x", "tuned": ["dev"]}
     asked = {"search": "joint", "beam": 5, "ctc_weight": 0.5, "lm": "x", "tuned": ["dev"]}
-    assert results.matches(found(plain), {**wanted, "decode": plain})
-    assert results.matches(found({**plain, "nbest": 1, "pre_beam_ratio": 1.5}), {**wanted, "decode": plain})
-    assert results.matches(found(tuned), {**wanted, "decode": asked})
-    assert not results.matches(found(tuned), {**wanted, "decode": plain})
-    assert not results.matches(found(tuned), {**wanted, "decode": {**asked, "lm": "y"}})
-    assert not results.matches(found(tuned), {**wanted, "decode": {**asked, "tuned": ["other"]}})
-    assert not results.matches(found({**plain, "max_length": 0.5}), {**wanted, "decode": plain})
+    assert results.matches(found(plain), {**wanted, "decode": plain}, modality)
+    assert results.matches(found({**plain, "nbest": 1, "pre_beam_ratio": 1.5}), {**wanted, "decode": plain}, modality)
+    assert results.matches(found(tuned), {**wanted, "decode": asked}, modality)
+    assert not results.matches(found(tuned), {**wanted, "decode": plain}, modality)
+    assert not results.matches(found(tuned), {**wanted, "decode": {**asked, "lm": "y"}}, modality)
+    assert not results.matches(found(tuned), {**wanted, "decode": {**asked, "tuned": ["other"]}}, modality)
+    assert not results.matches(found({**plain, "max_length": 0.5}), {**wanted, "decode": plain}, modality)
     # Rooms that were given are not those that were generated.
     given = {**wanted, "decode": plain, "banks": ["generated", "RIRS_NOISES"]}
-    assert not results.matches(found(plain), given)
-    assert results.matches({**found(plain), "banks": ["generated", "RIRS_NOISES"]}, given)
+    assert not results.matches(found(plain), given, modality)
+    assert results.matches({**found(plain), "banks": ["generated", "RIRS_NOISES"]}, given, modality)
 
 
 def test_results_lines_are_kept_and_replaced(tmp_path):
     path = tmp_path / "r.jsonl"
     assert results.read(path) == []
-    results.append(path, line("a", 1, {"none": [0, 0, 0]}))
-    results.append(path, line("a", 2, {"none": [1, 0, 0]}))
-    results.append(path, line("a", 1, {"none": [2, 0, 0]}))
+    results.append(path, line("a", 1, {"none": [0, 0, 0]}), modality)
+    results.append(path, line("a", 2, {"none": [1, 0, 0]}), modality)
+    results.append(path, line("a", 1, {"none": [2, 0, 0]}), modality)
     assert [r["conditions"]["none"]["errors"][0] for r in results.read(path)] == [1, 2]
     with open(path, "a") as file:
         file.write('{"half')
@@ -223,7 +224,7 @@ def test_report_of_ablations(tmp_path, monkeypatch):
     for method, errors, rank in rows + others:
         dev = {"rank/encoder.0": rank, "rank/decoder.0": rank + 1, "loss/clean": 0.5}
         row = line(method, 1, {"none": [0, 0, errors], "rir": [1, 1, 1], "tel": [1, 1, 1]})
-        results.append(path, {**row, "dev": dev})
+        results.append(path, {**row, "dev": dev}, modality)
     monkeypatch.setattr("sys.argv", ["report", str(path), "--corpus", "toy", "--out", str(tmp_path / "out")])
     report.main()
     text = (tmp_path / "out" / "table.md").read_text()
@@ -248,8 +249,12 @@ def test_report(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     path = tmp_path / "r.jsonl"
     for seed in (1, 2):
-        results.append(path, line("irl_batching", seed, {"none": [0, 3, 3], "rir": [6, 6, 6], "tel": [9, 9, 12]}))
-        results.append(path, line("irl_loss", seed, {"none": [0, 3, 3 * seed], "rir": [3, 3, 3], "tel": [6, 6, 6]}))
+        results.append(
+            path, line("irl_batching", seed, {"none": [0, 3, 3], "rir": [6, 6, 6], "tel": [9, 9, 12]}), modality
+        )
+        results.append(
+            path, line("irl_loss", seed, {"none": [0, 3, 3 * seed], "rir": [3, 3, 3], "tel": [6, 6, 6]}), modality
+        )
     argv = ["report", str(path), "--corpus", "toy", "--out", str(tmp_path / "out"), "--note", "A toy."]
     monkeypatch.setattr("sys.argv", argv)
     report.main()

@@ -11,7 +11,7 @@ from irl.data.images import Images, write
 from irl.data.kaldi import Utterance, write_data_dir
 from irl.objective import PRESETS
 from irl.reporting import results
-from irl.training.registry import read_config, saved_config
+from irl.training.registry import modality, read_config, saved_config
 
 pytest.importorskip("lightning_fabric")
 EGS = Path(__file__).parents[2] / "egs"
@@ -55,7 +55,7 @@ def test_dry_run(folder, conf):
         return
     run("irl.bin.prepare", path, *own, *speech, *two, cwd=folder)
     run("irl.bin.train", path, *own, *speech, *two, "--exp", exp, cwd=folder)
-    run("irl.bin.decode", exp / "checkpoint.pt", "--data", data / "dev", "--out", exp, "--beam", 2, cwd=folder)
+    run("irl.bin.evaluate", exp / "checkpoint.pt", "--conditions", data / "dev", "--out", exp, "--beam", 2, cwd=folder)
     assert (exp / "dev" / "text").read_text().count("\n") == 2
 
 
@@ -125,7 +125,7 @@ def test_dry_run_of_texts(tmp_path, conf):
     small += ["model.units=8", "model.embedding_units=8"] if conf != "ptb/irl_loss_blank.yaml" else []
     run("irl.bin.prepare", TEXTS / conf, *small, cwd=tmp_path)
     run("irl.bin.train", TEXTS / conf, *small, "--exp", tmp_path, cwd=tmp_path)
-    run("irl.bin.perplexity", tmp_path / "checkpoint.pt", "--texts", f"test={text}", "--out", tmp_path, cwd=tmp_path)
+    run("irl.bin.evaluate", tmp_path / "checkpoint.pt", "--conditions", f"test={text}", "--out", tmp_path, cwd=tmp_path)
     assert (tmp_path / "test.json").exists()
 
 
@@ -157,4 +157,7 @@ def test_methods_differ_in_their_objective_alone():
 def test_committed_results_have_their_digests(path):
     """They would differ if a default had changed: finished runs would then stand for runs with other settings."""
     rows = results.read(path)
-    assert rows and all(row["digest"] == results.run_fingerprint(saved_config(row, path)) for row in rows)
+    assert rows and all(
+        row["digest"] == results.run_fingerprint(saved_config(row, path), modality(row["config"]["task"], "row"))
+        for row in rows
+    )

@@ -15,7 +15,7 @@ from irl.noise.adversarial import attacked
 from irl.objective import Distance
 from irl.training.registry import read_config
 from irl.training.task import BatchSpec
-from irl.vision.prepare import prepare_vision
+from irl.vision.prepare import prepare
 from irl.vision.task import VisionTask
 
 CONF = Path(__file__).parents[2] / "egs" / "cifar" / "conf" / "special"
@@ -34,7 +34,7 @@ def build(tmp_path):
         config = read_config(
             CONF / f"{name}.yaml", [*own, f"statistics={tmp_path}/s.json", "train.batch_size=6", *overrides]
         )
-        prepare_vision(config, [])
+        prepare(config, [])
         task = VisionTask(config)
         objective = config.objective.build()
         task.module.objective = objective

@@ -244,8 +244,15 @@ def test_noise_of_the_dev_text_is_fixed(inside):
 def test_perplexity_of_texts_by_line(folder):
     run("irl.bin.train", "baseline.yaml", "--exp", "exp/ppl", cwd=folder)
     (folder / "data/lines.txt").write_text("a b\n\nc d a\n")
-    arguments = ["exp/ppl/checkpoint.pt", "--texts", "test=data/test.txt", "lines=data/lines.txt", "--out", "exp/ppl/p"]
-    out = run("irl.bin.perplexity", *arguments, cwd=folder).stderr
+    arguments = [
+        "exp/ppl/checkpoint.pt",
+        "--conditions",
+        "test=data/test.txt",
+        "lines=data/lines.txt",
+        "--out",
+        "exp/ppl/p",
+    ]
+    out = run("irl.bin.evaluate", *arguments, cwd=folder).stderr
     found = {name: json.loads((folder / f"exp/ppl/p/{name}.json").read_text()) for name in ("test", "lines")}
     # a | b <eos> / <eos> / c d a <eos>: all but the first word are predicted.
     assert found["lines"]["reference"] == [2, 1, 4] and found["test"]["reference"] == [300]
@@ -260,8 +267,8 @@ def test_perplexity_of_texts_by_line(folder):
     total = sum(found["test"]["errors"])
     assert f"test: perplexity {math.exp(total / 300):.2f} = exp({total:.1f} nats / 300 words)" in out
     assert state["averaged"], "the best weights are those that are evaluated"
-    wrong = run("irl.bin.perplexity", "exp/ppl/checkpoint.pt", "--texts", "data/test.txt", cwd=folder, check=False)
-    assert wrong.returncode == 1 and "--texts: expected NAME=FILE" in wrong.stderr
+    wrong = run("irl.bin.evaluate", "exp/ppl/checkpoint.pt", "--conditions", "data/test.txt", cwd=folder, check=False)
+    assert wrong.returncode == 1 and "--conditions: expected NAME=TEXT" in wrong.stderr
 
 
 def test_layers_of_a_text_and_its_noisy_copies(folder):

@@ -116,11 +116,12 @@ def test_dispatcher_refusals(tmp_path, args, message):
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_fields_of_a_line(tmp_path):
-    (tmp_path / "list").write_text("irl_loss 1\nbaseline 2\n")
-    done = run(LINE, "list", 2, "echo", "{1}.yaml", "seed={2}", "{1}.{2}", cwd=tmp_path)
-    assert done.stdout == "baseline.yaml seed=2 baseline.2\n"
-    assert run(LINE, "list", 3, "echo", cwd=tmp_path).stderr.strip() == "line.py: list has 2 lines, asked for line 3"
+def test_lines_of_a_list(tmp_path):
+    (tmp_path / "list").write_text("echo irl_loss.yaml\necho 'two words' \"$HOME\" ; false\n")
+    assert run(LINE, "list", 1, cwd=tmp_path).stdout == "irl_loss.yaml\n"
+    # No shell takes part.
+    assert run(LINE, "list", 2, cwd=tmp_path).stdout == "two words $HOME ; false\n"
+    assert run(LINE, "list", 3, cwd=tmp_path).stderr.strip() == "line.py: list has 2 lines, asked for line 3"
 
 
 def test_recipe_options():

@@ -11,6 +11,7 @@ from tiny import run
 from irl.data.images import read
 from irl.noise.corruptions import SEVERITIES
 from irl.reporting import results
+from irl.vision import modality
 from irl.vision.classifier import Classifier
 
 pytest.importorskip("lightning_fabric")
@@ -81,7 +82,7 @@ def test_scores_table_and_masking(folder):
     for name in ("irl_batching.1", "adversarial.1"):
         evaluate(folder, "--conditions", *conditions, run_name=name)
         method = name.partition(".")[0]
-        run("irl.bin.score", "--run", f"exp/{name}", "--corpus", "p", "--method", method, "--results", "r.jsonl",
+        run("irl.bin.score", f"exp/{name}", "--corpus", "p", "--method", method, "--results", "r.jsonl",
             "--data", "data/test.npz", "--conditions", *conditions, cwd=folder)  # fmt: skip
     lines = results.read(folder / "r.jsonl")
     assert [line["method"] for line in lines] == ["irl_batching", "adversarial"]
@@ -94,7 +95,7 @@ def test_scores_table_and_masking(folder):
     line = lines[1]
     line["conditions"]["fgsm_0.1"]["errors"] = results.pack(np.zeros(20, int))
     line["conditions"]["pgd3_0.1"]["errors"] = line["conditions"]["pgd3_0.1"]["reference"]
-    results.append(folder / "r.jsonl", line)
+    results.append(folder / "r.jsonl", line, modality)
     out = run("irl.bin.report", "r.jsonl", "--corpus", "p", "--out", "report", cwd=folder).stdout
     assert "| 0.0 | 100.0 | masked: FGSM does not tell |" in out
 
@@ -104,7 +105,8 @@ def test_missing_runs(folder):
     for name in ("irl_batching", "adversarial"):
         (folder / "conf" / f"{name}.yaml").write_text((folder / f"{name}.yaml").read_text())
     arguments = ["conf", "train.updates=40", "--results", "r.jsonl", "--corpus", "p", "--methods", "irl_batching",
-                 "adversarial", "--seeds", "1", "2", "--settings", "evaluation.yaml", "--out", "missing"]  # fmt: skip
+                 "adversarial", "--seeds", "1", "2", "--settings", "evaluation.yaml", "--data", "data/test.npz",
+                 "--out", "missing"]  # fmt: skip
     out = run("irl.bin.plan", *arguments, "--conditions", "none", "in", cwd=folder).stdout
     assert "runs without a result in r.jsonl: 2" in out
     out = run("irl.bin.plan", *arguments, "--conditions", "none", "out", cwd=folder).stdout
@@ -182,4 +184,4 @@ def test_other_checkpoints_are_refused(folder, recipe):
     run("irl.bin.train", "irl_loss.yaml", "--exp", "exp/for_vision", "--stop", "1", cwd=recipe)
     out = run("irl.bin.evaluate", recipe / "exp/for_vision/checkpoint.pt", *TEST, "--out", "x", "--conditions", "none",
               cwd=folder, check=False)  # fmt: skip
-    assert out.returncode == 1 and "a checkpoint of task 'speech', expected 'vision'" in out.stderr
+    assert out.returncode == 2 and "unrecognized arguments" in out.stderr

@@ -200,7 +200,9 @@ def test_sets_that_do_not_fit_are_refused(folder):
 
 
 def test_validate_counts_classes_and_images_seen_before(folder):
-    out = run("irl.bin.validate", "data/train.npz", "data/dev.npz", "data/train.npz", cwd=folder).stdout.splitlines()
+    out = run(
+        "irl.bin.validate", "vision", "data/train.npz", "data/dev.npz", "data/train.npz", cwd=folder
+    ).stdout.splitlines()
     assert out[0] == "data/train.npz: 44 images of 8x8, 4 classes of 11 to 11 images, 0 images of the sets before it"
     assert out[1].endswith(" 0 images of the sets before it") and out[2].endswith(" 44 images of the sets before it")
 

@@ -29,7 +29,7 @@ from irl.tasks.vision import VisionConfig
 from irl.training.config import SmoothnessConfig
 from irl.training.task import BatchSpec
 from irl.training.trainer import Trainer
-from irl.vision.prepare import prepare_vision
+from irl.vision import modality
 
 COUNT = 2048
 LAST = {"gamma": 1.0, "from_layer": "group3.block0", "distance": {"l2_mean": 0.1, "cosine": 1.0}}
@@ -66,7 +66,7 @@ def prepare(folder: Path, args: argparse.Namespace) -> None:
     for name, count in (("train", COUNT), ("dev", 10)):
         pixels = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
         write(folder / f"{name}.npz", Images(pixels, np.arange(count) % 10, np.arange(count), list("0123456789")))
-    prepare_vision(settings_of(args, "baseline", folder), [])
+    modality.prepare(settings_of(args, "baseline", folder), [])
 
 
 def make_step(

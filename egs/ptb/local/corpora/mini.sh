@@ -1,5 +1,6 @@
 # Python's own manual, made on the spot: nothing to download.
 # shellcheck shell=bash disable=SC2034,SC2154
 note=${note:-"Python's manual, some 67,000 words of training text: real, but small."}
-train_text=$data/train.txt valid_text=$data/valid.txt test_text=$data/test.txt counts=()
+counts=()
+locate() { train_text=$data/train.txt valid_text=$data/valid.txt test_text=$data/test.txt; }
 make_corpus() { python local/make_mini.py "$data"; }

@@ -1,0 +1,85 @@
+"""From the evaluation of a finished run to its line of results."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Iterable, Iterator, Mapping, Sequence
+
+from irl.core.errors import UserError
+from irl.core.fingerprint import file_fingerprint
+from irl.reporting import results
+from irl.training import checkpoint
+from irl.training.modality import Evaluation, Modality
+from irl.training.registry import saved_config
+
+# The name of a condition, the fingerprint of its product, and its counts.
+Condition = tuple[str, Mapping[str, Any], dict[str, Any]]
+
+
+def read_counts(folder: Path, names: Sequence[str]) -> Iterator[Condition]:
+    """Counts by example from FOLDER/NAME.json, as `write_product` left them."""
+    for name in names:
+        path = folder / f"{name}.json"
+        if not path.exists():
+            raise UserError(f"{path}: not evaluated; run stage 5 first")
+        product = json.loads(path.read_text())
+        made = product["fingerprint"]
+        yield name, made, {"reference": product["reference"], "errors": product["errors"], "data": made["data"]}
+
+
+def collect(run: Path, conditions: Iterable[Condition], **fields: Any) -> Evaluation:
+    """The evaluation of a run under all conditions. Raises UserError where they were made with different weights, or
+    with other weights than the checkpoint holds now, or with different settings."""
+    path = run / "checkpoint.pt"
+    weights = file_fingerprint(path)
+    settings: dict[str, Any] | None = None
+    counts = {}
+    for name, made, own in conditions:
+        if made["weights"] != weights:
+            raise UserError(f"{run}: {name}: made with other weights than {path}; run stage 5 again")
+        if settings is not None and made["options"] != settings:
+            raise UserError(f"{run}: {name}: made with other options than the sets before it; run stage 5 again")
+        settings, counts[name] = made["options"], own
+    return Evaluation(settings or {}, fields, weights, counts)
+
+
+def last_evaluation(path: Path) -> dict[str, float]:
+    """The last evaluation on dev in a metrics.jsonl, by name: losses, distances, norms, ranks."""
+    lines = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+    last: dict[str, float] = next((line for line in reversed(lines) if any(key.startswith("dev/") for key in line)), {})
+    return {key.removeprefix("dev/"): round(value, 5) for key, value in last.items() if key.startswith("dev/")}
+
+
+def run_line(run: Path, corpus: str, method: str, modality: Modality, evaluation: Evaluation) -> dict[str, Any]:
+    """One finished run as a line of results: configuration, seed, commit, versions, time, counts by condition."""
+    path = run / "checkpoint.pt"
+    state = checkpoint.load(path)
+    if state["step"] != state["config"]["train"]["updates"]:
+        raise UserError(f"{run}: at update {state['step']} of {state['config']['train']['updates']}, not finished")
+    return {
+        "corpus": corpus,
+        "method": method,
+        "seed": state["config"]["seed"],
+        "digest": results.run_fingerprint(saved_config(state, path), modality),
+        "commit": state["commit"],
+        "versions": state["versions"],
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "train_seconds": round(state["seconds"], 1),
+        "updates": state["step"],
+        "skipped": state["skipped"],
+        "dev": last_evaluation(run / "metrics.jsonl"),
+        "config": state["config"],
+        **evaluation.fields,
+        # Fingerprint of the training set, where the task tells it.
+        **({"train_data": state["train_data"]} if "train_data" in state else {}),
+        "weights": evaluation.weights,
+        "decode": evaluation.settings,
+        "conditions": evaluation.conditions,
+    }
+
+
+def total_rate(condition: Mapping[str, Any]) -> float:
+    """All errors of a condition over all that they are divided by."""
+    return float(results.counts(condition["errors"]).sum() / results.counts(condition["reference"]).sum())

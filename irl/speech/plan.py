@@ -1,0 +1,87 @@
+"""What the plan of a table of speech recognition adds: noisy test sets, a language model, tuned weights."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from irl.core.errors import UserError
+from irl.reporting.results import run_fingerprint
+from irl.speech import search_options
+from irl.speech.conditions import KINDS
+from irl.training.modality import Planned
+from irl.training.registry import modality, read_config
+
+# The banks of noises and of rooms that test sets are made with, where none are given.
+GENERATED = "generated"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--test-dirs", type=Path, nargs="+", required=True, help="data directories of the test sets")
+    parser.add_argument("--noisy", type=Path, default=Path("noisy"), help="where noisy copies of the test sets lie")
+    parser.add_argument("--musan", default="", help="bank in MUSAN's layout; its part `test` is heard in tests")
+    parser.add_argument("--rirs", default="", help="bank in RIRS_NOISES' layout; likewise")
+    parser.add_argument("--made-bank", default="", help="generated bank that stands for what is not given")
+    search_options.add_arguments(parser)
+    parser.add_argument("--lm", type=Path, help="configuration of a language model; it is trained in OUT/lm")
+    parser.add_argument("--lm-overrides", nargs="*", default=[], metavar="key=value")
+    parser.add_argument("--tune", type=Path, nargs="*", default=[], help="dev data on which weights are tuned")
+    parser.add_argument("--weights", type=Path, default=Path("weights.json"), help="file of the tuned weights")
+
+
+def test_sets(args: argparse.Namespace) -> tuple[list[str], list[tuple[Path, Path, str]]]:
+    """The conditions NAME=DATA_DIR, and the noisy copies to be made: (test set, copy, kind of noise). A test set itself
+    is `none`; of several the names are SET:CONDITION."""
+    names = [path.name for path in args.test_dirs]
+    if len(set(names)) < len(names):
+        raise UserError(f"--test-dirs: two test directories have the same name: {' '.join(map(str, args.test_dirs))}")
+    for kind in args.conditions:
+        if kind not in KINDS:
+            raise UserError(f"--conditions: unknown condition {kind!r}, known are {', '.join(KINDS)}")
+    conditions, copies = [], []
+    for path in args.test_dirs:
+        prefix = f"{path.name}:" if len(names) > 1 else ""
+        conditions.append(f"{prefix}none={path}")
+        for kind in args.conditions:
+            copy = args.noisy / f"{path.name}_{kind}"
+            conditions.append(f"{prefix}{kind}={copy}")
+            copies.append((path, copy, kind))
+    return conditions, copies
+
+
+def planned(args: argparse.Namespace) -> Planned:
+    settings = read_config(args.conf / f"{args.methods[0]}.yaml", args.overrides)
+    pipes = ["--allow-pipes"] if settings.allow_pipes else []
+    conditions, copies = test_sets(args)
+    bank = ["--rate", str(settings.features.rate), "--musan", args.musan or args.made_bank]
+    bank += ["--part", "test" if args.musan else ""]
+    bank += ["--rirs", args.rirs or args.made_bank, "--rirs-part", "test" if args.rirs else ""]
+    corrupt = [["corrupt", str(a), str(b), "--condition", kind, *bank, *pipes] for a, b, kind in copies]
+    options = search_options.from_arguments(args)
+    decode: dict[str, Any] = options.named()
+    evaluate = [*search_options.to_arguments(options), *pipes]
+    needed: dict[str, list[list[str]]] = {"lm": [], "tune": []}
+    model = []
+    if args.lm is not None:
+        decode["lm"] = run_fingerprint(lm := read_config(args.lm, args.lm_overrides), modality(lm.task, str(args.lm)))
+        needed["lm"] = [["train", str(args.lm), *args.lm_overrides, "--exp", str(args.out / "lm")]]
+        model = ["--lm", str(args.out / "lm" / "checkpoint.pt")]
+    if args.tune:
+        if args.search != "joint":
+            raise UserError(f"--tune: only the joint search has weights to tune, got --search {args.search}")
+        decode["tuned"] = [path.name for path in args.tune]
+        runs = [str(args.out / f"{method}.{args.seeds[0]}" / "checkpoint.pt") for method in args.methods]
+        line = ["tune", *runs, "--data", *map(str, args.tune), "--out", str(args.weights), *model]
+        needed["tune"] = [[*line, "--beam", str(args.beam), "--nj", str(args.nj), *pipes]]
+        evaluate += ["--tuned", str(args.weights)]
+    banks = [args.musan or GENERATED, args.rirs or GENERATED]
+    return Planned(
+        conditions,
+        {"decode": decode, "banks": banks},
+        [*evaluate, *model],
+        ["--banks", *banks],
+        ["--clean", str(args.test_dirs[0]), "--noisy", str(copies[0][1] if copies else args.test_dirs[0])],
+        {"corrupt": corrupt},
+        needed,
+    )

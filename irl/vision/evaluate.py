@@ -1,0 +1,77 @@
+"""Errors of a classifier of images under test conditions, one file OUT/TEST_SET/CONDITION.json each."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from irl.core import config
+from irl.core.fingerprint import file_fingerprint, read_product, write_product
+from irl.core.logging import log_to, logger, progress
+from irl.data import images
+from irl.reporting.results import pack
+from irl.training.modality import Planned
+from irl.vision.classifier import Classifier, Test
+from irl.vision.conditions import EvaluationConfig, read_settings
+
+
+def add_arguments(command: str, parser: argparse.ArgumentParser) -> None:
+    """Options of every command that looks at a test set of images."""
+    if command == "validate":
+        return
+    if command != "analyse":
+        parser.add_argument("--data", type=Path, required=True, help="test set, .npz")
+    if command == "score":
+        return
+    parser.add_argument("--settings", type=Path, required=True, help=f"YAML file of {EvaluationConfig.__name__}")
+    parser.add_argument("--test", nargs="*", default=[], metavar="key=value", help="overrides of --settings")
+    if command in ("plan", "evaluate"):
+        parser.add_argument("--corruptions", type=Path, default=Path("."), help="folder in the layout of CIFAR-10-C")
+    if command == "evaluate":
+        parser.add_argument("--batch-size", type=int, default=250)
+        parser.add_argument("--device", default="")
+
+
+def device_of(args: argparse.Namespace) -> str:
+    return args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def planned(args: argparse.Namespace) -> Planned:
+    settings = read_settings(args.settings, args.test)
+    settings.check(args.conditions)
+    shared = ["--data", str(args.data)]
+    given = ["--settings", str(args.settings), *(["--test", *args.test] if args.test else [])]
+    given += ["--device", args.device] if args.device else []
+    return Planned(
+        args.conditions,
+        {"decode": config.to_dict(settings)},
+        [*shared, *given, "--corruptions", str(args.corruptions)],
+        shared,
+        ["--clean", str(args.data), "--noisy", "in", *given],
+    )
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Errors of args.checkpoint on args.data under each of args.conditions."""
+    torch.set_num_threads(args.threads)
+    log_to(args.out / "evaluate.log")
+    settings = read_settings(args.settings, args.test)
+    settings.check(args.conditions)
+    classifier = Classifier(args.checkpoint, device_of(args))
+    test = Test(classifier, images.read(args.data), settings, args.corruptions)
+    made_of = {"weights": file_fingerprint(args.checkpoint), "options": config.to_dict(settings)}
+    for name in args.conditions:
+        fingerprint = {**made_of, "data": test.data_fingerprint(name)}
+        path = args.out / args.data.stem / f"{name}.json"
+        if read_product(path, fingerprint) is not None:
+            logger.info(f"{path}: already evaluated in this way")
+            continue
+        begin = time.monotonic()
+        wrong, tried = test.errors(name, args.batch_size, lambda b: progress(b, name, unit="batch"))
+        seconds = round(time.monotonic() - begin, 2)
+        write_product(path, fingerprint, errors=pack(wrong), reference=pack(tried), seconds=seconds)
+        rate = wrong.sum() / tried.sum()
+        logger.info(f"{path}: error {rate:.2%} on {(tried > 0).sum()} images, {seconds} s")

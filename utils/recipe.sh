@@ -1,0 +1,54 @@
+# What the recipes share to run their stages. run.sh sets the defaults of its options and sources this file: options are
+# read, the corpus is looked up in local/corpora, and names of folders follow from its name.
+# shellcheck shell=bash disable=SC2034,SC2154
+
+fail() { echo "$0: $1" >&2; exit 1; }
+
+# shellcheck source=utils/parse_options.sh
+. ../../utils/parse_options.sh
+# shellcheck source=utils/cmd.sh
+. ./cmd.sh
+
+[[ $stage,$stop_stage,$nj =~ ^[0-9]+,[0-9]+,[1-9][0-9]*$ ]] || fail "--stage, --stop-stage and --nj are numbers"
+for flag in ${flags:-}; do
+    case ${!flag} in
+        "" | false) printf -v "$flag" '' ;;
+        true) ;;
+        *) fail "--${flag//_/-} is true or false, not ${!flag}" ;;
+    esac
+done
+[ $# -eq 0 ] || fail "cannot use $1; values of several words need quotes"
+
+# lists NAME ...: the words of $NAME as the array NAME_list.
+lists() {
+    local list
+    for list; do read -rd '' -a "${list}_list" <<<"${!list}" || true; done
+}
+
+# run_stage N "what": whether stage N is asked for; says so.
+run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && echo "stage $1: $2"; }
+
+# jobs CMD NAME: run the commands of $exp/NAME.list, which irl plan wrote, $nj at once; logs are $log/NAME.N.log.
+jobs() {
+    local count
+    count=$(wc -l <"$exp/$2.list")
+    [ "$count" -eq 0 ] || $1 --max-jobs-run "$nj" "JOB=1:$count" "$log/$2.JOB.log" line.py "$exp/$2.list" JOB
+}
+
+# here NAME: the same one after the other, on the screen.
+here() {
+    local number count
+    count=$(wc -l <"$exp/$1.list")
+    for ((number = 1; number <= count; number++)); do line.py "$exp/$1.list" "$number"; done
+}
+
+# A file of local/corpora may set options that were not given, and defines make_corpus and, if need be, locate, which
+# knows the folders.
+[ -f "local/corpora/$corpus.sh" ] || fail "unknown corpus $corpus, known are $(basename -s .sh local/corpora/*.sh | xargs)"
+locate() { :; }
+# shellcheck source=/dev/null
+. "local/corpora/$corpus.sh"
+name=${name:-$corpus} conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl} data=data/$name exp=exp/$name log=exp/$name/log
+locate
+mkdir -p "$log"
+lists methods seeds conditions overrides
