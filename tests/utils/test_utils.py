@@ -1,5 +1,6 @@
 """The job helpers, run as the recipes run them."""
 
+import functools
 import json
 import os
 import signal
@@ -93,7 +94,11 @@ os.remove(f"on{sys.argv[1]}")
 
 def test_interrupt_ends_the_jobs(tmp_path):
     code = "import time, os; open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
-    process = subprocess.Popen([sys.executable, RUN, "x.log", sys.executable, "-c", code], cwd=tmp_path)
+    # In a shell's background SIGINT is ignored, and children inherit that.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        [sys.executable, RUN, "x.log", sys.executable, "-c", code], cwd=tmp_path, preexec_fn=listen
+    )
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
