@@ -1,26 +1,24 @@
 """Commands in several processes that train together, as torchrun begins them, but forked from this one: importing
 takes longer than most of them."""
 
+import itertools
 import logging
 import multiprocessing
 import os
-import socket
 import time
 
 from tiny import run
 
 from irl.core.logging import logger
 
-
-def free_port():
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return held.getsockname()[1]
+# Below the ports that systems give out by themselves, and apart for each test process: a port that was free a moment
+# ago may be somebody else's now.
+PORTS = itertools.count(10000 + os.getpid() % 1000 * 20)
 
 
 def begin(of, module, *args, cwd, before=None):
     """The processes, and a queue of (rank, Done). before: called in each with its rank."""
-    port = free_port()
+    port = next(PORTS)
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
 

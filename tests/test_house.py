@@ -119,7 +119,10 @@ def test_pins_name_no_poisoned_release():
 
 
 # The registry lists the modalities. These commands are for one of them alone.
-NAMES_A_MODALITY = {"training/registry.py", *(f"bin/{n}.py" for n in "corrupt make_bank score_text transcribe tune".split())}
+NAMES_A_MODALITY = {
+    "training/registry.py",
+    *(f"bin/{n}.py" for n in "corrupt make_bank score_text transcribe tune".split()),
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -298,13 +298,10 @@ def test_compiled_step():
         torch.testing.assert_close(p.grad, g)
 
 
-def _rank(rank, port, path):
-    import os
-
+def _rank(rank, path):
     import torch.distributed as dist
 
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{path.with_name('store')}", rank=rank, world_size=2)
     torch.manual_seed(0)
     model = tap(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)), ["0"])
     x, x2, y = torch.randn(6, 4), torch.randn(6, 4), torch.randint(0, 3, (6,))
@@ -317,12 +314,7 @@ def _rank(rank, port, path):
 
 
 def test_two_processes_equal_one(tmp_path):
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    torch.multiprocessing.spawn(_rank, args=(port, tmp_path / "grads.pt"), nprocs=2)
+    torch.multiprocessing.spawn(_rank, args=(tmp_path / "grads.pt",), nprocs=2)
     torch.manual_seed(0)
     model = tap(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)), ["0"])
     x, x2, y = torch.randn(6, 4), torch.randn(6, 4), torch.randint(0, 3, (6,))
