@@ -27,6 +27,7 @@ from irl.bin.arguments import first_word, modality_of
 from irl.core.errors import UserError, run_command
 from irl.core.fingerprint import file_fingerprint, read_product, write_product
 from irl.reporting.pairs import COLUMNS, DERIVED, measure
+from irl.reporting.table_config import read_table_config
 from irl.training.modality import Modality
 
 
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--clean", type=Path, required=True)
     parser.add_argument("--noisy", type=Path, required=True, help="noisy copy, condition or kind of noise")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--table", type=Path, help="labels of methods; default: conf/table.yaml where there is one")
     parser.add_argument("--device", default="cpu", help="of images and texts")
     first_word("analyse", "runs", description)
     known, _ = parser.parse_known_args()
@@ -75,7 +77,8 @@ def main() -> None:
                 writer.writerow([name, layer, *(f"{row[c]:.5g}" for c in (*COLUMNS, *DERIVED))])
     from irl.reporting.figures import curves
 
-    curves(rows, args.out / "distances", f"clean against noisy activations, {args.noisy.name}")
+    title = f"clean against noisy activations, {args.noisy.name}"
+    curves(rows, args.out / "distances", title, read_table_config(args.table))
     means = {name: round(sum(r["cosine"] for r in layers.values()) / len(layers), 4) for name, layers in rows.items()}
     print(f"mean cosine distance over layers: {json.dumps(means)}")
     print(f"distances: {args.out / 'distances.csv'}   figure: {args.out / 'distances.png'}")

@@ -1,73 +1,73 @@
-"""Table and figure of a results file: irl report RESULTS.jsonl --corpus mini --out DIR
+"""Table and figure of a results file: irl report RESULTS.jsonl --out DIR
 
-Everything comes from the JSON lines: DIR/table.md (methods x conditions, CER with 95 % intervals, paired
-tests), DIR/table.png and DIR/table.svg. With --exp and --data an utterance is shown with every method's hypothesis.
+Everything comes from the JSON lines: DIR/table.md has methods x conditions with 95 % intervals, and paired tests;
+DIR/table.png and DIR/table.svg draw it. With --exp and --data one example is shown with the output of every method.
+Labels of methods and tested pairs come from the recipe's conf/table.yaml. Without RESULTS.jsonl, all tables and figures
+are renewed for which that file has a note.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 from irl.core import atomic_io
 from irl.core.errors import UserError, run_command
 from irl.reporting import results
-from irl.reporting.table import Table, markdown, rates, select, test_sets
-
-# With more methods bars cannot be told apart.
-MOST_BARS = 5
-
-
-def insert(path: Path, name: str, table: Table, note: str) -> None:
-    """Renew what stands in a Markdown file between <!-- table NAME --> (or report) and <!-- end -->."""
-    text = path.read_text(encoding="utf-8")
-    for kind, content in (("table", rates(table)), ("report", markdown(table, note).strip())):
-        mark = f"<!-- {kind} {name} -->"
-        pattern = re.compile(re.escape(mark) + ".*?<!-- end -->", re.DOTALL)
-        text = pattern.sub(lambda _: f"{mark}\n\n{content}\n\n<!-- end -->", text)
-    path.write_text(text, encoding="utf-8")
+from irl.reporting.report import lines_modality, read_lines, renew, write_reports
+from irl.reporting.table import select
+from irl.reporting.table_config import DEFAULT, TableConfig, read_table_config
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="irl report", description="Table and figure of results.")
-    parser.add_argument("results", type=Path)
-    parser.add_argument("--corpus", required=True)
-    parser.add_argument("--methods", nargs="+", help="only these")
+    parser.add_argument("results", type=Path, nargs="?", help="JSON lines; without it, all that --table has notes for")
+    parser.add_argument("--table", type=Path, help=f"labels, tests and notes; default: {DEFAULT} where there is one")
+    parser.add_argument("--corpus", help="only results on this corpus; needed where there are several")
+    parser.add_argument("--methods", nargs="+", help="only these methods")
     parser.add_argument("--wanted", type=Path, help="only runs listed in this file of irl plan")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="directory to write into")
     parser.add_argument("--name", default="table", help="of the files in --out, without suffix")
     parser.add_argument("--insert", type=Path, nargs="*", default=[], help="Markdown files with marks for this --name")
     parser.add_argument("--note", default="", help="a sentence above the table")
     parser.add_argument("--exp", type=Path, help="directory of the runs, for an example")
     parser.add_argument("--data", type=Path, help="data directory of the example's condition")
-    parser.add_argument("--condition", default="additive", help="condition of the example")
+    parser.add_argument("--condition", help="condition of the example; default: the first noisy one")
     args = parser.parse_args()
-    lines = [r for r in results.read(args.results) if r["corpus"] == args.corpus]
-    lines = [r for r in lines if args.methods is None or r["method"] in args.methods]
-    lines = select(lines, results.read(args.wanted) if args.wanted else None)
-    if not lines:
-        raise UserError(f"{args.results}: no result of corpus {args.corpus}")
-    from irl.reporting.figures import bars, dots, forest
+    if args.results is not None and args.out is None:
+        parser.error("RESULTS needs --out")
+    return args
 
-    args.out.mkdir(parents=True, exist_ok=True)
-    texts: list[str] = []
-    for name, rows in test_sets(lines).items():
-        table = Table(rows)
-        stem = f"{args.name}-{name}" if name else args.name
-        note = f"Test set {name}. {args.note}".strip() if name else args.note
-        text = markdown(table, note)
-        for path in args.insert:
-            insert(path, stem, table, note)
-        draw = forest if len(table.methods) > MOST_BARS and "irl_batching" in table.methods else bars
-        draw = draw if table.metric.averaged else dots
-        draw(table, args.out / stem, f"{args.corpus}: {note}" if note else args.corpus)
-        if args.exp and args.data and not texts:
-            text += "\n" + table.modality.example(table, args.exp, args.data, args.condition)
-        texts.append(text)
+
+def report(args: argparse.Namespace, config: TableConfig) -> None:
+    lines = read_lines(args.results, args.corpus)
+    modality = lines_modality(lines, args.results)
+    lines = [line for line in lines if args.methods is None or line["method"] in args.methods]
+    lines = select(lines, modality, config, results.read(args.wanted) if args.wanted else None)
+    if not lines:
+        raise UserError(f"{args.results}: no result of the runs that --methods and --wanted ask for")
+    reports = list(write_reports(lines, modality, config, args.out, args.name, args.note, args.insert))
+    texts = [report.text for report in reports]
+    if args.exp and args.data:
+        table = reports[0].table
+        example = modality.example(table, args.exp, args.data, args.condition or [*table.noisy, *table.conditions][0])
+        texts[0] += f"\n{example}" if example else ""
     atomic_io.write(args.out / f"{args.name}.md", "\n".join(texts))
     print("\n".join(texts))
-    print(f"table: {args.out / args.name}.md   figure: {args.out / stem}.png   results: {args.results}")
+    print(f"table: {args.out / args.name}.md   figure: {reports[-1].figure}   results: {args.results}")
+
+
+def main() -> None:
+    args = arguments()
+    config = read_table_config(args.table)
+    if args.results is not None:
+        report(args, config)
+        return
+    if not config.notes:
+        raise UserError(f"{args.table or DEFAULT}: no notes: expected the names of results files, or RESULTS.jsonl")
+    # A recipe's conf/table.yaml lies two levels below the recipe.
+    for renewed in renew(config, (args.table or DEFAULT).parent.parent):
+        print(f"{renewed.figure}: {len(renewed.table.lines)} runs")
 
 
 if __name__ == "__main__":

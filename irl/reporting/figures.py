@@ -10,13 +10,18 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot  # noqa: E402 (after the choice of the backend)
 
-from irl.reporting.table import Table, label
+from irl.reporting.table import Table
+from irl.reporting.table_config import TableConfig
 
 matplotlib.use("Agg")
 
 
 # Names inside an SVG come from its content, not from chance: it changes only with its content.
 matplotlib.rcParams["svg.hashsalt"] = "irl"
+
+
+# With more methods bars cannot be told apart.
+MOST_BARS = 5
 
 
 def save_figure(fig: Any, path: Path) -> None:
@@ -26,8 +31,18 @@ def save_figure(fig: Any, path: Path) -> None:
     pyplot.close(fig)
 
 
+def draw(table: Table, path: Path, title: str) -> None:
+    """The figure that suits a table: bars, differences of many methods, or a panel for each condition."""
+    if not table.metric.averaged:
+        dots(table, path, title)
+    elif len(table.methods) > MOST_BARS and table.config.compare_with in table.methods:
+        forest(table, path, title)
+    else:
+        bars(table, path, title)
+
+
 def bars(table: Table, path: Path, title: str) -> None:
-    """Rates with intervals, grouped by condition; readable without colour. Writes path.png and path.svg."""
+    """Rates with intervals, grouped by condition. Writes path.png and path.svg."""
     columns = table.columns()
     styles = (("0.9", ""), ("0.75", "///"), ("0.55", "..."), ("0.1", ""), ("1.0", "xxx"))
     fig, axes = pyplot.subplots(figsize=(max(7.0, 1.35 * len(columns)), 4.2), layout="constrained")
@@ -38,9 +53,10 @@ def bars(table: Table, path: Path, title: str) -> None:
         x = np.arange(len(columns)) + (i - (len(table.methods) - 1) / 2) * width
         errors = np.abs(bounds - rates)
         shade, hatch = styles[i % len(styles)]
-        axes.bar(x, rates, width, label=label(method), color=shade, hatch=hatch, edgecolor="black", linewidth=0.6)
+        axes.bar(x, rates, width, label=table.label(method), color=shade, hatch=hatch, edgecolor="black", linewidth=0.6)
         axes.errorbar(x, rates, yerr=errors, fmt="none", ecolor="tab:red", elinewidth=1.2, capsize=2)
-    axes.set_xticks(np.arange(len(columns)), [c.replace(" of ", " of\n") for c in columns])
+    axes.set_xticks(np.arange(len(columns)), [textwrap.fill(table.heading(c), 15) for c in columns])
+    axes.set_xlabel("condition of the test set")
     axes.set_ylabel(table.metric.title)
     axes.set_title(title, fontsize=10)
     axes.grid(axis="y", alpha=0.3)
@@ -50,11 +66,9 @@ def bars(table: Table, path: Path, title: str) -> None:
 
 
 def forest(table: Table, path: Path, title: str) -> None:
-    """For many methods: the difference of each to IRL batching, with its paired interval, from best to worst."""
-    column = table.columns()[-1]
-    base = "irl_batching"
-    # The baseline is so far off that the others could not be told apart beside it.
-    others = [m for m in table.methods if m != base and not m.startswith("baseline")]
+    """For many methods: the difference of each to one of them, with its paired interval, from best to worst."""
+    column, base = table.columns()[-1], table.config.compare_with
+    others = [m for m in table.methods if m != base and table.plain[m] not in table.config.far_off]
     tests = {m: table.test(m, base, column) for m in others}
     order = sorted(others, key=lambda m: -tests[m]["difference"])
     fig, axes = pyplot.subplots(figsize=(7, 1.2 + 0.3 * len(order)), layout="constrained")
@@ -63,9 +77,10 @@ def forest(table: Table, path: Path, title: str) -> None:
         axes.plot([t["low"], t["high"]], [y, y], color="black", linewidth=1.2)
         axes.plot(t["difference"], y, "o", color="black", markersize=5)
     axes.axvline(0, color="0.5", linestyle="--", linewidth=1)
-    axes.set_yticks(range(len(order)), [label(m) for m in order])
+    axes.set_yticks(range(len(order)), [table.label(m) for m in order])
+    axes.set_ylabel("method")
     unit = " (percentage points)" if table.metric.unit else ""
-    axes.set_xlabel(f"difference to {label(base)} in {table.metric.name},\n{column}{unit}")
+    axes.set_xlabel(f"difference to {table.label(base)} in {table.metric.name},\n{table.heading(column)}{unit}")
     axes.set_title(title, fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     save_figure(fig, path)
@@ -79,41 +94,44 @@ def dots(table: Table, path: Path, title: str) -> None:
         layout="constrained", squeeze=False,
     )  # fmt: skip
     for ax, column in zip(axes[0], columns):
-        best = min(table.rate(m, column) for m in table.methods)
+        best = table.best(column)
         for y, method in enumerate(reversed(table.methods)):
-            rate = table.rate(method, column)
             low, high = table.interval(method, column)
             ax.plot([low, high], [y, y], color="black", linewidth=1.2)
-            fill = "black" if rate == best else "white"
-            ax.plot(rate, y, "o", markersize=6, markerfacecolor=fill, markeredgecolor="black")
-        ax.set_title(table.modality.heading(column), fontsize=10)
+            fill = "black" if method == best else "white"
+            ax.plot(table.rate(method, column), y, "o", markersize=6, markerfacecolor=fill, markeredgecolor="black")
+        ax.set_title(table.heading(column), fontsize=10)
         ax.grid(axis="x", alpha=0.3)
         ax.margins(x=0.15, y=0.08)
-    axes[0, 0].set_yticks(range(len(table.methods)), [label(m) for m in reversed(table.methods)])
+    axes[0, 0].set_yticks(range(len(table.methods)), [table.label(m) for m in reversed(table.methods)])
+    axes[0, 0].set_ylabel("method")
     fig.supxlabel(f"{table.metric.title}, 95 % interval; filled: the lowest", fontsize=9)
     # 14 characters of this size are an inch wide.
     fig.suptitle(textwrap.fill(title, int(14 * fig.get_figwidth())), fontsize=10)
     save_figure(fig, path)
 
 
-def curves(found: dict[str, dict[str, dict[str, float]]], path: Path, title: str) -> None:
-    """One curve a run for each measure, told apart by markers and line styles as well as by shade."""
+def curves(runs: dict[str, dict[str, dict[str, float]]], path: Path, title: str, config: TableConfig) -> None:
+    """One curve a run for each measure, told apart by markers and line styles as well as by shade.
+
+    runs: by METHOD.SEED, what `pairs.measure` returns.
+    """
     panels = {
         "l2": "L2 distance / norm of clean",
         "cosine": "cosine distance",
         "norm": "norm of clean activations",
         "effective_rank": "effective rank of clean activations",
         "jacobian": "norm of the Jacobian",
-        "l2_ratio": "L2 distance / that between different inputs",
+        "l2_ratio": "clean-noisy L2 / between-sample L2",
     }
     fig, grid = pyplot.subplots(2, len(panels) // 2, figsize=(13, 8), layout="constrained")
     axes = grid.flatten()
     markers, lines = "os^Dv*Px<>", ("-", "--", "-.", ":")
     for ax, (column, axis) in zip(axes, panels.items()):
-        for i, (run, layers) in enumerate(found.items()):
+        for i, (run, layers) in enumerate(runs.items()):
             marker, line = markers[i % len(markers)], lines[i % len(lines)]
             method, _, seed = run.rpartition(".")
-            name = label(method) + (f", seed {seed}" if seed != "1" else "")
+            name = config.label(method) + (f", seed {seed}" if seed != "1" else "")
             values = [row[column] for row in layers.values()]
             ax.plot(list(layers), values, marker=marker, linestyle=line, label=name, markersize=5)
         ax.set_ylabel(axis)
@@ -121,5 +139,6 @@ def curves(found: dict[str, dict[str, dict[str, float]]], path: Path, title: str
         ax.tick_params(axis="x", rotation=60)
         ax.grid(alpha=0.3)
     axes[0].legend(fontsize=8, frameon=False)
+    fig.supxlabel("layer, from input to output", fontsize=9)
     fig.suptitle(title, fontsize=10)
     save_figure(fig, path)

@@ -17,10 +17,11 @@ from irl.training.modality import Modality
 
 
 def run_fingerprint(settings: Any, modality: Modality) -> str:
-    """Tells runs apart by all settings that touch the weights, the seed included. Those at their defaults do not
+    """Tells runs apart by all settings that touch the weights, the seed included. Settings at their defaults do not
     enter, so that a setting that is new in the package leaves the runs made before it as they are.
     """
-    return config.digest(modality.fingerprint(without_runtime_keys(config.changes(settings))))
+    content = modality.fingerprint(without_runtime_keys(config.changes(settings)))
+    return config.digest({"noise": {}, **content})
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -37,8 +38,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def matches(line: dict[str, Any], wanted: dict[str, Any], modality: Modality) -> bool:
-    """Whether a line is the result of a wanted run: same corpus, method, configuration, training data and evaluation,
-    and no condition less than those wanted (`irl plan` makes wanted runs)."""
+    """Whether a line is the result of a wanted run (`irl plan` makes them): same corpus, method and configuration,
+    evaluated in the same way under at least the wanted conditions."""
     same = all(line[key] == wanted[key] for key in ("corpus", "method", "digest"))
     same = same and modality.same_evaluation(line, wanted)
     if line.get("train_data") and wanted.get("train_data"):
@@ -47,15 +48,15 @@ def matches(line: dict[str, Any], wanted: dict[str, Any], modality: Modality) ->
 
 
 def append(path: Path, line: dict[str, Any], modality: Modality) -> None:
-    """Append a line; a line of the same run (digest) and evaluation is replaced, as it was made again, or, if it has
-    the same weights, completed."""
+    """Append a line. An older line of the same run and evaluation is replaced; if it has the same weights, its
+    conditions are kept beside the new ones."""
 
-    def same(row: dict[str, Any]) -> bool:
-        keys = all(row[key] == line[key] for key in ("corpus", "method", "digest"))
-        return keys and modality.same_evaluation(row, line)
+    def replaced(row: dict[str, Any]) -> bool:
+        same = all(row[key] == line[key] for key in ("corpus", "method", "digest"))
+        return same and modality.same_evaluation(row, line)
 
     rows = read(path)
-    old = next((row for row in rows if same(row)), None)
+    old = next((row for row in rows if replaced(row)), None)
     if old is not None and old.get("weights", "") == line.get("weights"):
         # The same model under further conditions.
         line = {**line, "conditions": {**old["conditions"], **line["conditions"]}}
@@ -71,7 +72,7 @@ def pack(counts: np.ndarray) -> str:
 
 
 def counts(packed: str | Sequence[float]) -> np.ndarray:
-    """What was packed, or a plain list, as float64 (N,)."""
+    """Packed counts, or a plain list, as float64 (N,)."""
     if isinstance(packed, str):
         return np.frombuffer(zlib.decompress(base64.b64decode(packed)), "<u2").astype(np.float64)
     return np.asarray(packed, np.float64)

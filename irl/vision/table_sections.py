@@ -1,13 +1,18 @@
-"""What only tables of images have: heads of columns for attacks, and the check for gradient masking."""
+"""What tables of image classifiers have beside others: names of attacks, and a check for masked gradients."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+
+from irl.reporting.markdown import grid
+from irl.reporting.table import Table
+
+# Points by which PGD may find more errors than FGSM of the same size before a model is said to mask its gradients.
+MASKED = 0.1
 
 
 def heading(condition: str) -> str:
-    """A condition as a column calls it: fgsm_0.2 is FGSM 0.2."""
+    """A condition as the head of a column: fgsm_0.2 is FGSM 0.2."""
     attack, underscore, eps = condition.rpartition("_")
     if not underscore or not eps.replace(".", "").isdigit():
         return condition
@@ -16,33 +21,28 @@ def heading(condition: str) -> str:
     return f"{attack} {eps}"
 
 
-# Points by which PGD may find more errors than FGSM of the same size before a model is said to mask its gradients.
-MASKED = 0.1
-
-
-def masking(table: Any) -> list[str]:
-    """For each size that FGSM, PGD and random noise share their errors side by side, on the images that all saw."""
+def masking(table: Table) -> list[str]:
+    """Errors under random noise, FGSM and PGD side by side, for each size that FGSM and PGD share, on the images that
+    all of them saw."""
     rows = []
     for fgsm in [c for c in table.conditions if c.startswith("fgsm_")]:
         eps = fgsm.removeprefix("fgsm_")
         pgd = next((c for c in table.conditions if c.startswith("pgd") and c.endswith(f"_{eps}")), None)
         if pgd is None:
             continue
-        random = f"random_{eps}" if f"random_{eps}" in table.conditions else None
+        shown = [c if c in table.conditions else None for c in (f"random_{eps}", fgsm, pgd)]
         seen = table.reference[pgd] > 0
         for method in table.methods:
             rates = {
-                c: table.errors[method, c][seen].sum() / table.reference[c][seen].sum()
-                for c in (random, fgsm, pgd)
-                if c is not None
+                c: table.errors[method, c][seen].sum() / table.reference[c][seen].sum() for c in shown if c is not None
             }
+            cells = [f"{100 * rates[c]:.1f}" if c is not None else "" for c in shown]
             mark = "masked: FGSM does not tell" if rates[pgd] - rates[fgsm] > MASKED else ""
-            cells = [f"{100 * rates[c]:.1f}" if c in rates else "" for c in (random, fgsm, pgd)]
-            rows.append(f"| {table.label(method)} | {eps} | " + " | ".join([*cells, mark]) + " |")
+            rows.append([table.label(method), eps, *cells, mark])
     if not rows:
         return []
     head = (
         "Gradient masking: error in % under random noise, FGSM and PGD of one size, on the same images. A row is marked"
         f" where PGD finds more than {100 * MASKED:.0f} points more than FGSM: then robustness to FGSM is none."
     )
-    return ["", head, "", "| method | eps | random | FGSM | PGD | |", "|---|---|---|---|---|---|", *rows]
+    return ["", head, "", *grid(["method", "eps", "random", "FGSM", "PGD", "remark"], rows)]

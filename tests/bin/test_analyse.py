@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from irl.core.output import Output, next_example
-from irl.reporting.pairs import LayerPair, measure
-from irl.training.layer_stats import layer_norms, valid_frames
+from irl.reporting.pairs import measure
+from irl.training.layer_stats import LayerPair, layer_norms, valid_frames
 from irl.training.running_covariance import RunningCovariance
 
 

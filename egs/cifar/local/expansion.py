@@ -78,8 +78,9 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     from irl.reporting.figures import save_figure
-    from irl.reporting.table import label
+    from irl.reporting.table_config import read_table_config
 
+    config = read_table_config(None)
     fig, axes = pyplot.subplots(3, len(found), figsize=(4 * len(found), 9.5), layout="constrained", squeeze=False)
     for (name, values), column in zip(found.items(), axes.T):
         for ax, kind, limits in (
@@ -94,7 +95,7 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
             ax.set_xlabel("standard deviation s")
             ax.set_ylim(bottom=0)
             ax.legend(fontsize=8, frameon=False)
-        column[0].set_title(label(name.rpartition(".")[0]), fontsize=10)
+        column[0].set_title(config.label(name.rpartition(".")[0]), fontsize=10)
         column[0].set_ylabel("(CE(x + s xi) - CE(x)) / s^2")
         column[1].set_ylabel("|a(x + s xi) - a(x)|^2 / s^2, last block")
         for kind, style in (("right", "-"), ("wrong", "--")):
