@@ -1,6 +1,8 @@
 """The laws of the house that a reader of the code could check by eye, checked by machine."""
 
 import ast
+import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +146,50 @@ def test_files_and_functions_are_short():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+
+
+# Distributions whose module has another name.
+MODULES = {
+    "lightning-fabric": "lightning_fabric",
+    "PyYAML": "yaml",
+    "espeakng-loader": "espeakng_loader",
+    "scikit-learn": "sklearn",
+    "pillow": "PIL",
+    "tensorboard": "torch.utils.tensorboard",
+}
+TOOLS = ("dev", "bench", "all")
+
+
+def extras():
+    """Names of distributions by extra, without version bounds and without extras of our own."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    found = {}
+    for extra, text in config["options.extras_require"].items():
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        found[extra] = [re.split(r"[\s<>=!,\[]", line)[0] for line in lines if not line.startswith("irl[")]
+    return found
+
+
+def test_every_dependency_is_imported():
+    """What tests and benchmarks alone import belongs to their own extras."""
+    modules = set()
+    for path in [*FILES, *(ROOT / "egs").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                modules.add(node.module)
+    for extra, names in extras().items():
+        for name in () if extra in TOOLS else names:
+            module = MODULES.get(name, name)
+            assert any(m == module or m.startswith(module + ".") for m in modules), f"{extra}: nothing imports {name}"
+
+
+def test_every_dependency_is_pinned():
+    pins = re.findall(r"^([\w.-]+)==", (ROOT / "tools" / "constraints.txt").read_text(), flags=re.M)
+    for extra, names in extras().items():
+        assert {name.lower() for name in names} <= set(pins), extra
 
 
 def test_run_scripts_are_short():

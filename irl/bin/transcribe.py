@@ -1,6 +1,7 @@
 """Transcribe recordings: irl transcribe CHECKPOINT file.wav ...
 
-Any rate and number of channels: they are brought to the model's. One line a file: its path, a tab, the text.
+Any format, rate and number of channels. Formats that libsndfile does not read, such as m4a and webm, need ffmpeg on
+PATH. One line a file: its path, a tab, the text.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def main() -> None:
         options, _ = with_tuned(options, args.tuned)
     recogniser = Recogniser(args.checkpoint, options, args.lm)
     for path in args.files:
-        wave = read_audio(path, recogniser.config.features.rate)
+        wave = read_audio(path, recogniser.config.features.rate, any_rate=True, any_channels=True)
         if not len(wave):
             raise UserError(f"{path}: no samples")
         print(f"{path}\t{recogniser.text(recogniser([wave])[0][0])}", flush=True)

@@ -1,9 +1,11 @@
-"""Log-mel features of waveforms."""
+"""Log-mel features of waveforms, and Kaldi's filterbank."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,10 +16,13 @@ NORMALISATIONS = ("global", "utterance")
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """Log-mel with Hann windows over whole frames only, natural logarithm, mel scale of HTK.
+    """Log-mel energies over whole frames only, natural logarithm.
 
-    stack: consecutive frames joined into one vector; a remainder shorter than a stack is left out. normalise: "global",
-    by mean and variance of the training set, kept in the model; "utterance", by its own, which removes volume.
+    kind: "log_mel", Hann windows and the mel scale of HTK; "kaldi_fbank", as Kaldi's compute-fbank-feats, no dither:
+    each frame's mean removed, pre-emphasis 0.97, Povey windows, samples in the range of 16 bits, energies floored at
+    float32's epsilon (`floor` keeps its default). stack: consecutive frames joined into one vector; a
+    remainder shorter than a stack is left out. normalise: "global", by mean and variance of the training set, kept in
+    the model; "utterance", by its own, which removes volume.
     """
 
     rate: int = 16000
@@ -29,6 +34,7 @@ class FeatureConfig:
     floor: float = 1e-10
     stack: int = 1
     normalise: str = "global"
+    kind: Literal["log_mel", "kaldi_fbank"] = "log_mel"
 
     def __post_init__(self) -> None:
         if self.normalise not in NORMALISATIONS:
@@ -39,6 +45,11 @@ class FeatureConfig:
             raise ValueError(
                 f"expected 0 <= low_hz < high_hz <= {self.rate / 2:g}, got {self.low_hz:g}, {self.top_hz:g}"
             )
+        if self.kind == "kaldi_fbank" and (self.mels < 4 or self.floor != FeatureConfig.floor):
+            raise ValueError(
+                f"kind kaldi_fbank expects mels of at least 4 and the floor at its default {FeatureConfig.floor:g}, "
+                f"got {self.mels}, {self.floor:g}"
+            )
 
     @property
     def top_hz(self) -> float:
@@ -47,11 +58,15 @@ class FeatureConfig:
 
     @property
     def window(self) -> int:
-        return round(self.rate * self.window_ms / 1000)
+        return self._samples(self.window_ms)
 
     @property
     def hop(self) -> int:
-        return round(self.rate * self.hop_ms / 1000)
+        return self._samples(self.hop_ms)
+
+    def _samples(self, ms: float) -> int:
+        """Milliseconds in samples; Kaldi rounds down."""
+        return int(self.rate * ms * 0.001) if self.kind == "kaldi_fbank" else round(self.rate * ms / 1000)
 
     @property
     def dim(self) -> int:
@@ -61,9 +76,17 @@ class FeatureConfig:
         """Number of feature vectors of an utterance of so many samples, at least 1."""
         return max(1, (1 + max(0, samples - self.window) // self.hop) // self.stack)
 
+    def build(self) -> Features:
+        """The extractor of these features."""
+        return KaldiFbank(self) if self.kind == "kaldi_fbank" else LogMel(self)
+
 
 def mel_filters(config: FeatureConfig, fft_size: int) -> Tensor:
-    """Triangular filters (fft_size / 2 + 1, mels), equally spaced on the mel scale 2595 log10(1 + f / 700)."""
+    """Triangular filters (fft_size / 2 + 1, mels), equally spaced on the mel scale 2595 log10(1 + f / 700).
+
+    Computed in double precision; torchaudio.functional.melscale_fbanks works in single precision and differs by up to
+    1e-5, so trained models would hear other features.
+    """
     low, high = (2595 * math.log10(1 + f / 700) for f in (config.low_hz, config.top_hz))
     points = 700 * (10 ** (torch.linspace(low, high, config.mels + 2, dtype=torch.float64) / 2595) - 1)
     f = torch.linspace(0, config.rate / 2, fft_size // 2 + 1, dtype=torch.float64)[:, None]
@@ -72,24 +95,22 @@ def mel_filters(config: FeatureConfig, fft_size: int) -> Tensor:
     return torch.minimum(rise, fall).clamp(min=0).float()
 
 
-class LogMel:
+class Features(ABC):
     """(n,) samples -> (frames(n), dim) float32. A wave shorter than a window (or a stack) is padded with zeros."""
 
     def __init__(self, config: FeatureConfig) -> None:
         self.config = config
-        self.fft_size = 1 << math.ceil(math.log2(config.window))
-        self.window = torch.hann_window(config.window)
-        self.filters = mel_filters(config, self.fft_size)
+
+    @abstractmethod
+    def energies(self, wave: Tensor) -> Tensor:
+        """(n,) samples, a window or more -> logarithms of mel energies (frames, mels)."""
 
     def __call__(self, wave: Tensor) -> Tensor:
         c = self.config
         shortest = c.window + (c.stack - 1) * c.hop
         if len(wave) < shortest:
             wave = torch.nn.functional.pad(wave, (0, shortest - len(wave)))
-        frames = wave.unfold(0, c.window, c.hop)
-        spectrum = torch.fft.rfft(frames * self.window, self.fft_size)
-        power = spectrum.real.square() + spectrum.imag.square()
-        x = torch.log((power @ self.filters).clamp(min=c.floor))
+        x = self.energies(wave)
         if c.normalise == "utterance":
             std, mean = torch.std_mean(x, dim=0, correction=0)
             x = (x - mean) / std.clamp(min=1e-3)
@@ -101,6 +122,41 @@ class LogMel:
         rows = [self(wave[:n]) for wave, n in zip(waves, lens.tolist())]
         x_lens = torch.tensor([len(row) for row in rows])
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), x_lens
+
+
+class LogMel(Features):
+    """Features of kind "log_mel"."""
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__(config)
+        self.fft_size = 1 << math.ceil(math.log2(config.window))
+        self.window = torch.hann_window(config.window)
+        self.filters = mel_filters(config, self.fft_size)
+
+    def energies(self, wave: Tensor) -> Tensor:
+        frames = wave.unfold(0, self.config.window, self.config.hop)
+        spectrum = torch.fft.rfft(frames * self.window, self.fft_size)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return torch.log((power @ self.filters).clamp(min=self.config.floor))
+
+
+class KaldiFbank(Features):
+    """Features of kind "kaldi_fbank", by torchaudio."""
+
+    def energies(self, wave: Tensor) -> Tensor:
+        from torchaudio.compliance.kaldi import fbank
+
+        c = self.config
+        return fbank(
+            32768 * wave[None],  # Kaldi reads 16-bit samples as they are
+            dither=0.0,
+            sample_frequency=c.rate,
+            frame_length=c.window_ms,
+            frame_shift=c.hop_ms,
+            low_freq=c.low_hz,
+            high_freq=c.high_hz,
+            num_mel_bins=c.mels,
+        )
 
 
 def pad_waves(waves: list[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from irl.core import atomic_io
 from irl.core.errors import UserError
+from irl.data.audio import audio_info, read_audio
 
 # Seconds that a segment may reach beyond its recording, as rounded times do.
 SEGMENT_TOLERANCE = 0.1
@@ -137,66 +138,22 @@ def write_data_dir(path: Path, utterances: Iterable[Utterance]) -> None:
 
 def read_wave(utterance: Utterance, rate: int) -> np.ndarray:
     """float32 (n,) in [-1, 1]. Raises UserError naming the utterance for what cannot be used as it is."""
-    where = f"utterance {utterance.id} ({utterance.wav})"
-    found, x = _read(utterance, where)
-    if found != rate:
-        raise UserError(f"{where}: sampling rate {found} Hz, expected {rate}")
-    if x.ndim > 1 and x.shape[1] > 1:
-        raise UserError(f"{where}: {x.shape[1]} channels, expected 1")
-    x = x.reshape(-1)
+    where, start, end = f"utterance {utterance.id} ({utterance.wav})", utterance.start, utterance.end
+    if start is None or end is None:
+        x = read_audio(utterance.wav, rate, kaldi=True, where=where)
+    else:
+        x = read_audio(utterance.wav, rate, round(start * rate), round(end * rate), kaldi=True, where=where)
     if not len(x):
         raise UserError(f"{where}: no samples")
-    if utterance.start is not None and utterance.end is not None:
-        missing = utterance.end - utterance.start - len(x) / rate
+    if start is not None and end is not None:
+        missing = end - start - len(x) / rate
         if missing > SEGMENT_TOLERANCE:
             raise UserError(f"{where}: the recording ends {missing:.2f} s before the segment does")
-    if not np.isfinite(x).all():
-        raise UserError(f"{where}: holds samples that are not finite (NaN or infinity)")
     return x
-
-
-def _read(utterance: Utterance, where: str) -> tuple[int, np.ndarray]:
-    import soundfile
-
-    wav, start, end = utterance.wav, utterance.start, utterance.end
-    archive = wav.rpartition(":")[2].isdigit()
-    try:
-        if wav.endswith("|") or archive:
-            import kaldiio
-
-            if archive:
-                _check_archive(wav)
-            rate, x = kaldiio.load_mat(wav)
-            if x.dtype == np.uint8:
-                x = x.astype(np.float32) / 128 - 1
-            elif x.dtype.kind == "i":
-                x = x.astype(np.float32) / -float(np.iinfo(x.dtype).min)
-            x = x.astype(np.float32)
-        else:
-            rate = soundfile.info(wav).samplerate
-            cut = {} if start is None else {"start": round(start * rate), "stop": round((end or 0) * rate)}
-            return rate, soundfile.read(wav, dtype="float32", **cut)[0]
-    except Exception as error:  # soundfile, kaldiio and a pipe's command fail in many ways; all mean the same here
-        if not (wav.endswith("|") or archive) and not Path(wav).is_file():
-            raise UserError(f"{where}: no such file") from None
-        raise UserError(f"{where}: cannot be read as audio: {error}") from None
-    return rate, x if start is None else x[round(start * rate) : round((end or 0) * rate)]
-
-
-def _check_archive(wav: str) -> None:
-    """Let only audio through: kaldiio would also unpickle what an archive holds, that is, run code from it."""
-    path, _, offset = wav.rpartition(":")
-    with open(path, "rb") as file:
-        file.seek(int(offset))
-        magic = file.read(5)
-    if not magic.startswith((b"RIFF", b"fLaC", b"AUDIO")):
-        raise ValueError(f"not audio at that offset of the archive, it begins with {magic!r}")
 
 
 def num_samples(path: Path | str, utterances: list[Utterance], rate: int) -> dict[str, int]:
     """Length of every utterance, from utt2num_samples where `irl validate` wrote it, otherwise from the audio."""
-    import soundfile
-
     table = Path(path) / "utt2num_samples"
     if table.exists():
         try:
@@ -210,10 +167,7 @@ def num_samples(path: Path | str, utterances: list[Utterance], rate: int) -> dic
         if u.start is not None and u.end is not None:
             counts[u.id] = round((u.end - u.start) * rate)
         elif Path(u.wav).is_file():
-            try:
-                counts[u.id] = soundfile.info(u.wav).frames
-            except soundfile.LibsndfileError as error:
-                raise UserError(f"utterance {u.id} ({u.wav}): cannot be read as audio: {error}") from None
+            counts[u.id] = audio_info(u.wav, where=f"utterance {u.id} ({u.wav})").frames
         else:
             counts[u.id] = len(read_wave(u, rate))
     return counts

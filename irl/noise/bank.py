@@ -11,7 +11,7 @@ import numpy as np
 
 from irl.core.errors import UserError
 from irl.core.fingerprint import stable_hash
-from irl.data.audio import AUDIO_SUFFIXES, read_audio
+from irl.data.audio import AUDIO_SUFFIXES, audio_info, read_audio
 
 # Clips of banks up to this many samples in all stay in memory; larger banks are read from disk segment by segment.
 CACHE_SAMPLES = 256 * 2**20 // 4
@@ -54,8 +54,6 @@ class Bank:
         self._in_memory = total <= CACHE_SAMPLES
 
     def _find(self, category: str) -> list[Clip]:
-        import soundfile
-
         folder = self.root / category
         paths = audio_files(folder, self.part, lambda path: path.stem)
         if not paths:
@@ -66,17 +64,14 @@ class Bank:
             )
         clips = []
         for path in paths:
-            try:
-                info = soundfile.info(str(path))
-            except soundfile.LibsndfileError as error:
-                raise UserError(f"{path}: cannot be read as audio: {error}") from None
+            info = audio_info(path)
             if info.frames == 0:
                 raise UserError(f"{path}: holds no samples")
-            clips.append(Clip(path, category, info.frames * self.rate // info.samplerate, path.parent.name))
+            clips.append(Clip(path, category, info.frames * self.rate // info.rate, path.parent.name))
         return clips
 
     def _load(self, path: Path) -> np.ndarray:
-        return read_audio(path, self.rate)
+        return read_audio(path, self.rate, any_rate=True, any_channels=True)
 
     def segment(self, clip: Clip, offset: int, length: int) -> np.ndarray:
         """length samples of a clip from an offset in [0, frames); a clip that ends before is begun again."""
@@ -85,7 +80,7 @@ class Bank:
             if offset + length <= len(x):
                 return x[offset : offset + length]
             return np.take(x, np.arange(offset, offset + length), mode="wrap")
-        return read_audio(clip.path, self.rate, offset, length)
+        return read_audio(clip.path, self.rate, offset, offset + length, any_rate=True, any_channels=True)
 
 
 # Sizes of rooms in RIRS_NOISES that one is drawn from with equal probability, as Kaldi's recipes do.
@@ -115,7 +110,7 @@ class RIRBank:
         self.get = functools.lru_cache(maxsize=1024)(self._load)
 
     def _load(self, path: Path) -> np.ndarray:
-        x = read_audio(path, self.rate)
+        x = read_audio(path, self.rate, any_rate=True, any_channels=True)
         if not x.size or not np.abs(x).max() > 0:
             raise UserError(f"{path}: the impulse response is empty or all zeros")
         return x

@@ -10,7 +10,7 @@ from torch import Tensor
 from irl.core.errors import UserError
 from irl.core.rng import Keys, hash_ids
 from irl.data.augment import AugmentConfig, change_speeds
-from irl.data.features import LogMel, pad_waves
+from irl.data.features import pad_waves
 from irl.data.kaldi import num_samples, read_data_dir, read_wave
 from irl.data.ragged import Ragged
 from irl.data.sampler import epoch_batches
@@ -58,7 +58,7 @@ class SpeechData(torch.utils.data.Dataset):
             [*vocabulary.encode(u.text or "", f"{path}/text: {u.id}"), vocabulary.eos] for u in self.utterances
         )
         self.eos = vocabulary.eos
-        self.features = LogMel(config.features)
+        self.features = config.features.build()
         self.masks = SpecAugment(config.features.mels, config.features.hop_ms / 1000 * config.features.stack)
         self.noise: Noise | SpecAugment | None = None
         if config.objective.build().needs_noisy:

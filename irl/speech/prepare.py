@@ -14,7 +14,6 @@ import torch
 
 from irl.core import atomic_io
 from irl.core.logging import progress
-from irl.data.features import LogMel
 from irl.data.kaldi import read_data_dir, read_wave, write_table
 from irl.data.vocabulary import Vocabulary
 from irl.speech.config import SpeechConfig
@@ -51,11 +50,11 @@ def prepare(settings: SpeechConfig, check: Sequence[str]) -> str:
     for folder in [settings.dev_dir, *check]:
         for u in read_data_dir(folder, allow_pipes=settings.allow_pipes):
             vocabulary.encode(u.text or "", f"{folder}/text: {u.id}")
-    log_mel = LogMel(settings.features)
+    extract = settings.features.build()
     frames, total, squares = 0, torch.zeros(settings.features.dim), torch.zeros(settings.features.dim)
     total, squares = total.double(), squares.double()
     for u in progress(utterances, "statistics", unit="utt"):
-        x = log_mel(torch.from_numpy(read_wave(u, settings.features.rate))).double()
+        x = extract(torch.from_numpy(read_wave(u, settings.features.rate))).double()
         frames, total, squares = frames + len(x), total + x.sum(0), squares + x.square().sum(0)
     vocabulary.write(Path(settings.vocabulary))
     # Sums, not means: law 5.

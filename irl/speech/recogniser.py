@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from irl.core.errors import UserError
-from irl.data.features import LogMel, pad_waves
+from irl.data.features import pad_waves
 from irl.data.vocabulary import Vocabulary
 from irl.models.encoder_decoder import EncoderDecoder
 from irl.models.lstm_lm import LSTMLM
@@ -44,7 +44,7 @@ class Recogniser:
         self.model = EncoderDecoder(self.config.features.dim, len(self.vocabulary), self.config.model)
         checkpoint.load_weights(self.model, weights, path)
         self.model.eval()
-        self.features = LogMel(self.config.features)
+        self.features = self.config.features.build()
         self.options = options
         if self.model.ctc is None and (options.search == "ctc" or options.ctc_weight > 0):
             raise UserError(f"{path}: the model has no CTC layer; decode with --search attention")

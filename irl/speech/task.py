@@ -90,7 +90,9 @@ def read_statistics(path: Path, features: FeatureConfig) -> tuple[Tensor, Tensor
     total, squares = (torch.tensor(sums[key], dtype=torch.float64) for key in ("sum", "sum_of_squares"))
     if len(total) != features.dim:
         raise UserError(f"{path}: statistics of {len(total)} features, expected {features.dim}; run stage 3 again")
-    if sums.get("features") != asdict(features):
+    # Settings that are new in the package are at their defaults in older statistics.
+    stored = sums.get("features")
+    if stored is None or {**asdict(FeatureConfig()), **stored} != asdict(features):
         raise UserError(f"{path}: statistics of other feature settings; run stage 3 again")
     mean = total / sums["frames"]
     return mean.float(), (squares / sums["frames"] - mean**2).clamp(min=1e-6).sqrt().float()

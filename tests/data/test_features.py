@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from irl.core.errors import UserError
 from irl.core.rng import hash_ids
-from irl.data.features import FeatureConfig, LogMel, pad_waves
+from irl.data.features import FeatureConfig, KaldiFbank, LogMel, pad_waves
 from irl.data.sampler import epoch_batches
 from irl.data.vocabulary import Vocabulary
 
@@ -36,26 +36,70 @@ def test_volume_shifts_raw_features_and_vanishes_under_utterance_normalisation()
     assert (own(2 * wave) - own(wave)).abs().max() < 1e-3
 
 
-@given(st.integers(1, 4000), st.integers(1, 4))
-def test_lengths(n, stack):
-    config = FeatureConfig(rate=8000, mels=8, stack=stack)
-    x = LogMel(config)(torch.randn(n))
+def kaldis_fbank(x, rate, mels):
+    """Written after Kaldi's feature-window.cc and mel-computations.cc: default options, dither 0."""
+    window, hop = int(rate * 0.001 * 25), int(rate * 0.001 * 10)
+    fft = 1 << (window - 1).bit_length()
+    mel = lambda f: 1127 * np.log(1 + f / 700)  # noqa: E731
+    points = np.linspace(mel(20), mel(rate / 2), mels + 2)[:, None]
+    f = mel(np.arange(fft // 2) * rate / fft)
+    rise, fall = (f - points[:-2]) / np.diff(points[:-1], axis=0), (points[2:] - f) / np.diff(points[1:], axis=0)
+    filters = np.minimum(rise, fall).clip(min=0)
+    povey = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / (window - 1))) ** 0.85
+    rows = []
+    for i in range(1 + (len(x) - window) // hop):
+        frame = 32768 * x[i * hop : i * hop + window].astype(np.float64)
+        frame -= frame.mean()
+        frame -= 0.97 * np.concatenate([frame[:1], frame[:-1]])
+        rows.append(filters @ np.abs(np.fft.rfft(frame * povey, fft)[:-1]) ** 2)
+    return np.log(np.maximum(rows, np.finfo(np.float32).eps))
+
+
+@pytest.mark.parametrize("rate, mels", [(16000, 80), (8000, 23), (11025, 40)])
+def test_kaldi_fbank_is_kaldis(rate, mels):
+    config = FeatureConfig(rate=rate, mels=mels, kind="kaldi_fbank")
+    wave = 0.1 * torch.randn(rate + 77) + 0.05
+    expected = kaldis_fbank(wave.numpy(), rate, mels)
+    got = config.build()(wave)
+    assert isinstance(config.build(), KaldiFbank) and got.shape == (config.frames(len(wave)), mels)
+    np.testing.assert_allclose(got, expected, atol=5e-3)
+
+
+def test_kaldi_fbank_floors_silence_at_the_epsilon_of_floats():
+    """Also a constant, as every frame's mean is removed."""
+    extract = FeatureConfig(kind="kaldi_fbank").build()
+    for level in (0.0, 0.25):
+        assert torch.equal(extract(torch.full((1000,), level)), torch.full((4, 80), np.log(np.finfo(np.float32).eps)))
+
+
+KINDS = ("log_mel", "kaldi_fbank")
+
+
+@given(st.integers(1, 4000), st.integers(1, 4), st.sampled_from(KINDS))
+def test_lengths(n, stack, kind):
+    config = FeatureConfig(rate=8000, mels=8, stack=stack, kind=kind)
+    x = config.build()(torch.randn(n))
     assert x.shape == (config.frames(n), 8 * stack) and torch.isfinite(x).all()
 
 
-def test_batch_equals_alone():
-    log_mel = LogMel(FeatureConfig(mels=20, stack=3))
+@pytest.mark.parametrize("kind", KINDS)
+def test_batch_equals_alone(kind):
+    extract = FeatureConfig(mels=20, stack=3, kind=kind).build()
     waves = [np.random.randn(n).astype(np.float32) for n in (4000, 300, 9000)]
-    x, lens = log_mel.batch(*pad_waves(waves))
+    x, lens = extract.batch(*pad_waves(waves))
     for row, n, wave in zip(x, lens.tolist(), waves):
-        assert torch.equal(row[:n], log_mel(torch.from_numpy(wave))) and row[n:].abs().sum() == 0
+        assert torch.equal(row[:n], extract(torch.from_numpy(wave))) and row[n:].abs().sum() == 0
 
 
 def test_silence_is_finite():
     assert float(LogMel(FeatureConfig())(torch.zeros(1000)).max()) == pytest.approx(np.log(1e-10))
 
 
-@pytest.mark.parametrize("settings", [{"normalise": "none"}, {"mels": 0}, {"low_hz": 9000.0}, {"high_hz": 9000.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"normalise": "none"}, {"mels": 0}, {"low_hz": 9000.0}, {"high_hz": 9000.0},
+     {"kind": "kaldi_fbank", "mels": 3}, {"kind": "kaldi_fbank", "floor": 1e-5}],
+)  # fmt: skip
 def test_bad_settings(settings):
     with pytest.raises(ValueError):
         FeatureConfig(**settings)

@@ -67,7 +67,7 @@ def join(parts: list[Path], rng: np.random.Generator) -> np.ndarray:
     """Recordings with 50-200 ms of faint noise before, between and after them."""
     pieces = []
     for path in parts:
-        x = read_audio(path, RATE)
+        x = read_audio(path, RATE, any_rate=True, any_channels=True)
         floor = max(1e-5, float(np.percentile(np.abs(x), 5)))
         pieces += [floor * rng.normal(size=rng.integers(RATE // 20, RATE // 5)), x]
     pieces.append(floor * rng.normal(size=rng.integers(RATE // 20, RATE // 5)))
