@@ -42,6 +42,14 @@ here() {
     for ((number = 1; number <= count; number++)); do line.py "$exp/$1.list" "$number"; done
 }
 
+# finish COMMAND ...: the end of a run: the table of rates, where its picture is, and what one may do next.
+finish() {
+    [ "$stop_stage" -ge 6 ] && [ -f "$exp/report/table.md" ] || return 0
+    sed -n '/^| method /,/^$/{/^$/q;p}' "$exp/report/table.md"
+    echo "picture: $PWD/$exp/report/table.png   page: $exp/report/table.md   results: $results"
+    printf 'next: %s\n' "$@"
+}
+
 # A file of local/corpora may set options that were not given, and defines make_corpus and, if need be, locate, which
 # knows the folders.
 [ -f "local/corpora/$corpus.sh" ] || fail "unknown corpus $corpus, known are $(basename -s .sh local/corpora/*.sh | xargs)"

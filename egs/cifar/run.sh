@@ -69,7 +69,9 @@ if run_stage 5 "evaluate"; then jobs "$decode_cmd" evaluate; fi
 
 if run_stage 6 "score"; then
     here score
-    python -m irl.bin.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report"
+    python -m irl.bin.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report" >"$log/report.log"
 fi
 
 if run_stage 7 "analyse"; then here analyse; fi
+
+finish "irl status egs/cifar/$exp" 'egs/cifar/run.sh --seeds "1 2 3"' "egs/cifar/run.sh --help"

@@ -98,7 +98,10 @@ fi
 if run_stage 6 "score"; then
     here score
     python -m irl.bin.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report" \
-        --exp "$exp" --data "$data/noisy/${base}_${conditions_list[0]}" --condition "${conditions_list[0]}"
+        --exp "$exp" --data "$data/noisy/${base}_${conditions_list[0]}" --condition "${conditions_list[0]}" >"$log/report.log"
 fi
 
 if run_stage 7 "analyse"; then here analyse; fi
+
+last=${methods_list[-1]}.${seeds_list[0]}
+finish "irl transcribe egs/wsj/$exp/$last/checkpoint.pt RECORDING.wav" "irl status egs/wsj/$exp" 'egs/wsj/run.sh --seeds "1 2 3"'
