@@ -1,7 +1,7 @@
-"""Adversarial noise on normalised images: FGSM, PGD, APGD, and random noise of the same size beside them.
+"""Adversarial noise: FGSM, PGD and APGD, with random noise of the same size to compare them with.
 
-Attacks ascend a loss of the model within a ball about each image. Images are x = (pixel - mean) / std; the ball is
-measured on them (the paper's eps) or, with units "pixels", on pixels of 0-255.
+An attack raises a loss of the model within a ball about each image. The attacks are plain functions of a model, a ball,
+the labels and a loss. `Attack` is what a configuration builds: it applies one of them to normalised images.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ import contextlib
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Callable, Iterator
+from typing import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from irl.core.output import Output
 from irl.core.rng import Keys
+from irl.noise.lp_ball import LpBall, column
 
 KINDS = ("fgsm", "pgd", "apgd_ce", "apgd_dlr", "random")
 NORMS = ("linf", "l2")
 UNITS = ("normalised", "pixels")
 AGAINST = ("labels", "itself")
-# Loss of each sample: (logits (N, C), labels (N,)) -> (N,), which the attack makes large.
+# Points of the ball (N, ...) -> logits (N, C).
+Model = Callable[[Tensor], Tensor]
+# (logits (N, C), labels (N,)) -> the loss of each sample (N,), which an attack raises.
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -67,12 +69,13 @@ class AttackConfig:
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """(N, C) -> (N,). y: labels (N,) or distributions (N, C)."""
     return F.cross_entropy(logits.float(), y, reduction="none")
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """Difference of logits ratio, -(z_y - max_{i != y} z_i) / (z_(1) - z_(3)), for 3 classes or more (Croce and Hein
-    2020)."""
+    """Difference of logits ratio (Croce and Hein 2020) for 3 classes or more, (N, C), (N,) -> (N,):
+    -(z_y - max_{i != y} z_i) / (z_(1) - z_(3))."""
     ordered = logits.float().sort(dim=1, descending=True).values
     own = logits.float().gather(1, y[:, None])[:, 0]
     other = torch.where(own == ordered[:, 0], ordered[:, 1], ordered[:, 0])
@@ -81,7 +84,8 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def attacked(model: nn.Module, eval_mode: bool) -> Iterator[None]:
-    """Meanwhile running statistics of batch norm stay as they are; afterwards every module is in its mode again."""
+    """The model while it is attacked: in evaluation mode if eval_mode. Afterwards every module has its own mode again,
+    and batch norm the running statistics that it had before."""
     training = {module: module.training for module in model.modules()}
     norms = [] if eval_mode else [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     kept = [[(buffer, buffer.clone()) for buffer in norm.buffers()] for norm in norms]
@@ -96,156 +100,157 @@ def attacked(model: nn.Module, eval_mode: bool) -> Iterator[None]:
             module.training = mode
 
 
-def _size(x: Tensor, norm: str) -> Tensor:
-    """Of each sample, (N, 1, 1, 1)."""
-    size = x.abs().flatten(1).amax(1) if norm == "linf" else x.flatten(1).norm(dim=1)
-    return size.view(-1, 1, 1, 1)
+def _ascent(model: Model, z: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
+    """At z: each sample's loss (N,), whether it is misclassified (N,), and the gradient (N, ...) up to a factor."""
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        logits = model(z)
+        values = loss(logits, y)
+        # Directions do not depend on the factor; with it float16 loses no small gradients.
+        (gradient,) = torch.autograd.grad(1024 * values.sum(), z)
+    return values.detach(), logits.detach().argmax(1) != y, gradient
 
 
-def _steepest(gradient: Tensor, norm: str) -> Tensor:
-    """The direction of size 1 in which a linear function with this gradient grows most."""
-    if norm == "linf":
-        return gradient.sign()
-    return gradient / _size(gradient, norm).clamp(min=1e-12)
+def random_noise(ball: LpBall, keys: Keys) -> Tensor:
+    """Noise of the size of an attack that does not look at the model."""
+    return ball.surface_point(keys)
+
+
+def fgsm(model: Model, ball: LpBall, y: Tensor, loss: Loss = cross_entropy) -> Tensor:
+    """Fast gradient sign method (Goodfellow et al. 2015): one step from the center to the surface."""
+    gradient = _ascent(model, ball.center, y, loss)[2]
+    return ball.project(ball.center + ball.eps * ball.steepest(gradient))
+
+
+def pgd(
+    model: Model, ball: LpBall, y: Tensor, keys: Keys, loss: Loss = cross_entropy, steps: int = 20, size: float = 0.0
+) -> Tensor:
+    """Projected gradient descent (Madry et al. 2018), from a random start. size of a step: 0 is
+    2.5 eps / steps."""
+    z = ball.random_point(keys)
+    size = size or 2.5 * ball.eps / steps
+    for _ in range(steps):
+        z = ball.project(z + size * ball.steepest(_ascent(model, z, y, loss)[2]))
+    return z
+
+
+def apgd(
+    model: Model, ball: LpBall, y: Tensor, keys: Keys, loss: Loss = cross_entropy, steps: int = 20, size: float = 0.0
+) -> Tensor:
+    """Auto-PGD (Croce and Hein 2020, algorithm 1) with momentum 0.75, from a random start. size of the first step: 0 is
+    2 eps.
+
+    At checkpoints a sample halves its step and goes back to its best point, if fewer than 75 % of the steps since the
+    last checkpoint raised its loss, or if neither its step nor its best loss has changed since then. Returns each
+    sample's first misclassified point, or its best point if there was none.
+    """
+    z = before = ball.random_point(keys)
+    samples = column(z)
+    sizes = torch.full((len(z),), size or 2 * ball.eps, device=z.device, dtype=z.dtype)
+    value, wrong, gradient = _ascent(model, z, y, loss)
+    best_z, best_value, best_gradient = z, value, gradient
+    found_z, found = z, wrong
+    raised = torch.zeros_like(value)
+    # At the last checkpoint: whether the step was halved, and the best loss. The first checkpoint counts raises alone.
+    halved, last_best, last = torch.ones_like(wrong), best_value, 0
+    checkpoints = _checkpoints(steps)
+    for k in range(1, steps + 1):
+        forward = ball.project(z + sizes.view(samples) * ball.steepest(gradient))
+        if k > 1:
+            forward = ball.project(z + 0.75 * (forward - z) + 0.25 * (z - before))
+        before, old = z, value
+        z = forward
+        value, wrong, gradient = _ascent(model, z, y, loss)
+        found_z = torch.where((wrong & ~found).view(samples), z, found_z)
+        found = found | wrong
+        raised += value > old
+        better = value > best_value
+        best_z = torch.where(better.view(samples), z, best_z)
+        best_gradient = torch.where(better.view(samples), gradient, best_gradient)
+        best_value = torch.maximum(value, best_value)
+        if k in checkpoints:
+            halved = (raised < 0.75 * (k - last)) | (~halved & (last_best >= best_value))
+            sizes = torch.where(halved, sizes / 2, sizes)
+            z = torch.where(halved.view(samples), best_z, z)
+            gradient = torch.where(halved.view(samples), best_gradient, gradient)
+            value = torch.where(halved, best_value, value)
+            last_best, last = best_value, k
+            raised = torch.zeros_like(raised)
+    return torch.where(found.view(samples), found_z, best_z)
+
+
+def _checkpoints(steps: int) -> set[int]:
+    """p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), as numbers of steps."""
+    previous, p = 0.0, 0.22
+    numbers = set()
+    while p < 1 + 1e-9:
+        numbers.add(math.ceil(round(p * steps, 6)))
+        previous, p = p, p + max(p - previous - 0.03, 0.06)
+    return numbers
+
+
+def worst(model: Model, ball: LpBall, y: Tensor, points: Iterable[Tensor], loss: Loss = cross_entropy) -> Tensor:
+    """Of several points of each sample (N, ...) the one of largest loss, misclassified points before all others."""
+    kept, highest = ball.center, torch.full((len(y),), -math.inf, device=ball.center.device)
+    for z in points:
+        values, wrong, _ = _ascent(model, z, y, loss)
+        rank = torch.where(wrong, 1e6, 0.0) + values.clamp(-1e5, 1e5)
+        kept = torch.where((rank > highest).view(column(z)), z, kept)
+        highest = torch.maximum(rank, highest)
+    return kept
 
 
 class Attack:
-    """An attack of a configuration. mean, std: (3,) of the normalisation, on the scale 0-255."""
+    """The attack of a configuration on normalised images, (pixel - mean) / std. mean, std (3,): on the scale 0-255.
+
+    The ball is measured on normalised images, as the paper's eps is, or with units "pixels" on pixels of 0-255.
+    """
 
     def __init__(self, config: AttackConfig, mean: Tensor, std: Tensor) -> None:
         self.config = config
         self.mean, self.std = mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
 
     def apply(self, x: Tensor, y: Tensor, model: nn.Module, keys: Keys | None = None) -> Tensor:
-        """Images x (N, 3, H, W) of labels y -> adversarial ones. keys: for random starts. x is not written.
+        """Images x (N, 3, H, W) with labels y (N,) -> adversarial images of the same shape. x is not written.
 
-        model(x) returns Output. With several restarts each sample keeps the worst found: one that is misclassified if
-        there is one, of the largest loss.
+        model(x) returns Output. keys: for random starts and random noise; ValueError if they are needed and missing.
+        With several restarts each sample keeps the worst point found.
         """
         c = self.config
-        # Distances are measured in z = scale * x.
         scale = self.std.to(x) if c.units == "pixels" else torch.ones_like(self.std).to(x)
-        mean, std = self.mean.to(x), self.std.to(x)
-        low, high = ((bound - mean) / std * scale for bound in (0.0, 255.0))
-        center = (x * scale).detach()
+        ball = self.ball(x, scale)
 
-        def project(z: Tensor) -> Tensor:
-            away = z - center
-            if c.norm == "linf":
-                away = away.clamp(-c.eps, c.eps)
-            else:
-                away = away * (c.eps / _size(away, "l2").clamp(min=1e-12)).clamp(max=1.0)
-            z = center + away
-            return torch.maximum(torch.minimum(z, high), low) if c.clip else z
-
-        loss = dlr if c.kind == "apgd_dlr" else cross_entropy
-        target = y
-
-        def ascend(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            """Each sample's loss and whether it is misclassified at z, and the gradient there."""
-            with torch.enable_grad():
-                z = z.detach().requires_grad_()
-                output: Output = model(z / scale)
-                values = loss(output.logits, target)
-                # Directions do not depend on the scale, under which float16 loses no small gradients.
-                (gradient,) = torch.autograd.grad(1024 * values.sum(), z)
-            return values.detach(), output.logits.detach().argmax(1) != y, gradient
+        def logits(z: Tensor) -> Tensor:
+            values: Tensor = model(z / scale).logits
+            return values
 
         with attacked(model, c.eval_mode):
-            if c.against == "itself":
-                # Cross entropy with a constant distribution and KL from it have one gradient.
-                with torch.no_grad():
-                    target = model(center / scale).logits.float().softmax(1)
-            if c.kind == "fgsm":
-                return (project(center + c.eps * _steepest(ascend(center)[2], c.norm)) / scale).detach()
-            if c.kind == "random":
-                return (project(center + self._random(center, keys, fill=True)) / scale).detach()
-            best, worst = center, torch.full((len(x),), -math.inf, device=x.device)
-            for restart in range(c.restarts):
-                start = project(center + self._random(center, keys and keys.sub(f"restart{restart}")))
-                if c.kind == "pgd":
-                    z = start
-                    size = c.step_size or 2.5 * c.eps / c.steps
-                    for _ in range(c.steps):
-                        z = project(z + size * _steepest(ascend(z)[2], c.norm))
-                else:
-                    z = _apgd(start, ascend, project, c)
-                if c.restarts == 1:
-                    return (z / scale).detach()
-                values, wrong, _ = ascend(z)
-                # A misclassified sample goes before any that is not.
-                rank = torch.where(wrong, 1e6, 0.0) + values.clamp(-1e5, 1e5)
-                best = torch.where((rank > worst).view(-1, 1, 1, 1), z, best)
-                worst = torch.maximum(rank, worst)
-            return (best / scale).detach()
+            return (self._find(logits, ball, y, keys) / scale).detach()
 
-    def _random(self, z: Tensor, keys: Keys | None, fill: bool = False) -> Tensor:
-        """A random point of the ball, uniform; with fill on its surface: all values +-eps, or of length eps."""
+    def ball(self, x: Tensor, scale: Tensor) -> LpBall:
+        """The ball about scale * x; with `clip` it is cut at pixels 0 and 255."""
+        c, mean, std = self.config, self.mean.to(x), self.std.to(x)
+        low, high = ((pixel - mean) / std * scale for pixel in (0.0, 255.0))
+        return LpBall((x * scale).detach(), c.eps, c.norm, (low, high) if c.clip else None)
+
+    def _find(self, model: Model, ball: LpBall, y: Tensor, keys: Keys | None) -> Tensor:
         c = self.config
+        loss = self._loss(model, ball)
+        if c.kind == "fgsm":
+            return fgsm(model, ball, y, loss)
         if keys is None:
             raise ValueError(f"attack {c.kind!r} draws at random: give keys")
-        count = z[0].numel()
-        if c.norm == "linf":
-            draws = keys.uniform(count, -1.0, 1.0)
-            draws = draws.sign() if fill else draws
-        else:
-            draws = keys.normal(count)
-            draws = draws / draws.norm(dim=1, keepdim=True)
-            if not fill:
-                draws = draws * keys.sub("radius").uniform(1) ** (1 / count)
-        return (c.eps * draws).to(z).view_as(z)
+        if c.kind == "random":
+            return random_noise(ball, keys)
+        attack = pgd if c.kind == "pgd" else apgd
+        starts = [keys.sub(f"restart{i}") for i in range(c.restarts)]
+        points = (attack(model, ball, y, start, loss, c.steps, c.step_size) for start in starts)
+        return next(points) if c.restarts == 1 else worst(model, ball, y, points, loss)
 
-
-def _apgd(
-    start: Tensor,
-    ascend: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
-    project: Callable[[Tensor], Tensor],
-    config: AttackConfig,
-) -> Tensor:
-    """Auto-PGD (Croce and Hein 2020, Algorithm 1): momentum 0.75; at checkpoints a sample's step is halved, and it goes
-    on from its best point, where fewer than 75 % of the steps since the last one raised its loss, or where neither
-    step nor best loss changed. Returns each sample's best point, a misclassified one if there was one."""
-    steps = config.steps
-    shape = (-1, 1, 1, 1)
-    size = torch.full((len(start),), config.step_size or 2 * config.eps, device=start.device, dtype=start.dtype)
-    before = z = start
-    value, wrong, gradient = ascend(z)
-    best_z, best_value, best_gradient = z, value, gradient
-    found_z, found = z, wrong
-    raised = torch.zeros_like(value)
-    # Of the last checkpoint: whether the step was halved there, and the best loss. The first judges by raises alone.
-    halved, last_best, last = torch.ones_like(wrong), best_value, 0
-    marks = _checkpoints(steps)
-    for k in range(steps):
-        forward = project(z + size.view(shape) * _steepest(gradient, config.norm))
-        if k:
-            forward = project(z + 0.75 * (forward - z) + 0.25 * (z - before))
-        before, old = z, value
-        z = forward
-        value, wrong, gradient = ascend(z)
-        found_z = torch.where((wrong & ~found).view(shape), z, found_z)
-        found = found | wrong
-        raised += value > old
-        better = value > best_value
-        best_z = torch.where(better.view(shape), z, best_z)
-        best_gradient = torch.where(better.view(shape), gradient, best_gradient)
-        best_value = torch.maximum(value, best_value)
-        if k + 1 in marks:
-            halved = (raised < 0.75 * (k + 1 - last)) | (~halved & (last_best >= best_value))
-            size = torch.where(halved, size / 2, size)
-            z = torch.where(halved.view(shape), best_z, z)
-            gradient = torch.where(halved.view(shape), best_gradient, gradient)
-            value = torch.where(halved, best_value, value)
-            last_best, last = best_value, k + 1
-            raised = torch.zeros_like(raised)
-    return torch.where(found.view(shape), found_z, best_z)
-
-
-def _checkpoints(steps: int) -> set[int]:
-    """p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), as numbers of steps."""
-    previous, p = 0.0, 0.22
-    found = set()
-    while p < 1 + 1e-9:
-        found.add(math.ceil(round(p * steps, 6)))
-        previous, p = p, p + max(p - previous - 0.03, 0.06)
-    return found
+    def _loss(self, model: Model, ball: LpBall) -> Loss:
+        if self.config.against == "itself":
+            # Cross entropy with a constant distribution and the KL divergence from it have the same gradient.
+            with torch.no_grad():
+                prediction = model(ball.center).float().softmax(1)
+            return lambda logits, _: cross_entropy(logits, prediction)
+        return dlr if self.config.kind == "apgd_dlr" else cross_entropy

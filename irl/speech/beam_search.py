@@ -1,37 +1,37 @@
 """Joint attention/CTC beam search over many utterances at once; token numbers in, token numbers out.
 
-The same search as ESPnet's BatchBeamSearch with a decoder, a CTC prefix scorer, a language model and a length bonus
-(Watanabe et al., "Hybrid CTC/attention architecture", 2017), which is the reference of its tests: the beam's score is
+It is the search of ESPnet's BatchBeamSearch with a decoder, a CTC prefix scorer, a language model and a length bonus
+(Watanabe et al., "Hybrid CTC/attention architecture", 2017); the tests compare the two. The score of a hypothesis is
 
-    (1 - w) log p_attention + w log p_ctc(prefix) + v log p_lm + bonus * length,
+    (1 - w) log p_attention + w log p_ctc(prefix) + v log p_lm + bonus * length.
 
-CTC scores only the tokens that are best by the others (the pre-beam), and a search ends when the hypotheses that ended
-lately are hopeless. The CTC recursion over frames is a linear recurrence, so with P_t the sum of log p_u(c) up to frame
-t it is one logcumsumexp, r_t = P_t + logsumexp_{s <= t}(phi_{s-1} - P_{s-1}), instead of a loop over frames.
+CTC scores only the tokens that are best by the other parts (the pre-beam). The search of an utterance ends when its
+hypotheses that ended lately are hopeless.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 import torch
 from torch import Tensor
 
-from irl.core.output import lens_to_mask
 from irl.models.encoder_decoder import Decoder
 from irl.models.lstm_lm import LSTMLM
+from irl.speech.scorers import BLANK, CTCScorer, DecoderScorer, EarlyEnd, LengthBonus, LMScorer, Scorer
 from irl.speech.search_options import SearchOptions
 
-BLANK = 0
-# A search ends when the best hypotheses of the last three lengths are this far below the best of all.
+# A search ends when the best hypotheses of each of the last three lengths are this far below the best of all.
 END_LENGTHS, END_GAP = 3, 10.0
-# What ending before the least length costs.
+# The cost of ending before the least length.
 TOO_SHORT = 1e6
+# The parts of a score that a hypothesis reports, in this order.
+REPORTED = ("decoder", "lm", "length_bonus", "ctc")
 
 
 class Hypothesis(NamedTuple):
-    """Tokens without sos and eos, the total score, and its parts by name before their weights."""
+    """Tokens without sos and eos, the total score, and its unweighted parts by name."""
 
     tokens: list[int]
     score: float
@@ -47,71 +47,6 @@ def greedy_ctc(logits: Tensor, lens: Tensor) -> list[list[int]]:
     ]
 
 
-class PrefixScorer:
-    """CTC prefix probabilities of rows of hypotheses; row i belongs to utterance owner[i].
-
-    Arrays over time have T + 1 entries, the first being "before any frame". r_n and r_b (R, T + 1): log probability of
-    the frames so far and the prefix, ending in its last token or in blank. psi (R,): log probability of the prefix
-    followed by anything.
-    """
-
-    def __init__(self, log_probs: Tensor, lens: Tensor) -> None:
-        self.log_probs = log_probs.double()
-        self.lens = lens
-        self.valid = lens_to_mask(lens, log_probs.shape[1])
-        blank = self.log_probs[..., BLANK].cumsum(1)
-        self.blank = torch.nn.functional.pad(blank, (1, 0))
-        self.r_b = self.blank
-        self.r_n = torch.full_like(self.r_b, -math.inf)
-        self.psi = self.r_b.new_zeros(len(lens))
-
-    def score(self, last: Tensor, tokens: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
-        """psi of each row extended by each of tokens (R, C) -> (R, C), and of each row ended (R,)."""
-        both = torch.logaddexp(self.r_n, self.r_b)
-        # After the same token only a path through blank is a new token.
-        same = (tokens == last[:, None])[:, None]
-        self._phi = torch.where(same, self.r_b[:, :-1, None], both[:, :-1, None])
-        chosen = self.log_probs[owner].gather(2, tokens[:, None].expand(-1, self.log_probs.shape[1], -1))
-        self._chosen = chosen
-        psi = torch.logsumexp((self._phi + chosen).masked_fill(~self.valid[owner][..., None], -math.inf), dim=1)
-        end = both.gather(1, self.lens[owner][:, None])[:, 0]
-        return psi, end
-
-    def advance(self, rows: Tensor, columns: Tensor, psi: Tensor, owner: Tensor) -> None:
-        """Go over to `rows` of the last `score`, each extended by its token in that column."""
-        total = self._chosen[rows, :, columns].cumsum(1)
-        before = torch.nn.functional.pad(total, (1, 0))[:, :-1]
-        r_n = total + torch.logcumsumexp(self._phi[rows, :, columns] - before, dim=1)
-        self.r_n = torch.nn.functional.pad(r_n, (1, 0), value=-math.inf)
-        blank = self.blank[owner]
-        r_b = blank[:, 1:] + torch.logcumsumexp(self.r_n[:, :-1] - blank[:, :-1], dim=1)
-        self.r_b = torch.nn.functional.pad(r_b, (1, 0), value=-math.inf)
-        self.psi = psi
-
-
-class _Ended:
-    """The hypotheses of one utterance that ended, and whether to go on."""
-
-    def __init__(self) -> None:
-        self.found: list[tuple[int, Hypothesis]] = []
-
-    def add(self, length: int, tokens: list[int], score: float, scores: dict[str, float]) -> None:
-        self.found.append((length, Hypothesis(tokens, score, scores)))
-
-    def hopeless(self, length: int) -> bool:
-        """Whether the best hypotheses of this length and the two below are all far below the best of all. Lengths
-        count sos and eos, and step i passes i where its own hypotheses have length i + 2, as ESPnet does.
-        """
-        if not self.found:
-            return False
-        best = max(hypothesis.score for _, hypothesis in self.found)
-        for wanted in range(length, length - END_LENGTHS, -1):
-            scores = [hypothesis.score for n, hypothesis in self.found if n == wanted]
-            if not scores or max(scores) - best >= -END_GAP:
-                return False
-        return True
-
-
 @torch.no_grad()
 def beam_search(
     decoder: Decoder,
@@ -124,113 +59,150 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """The best hypotheses of each utterance, the best first.
 
-    encoded: the encoder's output (N, T, E) with lens (N,); ctc_log_probs (N, T, V), needed if ctc_weight > 0; lm: a
-    language model over the same tokens, needed if lm_weight > 0.
+    encoded: the encoder's output (N, T, E) with lens (N,). ctc_log_probs (N, T, V): needed if ctc_weight > 0. lm: a
+    language model over the same tokens, needed if lm_weight > 0. ValueError if one of the two is needed and missing.
     """
-    weight = options.ctc_weight
-    if weight > 0 and ctc_log_probs is None:
-        raise ValueError("ctc_weight is positive, but the model has no CTC layer: set it to 0")
-    if options.lm_weight > 0 and lm is None:
-        raise ValueError("lm_weight is positive, but there is no language model")
-    count = len(lens)
-    ended = [_Ended() for _ in range(count)]
-    memory = decoder.memory(encoded, lens)
-    state = decoder.first_state(memory)
-    ctc = PrefixScorer(ctc_log_probs, lens) if weight > 0 and ctc_log_probs is not None else None
-    # One row a running hypothesis; owner: its utterance. Rows of an utterance are neighbours.
-    owner = torch.arange(count, device=encoded.device)
-    rows_memory = memory
-    tokens = owner.new_full((count, 1), eos)
-    score = encoded.new_zeros(count, dtype=torch.float64)
-    # What each row's scores are made of so far, by name.
-    parts = {"decoder": score.clone()}
-    lm_state = None
-    if lm is not None and options.lm_weight > 0:
-        lm_state, parts["lm"] = lm.first_state(count), score.clone()
-    # Tokens that a hypothesis may have at most, and those that it must have before it ends.
-    longest = lens if not options.max_length else (options.max_length * lens).long().clamp(min=1)
-    shortest = torch.minimum((options.min_length * lens).long(), longest - 1)
-    step = 0
-    while len(owner):
-        log_probs, state = decoder.step(tokens[:, -1], state, rows_memory)
-        log_probs = log_probs.double()
-        full = (1 - weight) * log_probs + options.length_bonus
-        each = {"decoder": log_probs}
-        if lm_state is not None:
-            lm_log_probs, lm_state = lm.step(tokens[:, -1], lm_state)  # type: ignore[union-attr]
-            each["lm"] = lm_log_probs.double()
-            full = full + options.lm_weight * each["lm"]
-        if options.min_length:
-            # Not minus infinity: where CTC leaves nothing else possible, an utterance still has a hypothesis.
-            full[:, eos] -= TOO_SHORT * (step < shortest[owner])
-        vocabulary = full.shape[1]
-        if ctc is not None:
-            size = min(int(options.pre_beam_ratio * options.beam), vocabulary)
-            candidates = full.topk(size).indices
-            psi, end = ctc.score(tokens[:, -1] if step else tokens.new_full((len(owner),), -1), candidates, owner)
-            partial = torch.full_like(full, -math.inf).scatter(1, candidates, weight * (psi - ctc.psi[:, None]))
-            partial[:, BLANK] = -math.inf
-            partial[:, eos] = weight * (end - ctc.psi)
-            full = full + partial
-        total = score[:, None] + full
-        # The best `beam` extensions of each utterance, over its rows together.
-        parents, chosen = _best_extensions(total, owner, options.beam)
-        last = step + 1 >= longest[owner[parents]]
-        new_tokens = torch.cat([tokens[parents], chosen[:, None]], dim=1)
-        new_score = total[parents, chosen]
-        parts = {name: value[parents] + each[name][parents, chosen] for name, value in parts.items()}
-        is_eos = chosen == eos
-        columns = None
-        if ctc is not None:
-            hits = candidates[parents] == chosen[:, None]
-            columns = hits.int().argmax(1)
-            new_psi = torch.where(is_eos, end[parents], psi[parents, columns])
-        for i in (is_eos | last).nonzero()[:, 0].tolist():
-            scores = {**{name: float(value[i]) for name, value in parts.items()}, "length_bonus": float(step + 1)}
-            if ctc is not None:
-                scores["ctc"] = float(new_psi[i])
-            sequence = [t for t in new_tokens[i, 1:].tolist() if t != eos]
-            # At the limit every hypothesis is given an eos without a score, and is longer by it, as in ESPnet.
-            length = step + 2 + int(last[i])
-            ended[int(owner[parents[i]])].add(length, sequence, float(new_score[i]), scores)
-        early = options.max_length == 0
-        done = torch.tensor([early and e.hopeless(step) for e in ended], device=owner.device)
-        step += 1
-        going = (~is_eos & ~last & ~done[owner[parents]]).nonzero()[:, 0]
-        new_owner = owner[parents[going]]
-        if ctc is not None:
-            assert columns is not None
-            ctc.advance(parents[going], columns[going], new_psi[going], new_owner)
-        if len(new_owner) != len(owner) or not torch.equal(new_owner, owner):
-            rows_memory = memory.rows(new_owner)
-        state = state.rows(parents[going])
-        if lm_state is not None:
-            lm_state = lm_state.rows(parents[going])
-        parts = {name: value[going] for name, value in parts.items()}
-        tokens, score, owner = new_tokens[going], new_score[going], new_owner
+    beam = Beam(lens, eos, options)
+    scorers: list[tuple[float, Scorer]] = [
+        (1 - options.ctc_weight, DecoderScorer(decoder, encoded, lens)),
+        (options.length_bonus, LengthBonus()),
+    ]
+    if options.lm_weight > 0:
+        if lm is None:
+            raise ValueError("lm_weight is positive, but there is no language model")
+        scorers.append((options.lm_weight, LMScorer(lm, len(lens), encoded.device)))
+    if options.min_length:
+        scorers.append((-TOO_SHORT, EarlyEnd(beam.shortest, eos)))
+    if options.ctc_weight > 0:
+        if ctc_log_probs is None:
+            raise ValueError("ctc_weight is positive, but the model has no CTC layer: set it to 0")
+        candidates = int(options.pre_beam_ratio * options.beam)
+        # CTC comes last: its candidates are the best tokens of all other parts together.
+        scorers.append((options.ctc_weight, CTCScorer(ctc_log_probs, lens, eos, candidates)))
 
-    def rank(found: tuple[int, Hypothesis]) -> float:
-        # The length counts sos, which has no score.
-        length, hypothesis = found
-        return -hypothesis.score / (length - 1) if options.normalise_length else -hypothesis.score
-
-    nbest = []
-    for e, least in zip(ended, shortest.tolist()):
-        long_enough = [found for found in e.found if len(found[1].tokens) >= least]
-        nbest.append([h for _, h in sorted(long_enough or e.found, key=rank)[: options.nbest]])
-    return nbest
+    while len(beam.owner):
+        gains = encoded.new_zeros((), dtype=torch.float64)
+        for weight, scorer in scorers:
+            gains = gains + weight * scorer.score(beam.tokens[:, -1], beam.owner, gains)
+        extensions = beam.select(gains)
+        going = beam.finish(extensions, [scorer for _, scorer in scorers])
+        for _, scorer in scorers:
+            scorer.advance(going.parents, going.tokens, going.owner)
+        beam.advance(going)
+    return beam.nbest()
 
 
-def _best_extensions(total: Tensor, owner: Tensor, beam: int) -> tuple[Tensor, Tensor]:
-    """Rows and tokens of the `beam` largest entries of each utterance, utterances in order. total: (R, V)."""
-    # Scatter each utterance's rows into a line of its own, as rows of an utterance differ in number.
-    utterances, inverse, counts = torch.unique_consecutive(owner, return_inverse=True, return_counts=True)
-    first = counts.cumsum(0) - counts
-    place = torch.arange(len(owner), device=owner.device) - first[inverse]
-    grid = total.new_full((len(utterances), int(counts.max()), total.shape[1]), -math.inf)
-    grid[inverse, place] = total
-    values, flat = grid.flatten(1).topk(min(beam, grid[0].numel()))
-    line = torch.arange(len(utterances), device=owner.device)[:, None].expand_as(flat)
-    keep = values > -math.inf
-    rows = first[line] + torch.div(flat, total.shape[1], rounding_mode="floor")
-    return rows[keep], (flat % total.shape[1])[keep]
+class Extensions(NamedTuple):
+    """S hypotheses that are each a running one, row `parents`, with one more token. score: the total with that token.
+    owner: the utterance. All (S,)."""
+
+    parents: Tensor
+    tokens: Tensor
+    score: Tensor
+    owner: Tensor
+
+    def rows(self, index: Tensor) -> Extensions:
+        return Extensions(*(x[index] for x in self))
+
+
+class Beam:
+    """The running hypotheses of N utterances, and the ones that ended.
+
+    owner (R,): the utterance of each running hypothesis; rows of an utterance are neighbours, utterances are in order.
+    tokens (R, L): from sos on. score (R,): the total so far. shortest, longest (N,): how many tokens a hypothesis must
+    have before it ends, and may have at most.
+    """
+
+    def __init__(self, lens: Tensor, eos: int, options: SearchOptions) -> None:
+        self.options, self.eos, self.step = options, eos, 0
+        self.owner = torch.arange(len(lens), device=lens.device)
+        self.tokens = self.owner.new_full((len(lens), 1), eos)
+        self.score = torch.zeros(len(lens), dtype=torch.float64, device=lens.device)
+        self.longest = lens if not options.max_length else (options.max_length * lens).long().clamp(min=1)
+        self.shortest = torch.minimum((options.min_length * lens).long(), self.longest - 1)
+        self.ended = [_Ended() for _ in range(len(lens))]
+
+    def select(self, gains: Tensor) -> Extensions:
+        """The best `options.beam` extensions of each utterance, over its rows together. gains (R, V): what each token
+        adds to each row."""
+        total = self.score[:, None] + gains
+        # Each utterance's rows go to a line of its own, as utterances differ in their number of rows.
+        utterances, inverse, counts = torch.unique_consecutive(self.owner, return_inverse=True, return_counts=True)
+        first = counts.cumsum(0) - counts
+        place = torch.arange(len(self.owner), device=total.device) - first[inverse]
+        grid = total.new_full((len(utterances), int(counts.max()), total.shape[1]), -math.inf)
+        grid[inverse, place] = total
+        values, flat = grid.flatten(1).topk(min(self.options.beam, grid[0].numel()))
+        line = torch.arange(len(utterances), device=total.device)[:, None].expand_as(flat)
+        keep = values > -math.inf
+        parents = (first[line] + torch.div(flat, total.shape[1], rounding_mode="floor"))[keep]
+        return Extensions(parents, (flat % total.shape[1])[keep], values[keep], self.owner[parents])
+
+    def finish(self, extensions: Extensions, scorers: Sequence[Scorer]) -> Extensions:
+        """Record the extensions that end, by eos or at the longest length. Returns the ones that go on: the rest, but
+        for utterances whose search is over."""
+        at_limit = self.step + 1 >= self.longest[extensions.owner]
+        ends = (extensions.tokens == self.eos) | at_limit
+        ending = ends.nonzero()[:, 0]
+        if len(ending):
+            self._record(extensions.rows(ending), at_limit[ending], scorers)
+        if self.options.max_length == 0:
+            over = torch.tensor([ended.hopeless(self.step) for ended in self.ended], device=ends.device)
+            ends = ends | over[extensions.owner]
+        return extensions.rows((~ends).nonzero()[:, 0])
+
+    def _record(self, ending: Extensions, at_limit: Tensor, scorers: Sequence[Scorer]) -> None:
+        by_name = {scorer.name: scorer for scorer in scorers}
+        names = [name for name in REPORTED if name in by_name]
+        parts = [by_name[name].total(ending.parents, ending.tokens).tolist() for name in names]
+        sequences = torch.cat([self.tokens[ending.parents], ending.tokens[:, None]], dim=1)[:, 1:].tolist()
+        rows = zip(sequences, ending.score.tolist(), ending.owner.tolist(), at_limit.tolist(), zip(*parts))
+        for sequence, score, owner, limit, values in rows:
+            tokens = [token for token in sequence if token != self.eos]
+            # At the limit a hypothesis is given an eos without a score, and is longer by it, as in ESPnet.
+            length = self.step + 2 + int(limit)
+            self.ended[owner].add(length, Hypothesis(tokens, score, dict(zip(names, values))))
+
+    def advance(self, going: Extensions) -> None:
+        """Make these the running hypotheses."""
+        self.tokens = torch.cat([self.tokens[going.parents], going.tokens[:, None]], dim=1)
+        self.score, self.owner = going.score, going.owner
+        self.step += 1
+
+    def nbest(self) -> list[list[Hypothesis]]:
+        """Of each utterance the best `options.nbest` hypotheses that ended, the best first."""
+        pairs = zip(self.ended, self.shortest.tolist())
+        return [ended.best(shortest, self.options) for ended, shortest in pairs]
+
+
+class _Ended:
+    """The hypotheses of one utterance that ended, with their lengths; lengths count sos and eos."""
+
+    def __init__(self) -> None:
+        self.hypotheses: list[tuple[int, Hypothesis]] = []
+        self.best_of_length: dict[int, float] = {}
+
+    def add(self, length: int, hypothesis: Hypothesis) -> None:
+        self.hypotheses.append((length, hypothesis))
+        self.best_of_length[length] = max(hypothesis.score, self.best_of_length.get(length, -math.inf))
+
+    def hopeless(self, length: int) -> bool:
+        """Whether the best hypotheses of this length and of the two below are all far below the best of all.
+
+        Step i passes i where its own hypotheses have length i + 2, as ESPnet does.
+        """
+        best = self.best_of_length
+        lately = range(length, length - END_LENGTHS, -1)
+        return all(n in best for n in lately) and max(best[n] for n in lately) - max(best.values()) < -END_GAP
+
+    def best(self, shortest: int, options: SearchOptions) -> list[Hypothesis]:
+        """The best of those with `shortest` tokens or more, or of all if there are none."""
+
+        def rank(pair: tuple[int, Hypothesis]) -> float:
+            length, hypothesis = pair
+            # The length counts sos, which has no score.
+            return -hypothesis.score / (length - 1) if options.normalise_length else -hypothesis.score
+
+        long_enough = [pair for pair in self.hypotheses if len(pair[1].tokens) >= shortest]
+        ranked = sorted(long_enough or self.hypotheses, key=rank)
+        return [hypothesis for _, hypothesis in ranked[: options.nbest]]

@@ -9,7 +9,20 @@ from torch.nn import functional as F
 
 from irl.core.output import Output
 from irl.core.rng import Keys
-from irl.noise.adversarial import KINDS, Attack, AttackConfig, _checkpoints, cross_entropy, dlr
+from irl.noise.adversarial import (
+    KINDS,
+    Attack,
+    AttackConfig,
+    _checkpoints,
+    apgd,
+    cross_entropy,
+    dlr,
+    fgsm,
+    pgd,
+    random_noise,
+    worst,
+)
+from irl.noise.lp_ball import LpBall
 
 MEAN, STD = torch.tensor([100.0, 120.0, 140.0]), torch.tensor([50.0, 60.0, 70.0])
 
@@ -162,14 +175,27 @@ def test_restarts_never_find_less():
     assert (wrong[5] | ~wrong[2]).all()
 
 
-def test_random_starts_are_uniform_in_the_ball():
-    a = attack("pgd", eps=2.0, norm="l2")
-    z = a._random(torch.zeros(4000, 1, 1, 2), keys(4000)).flatten(1)
-    radius = z.norm(dim=1) / 2
-    # In two dimensions the share within a radius r is r squared.
-    assert radius.max() <= 1 and float((radius < 0.5).float().mean()) == pytest.approx(0.25, abs=0.02)
-    with pytest.raises(ValueError, match="attack 'pgd' draws at random: give keys"):
+@pytest.mark.parametrize("kind", ["random", "pgd", "apgd_ce"])
+def test_random_draws_need_keys(kind):
+    a = attack(kind)
+    with pytest.raises(ValueError, match=f"attack {kind!r} draws at random: give keys"):
         a.apply(torch.zeros(1, 3, 3, 3), torch.zeros(1, dtype=torch.int64), Linear())
+
+
+def test_attacks_are_plain_functions():
+    """Of a model, a ball and labels, whatever the shape of a sample; the configured attack calls them."""
+    model, y = nn.Linear(6, 4), torch.tensor([0, 1, 2])
+    x, k = torch.rand(3, 6), keys(3)
+    ball = LpBall(x, 0.1, bounds=(torch.zeros(6), torch.ones(6)))
+    points = [fgsm(model, ball, y), pgd(model, ball, y, k, steps=3), apgd(model, ball, y, k, dlr, steps=3)]
+    points.append(worst(model, ball, y, points))
+    for z in (*points, random_noise(ball, k)):
+        assert z.shape == x.shape and (z - x).abs().max() <= 0.1 + 1e-6 and 0 <= z.min() and z.max() <= 1
+    wrong = torch.stack([model(z).argmax(1) != y for z in points])
+    assert torch.equal(wrong[-1], wrong[:-1].any(0))
+    network, images = Linear(), torch.randn(3, 3, 3, 3)
+    plain = pgd(lambda z: network(z).logits, LpBall(images, 0.3), y, k.sub("restart0"), steps=4)
+    assert torch.equal(plain, attack("pgd", eps=0.3, steps=4).apply(images, y, network, k))
 
 
 def test_dlr_follows_its_definition():

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from irl.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from irl.models.lstm_lm import LSTMLM, LSTMLMConfig
-from irl.speech.beam_search import PrefixScorer, beam_search, greedy_ctc
+from irl.speech.beam_search import beam_search, greedy_ctc
+from irl.speech.scorers import CTCPrefix, CTCScorer, DecoderScorer, EarlyEnd, LengthBonus, LMScorer
 from irl.speech.search_options import SearchOptions
 
 EOS = 4
@@ -82,15 +83,15 @@ def test_prefix_scores_sum_over_all_continuations():
             total = sum(v for s, v in p.items() if s[: len(longer)] == longer)
             assert math.exp(float(psi[0, column])) == pytest.approx(total, abs=1e-12)
             if depth:
-                branch = PrefixScorer(log_probs, lens)
+                branch = CTCPrefix(log_probs, lens)
                 for done in range(len(longer)):
                     seen = torch.tensor([longer[done - 1] if done else -1])
-                    values, _ = branch.score(seen, candidates, owner)
+                    branch.score(seen, candidates, owner)
                     column_of = torch.tensor([longer[done] - 1])
-                    branch.advance(owner, column_of, values[:, longer[done] - 1], owner)
+                    branch.advance(owner, column_of, owner)
                 check(branch, longer, depth - 1)
 
-    check(PrefixScorer(log_probs, lens), (), 3)
+    check(CTCPrefix(log_probs, lens), (), 3)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 0.7])
@@ -213,6 +214,65 @@ def test_alone_equals_batched():
         alone = beam_search(model.decoder, encoded[one, :n], lens[one], ctc[one, :n], 7, options)
         assert alone[0][0].tokens == together[i][0].tokens
         assert alone[0][0].score == pytest.approx(together[i][0].score)
+
+
+@pytest.mark.parametrize("name", ["decoder", "lm", "length_bonus", "early_end", "ctc"])
+def test_each_scorer_alone_equals_batched(name):
+    """Three steps in which rows branch, end and change places; utterance 1 ends after the first."""
+    model, lm = build(vocabulary=8, seed=1), language_model(8)
+    encoded, lens, ctc = encode(model, (9, 2, 6))
+
+    def scorer(rows):
+        longest = int(lens[rows].max())
+        x, x_lens, log_probs = encoded[rows, :longest], lens[rows], ctc[rows, :longest]
+        return {
+            "decoder": lambda: DecoderScorer(model.decoder, x, x_lens),
+            "lm": lambda: LMScorer(lm, len(x), x.device),
+            "length_bonus": LengthBonus,
+            "early_end": lambda: EarlyEnd(x_lens // 3, 7),
+            "ctc": lambda: CTCScorer(log_probs, x_lens, 7, 5),
+        }[name]()
+
+    def run(rows, steps):
+        """What `score` and `total` return for each utterance, in order."""
+        one, found = scorer(rows), [[] for _ in range(len(lens))]
+        last, owner = torch.full((len(rows),), 7), torch.arange(len(rows))
+        for parents, tokens in steps:
+            so_far = preference.expand(len(last), 8)
+            gains = one.score(last, owner, so_far).expand_as(so_far)
+            totals = one.total(parents, tokens)
+            for row, i in enumerate(rows[owner].tolist()):
+                found[i].append(gains[row])
+            for row, i in enumerate(rows[owner[parents]].tolist()):
+                found[i].append(totals[row])
+            last, owner = tokens, owner[parents]
+            one.advance(parents, tokens, owner)
+        return [torch.cat([value.flatten() for value in values]) if values else None for values in found]
+
+    # Tokens 1 to 5 are the candidates of CTC.
+    preference = torch.tensor([-9, 5, 4, 3, 2, 1, -8, -7], dtype=torch.float64)
+    steps = [([0, 0, 2, 2, 2], [1, 2, 3, 1, 4]), ([1, 0, 4, 2], [2, 1, 4, 1]), ([0, 0, 1, 3, 2], [5, 2, 3, 3, 1])]
+    # The same steps by utterance: rows counted among its own.
+    alone = {
+        0: [([0, 0], [1, 2]), ([1, 0], [2, 1]), ([0, 0, 1], [5, 2, 3])],
+        2: [([0, 0, 0], [3, 1, 4]), ([2, 0], [4, 1]), ([1, 0], [3, 1])],
+    }
+    tensors = lambda steps: [(torch.tensor(p), torch.tensor(t)) for p, t in steps]  # noqa: E731
+    with torch.no_grad():
+        together = run(torch.arange(3), tensors(steps))
+        for i, own in alone.items():
+            found = run(torch.tensor([i]), tensors(own))[i]
+            assert len(found) == {0: 5 * 8 + 7, 2: 6 * 8 + 7}[i]
+            torch.testing.assert_close(found, together[i])
+
+
+def test_what_is_missing_is_named():
+    model = build()
+    encoded, lens, ctc = encode(model)
+    with pytest.raises(ValueError, match="ctc_weight is positive, but the model has no CTC layer: set it to 0"):
+        beam_search(model.decoder, encoded, lens, None, EOS, SearchOptions())
+    with pytest.raises(ValueError, match="lm_weight is positive, but there is no language model"):
+        beam_search(model.decoder, encoded, lens, ctc, EOS, SearchOptions(lm_weight=0.5))
 
 
 def test_greedy_ctc():

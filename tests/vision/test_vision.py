@@ -14,9 +14,9 @@ from irl.core.rng import Keys, seed_step
 from irl.data.augment import Crops
 from irl.data.images import read
 from irl.noise.image import ImageNoise
-from irl.tasks.vision import VisionConfig
 from irl.training import checkpoint
 from irl.training.task import BatchSpec
+from irl.vision.config import VisionConfig
 from irl.vision.data import Statistics, VisionData
 from irl.vision.task import VisionTask
 
