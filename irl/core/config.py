@@ -3,10 +3,11 @@
 A file may name another as `base:` and then holds only what differs from it; bases may be chained and lie in other
 folders. `key=value` overrides come last.
 
-A folder of configurations, such as `conf/mini`, holds one corpus or schedule; `conf/methods` beside it holds what all of
-them share. A file that a folder lacks is taken from `methods/`, as if it lay in the folder: `conf/mini/baseline.yaml` is
-`conf/methods/baseline.yaml`, and the `base: irl_batching.yaml` in it is `conf/mini/irl_batching.yaml`. For a base without
-a folder is looked for in the folder that was asked for, then in `methods/`, then beside the file that names it.
+A folder of configurations, such as `conf/mini`, holds one corpus or schedule; `conf/methods` beside it holds what all
+of them share. A file that a folder lacks is taken from `methods/`, as if it lay in the folder: so
+`conf/mini/baseline.yaml` is `conf/methods/baseline.yaml`, and the `base: irl_batching.yaml` in it is
+`conf/mini/irl_batching.yaml`. For a base without a folder is looked for in the folder that was asked for, then in
+`methods/`, then beside the file that names it.
 
 The types of the fields carry the checks (see irl.core.types). This module finds the source of an offending key.
 """

@@ -71,11 +71,13 @@ class Checked:
             object.__setattr__(self, name, convert(kind, getattr(self, name), name))
 
 
-@functools.cache
-def hints(cls: Any) -> dict[str, Any]:
+def _hints(cls: type) -> dict[str, Any]:
     """The types of a dataclass's fields by name."""
     known = typing.get_type_hints(cls, include_extras=True)
     return {field.name: known[field.name] for field in dataclasses.fields(cls)}
+
+
+hints: Callable[[type], dict[str, Any]] = functools.cache(_hints)
 
 
 def section(cls: type, name: str) -> type | None:

@@ -31,7 +31,7 @@ SMALL = {
 
 
 def folders(recipe):
-    return sorted(path for path in (EGS / recipe / "conf").iterdir() if path.name != "methods")
+    return sorted(path for path in (EGS / recipe / "conf").iterdir() if path.is_dir() and path.name != "methods")
 
 
 def names(folder):
