@@ -21,7 +21,7 @@ BAD = [
     (["train.foo=1"], "command line: unknown key train.foo, known are updates, clean_updates"),
     (["nothing=1"], "command line: unknown key nothing, known are train_dir"),
     (["train.updates=many"], "command line: train.updates: expected int, found 'many'"),
-    (["objective.gamma=-1"], "gamma must be finite and not negative, got -1"),
+    (["objective.gamma=-1"], "command line: objective.gamma: expected float >= 0, found -1"),
     (["objective.layers={encoder.7: 1.0}"], "unknown layer 'encoder.7', known are encoder.0, encoder.1, decoder.0"),
     (["objective.from_layer=encoder.9"], "unknown layer 'encoder.9', known are encoder.0, encoder.1, decoder.0"),
     (["objective.distance={l3: 1.0}"], "unknown distance 'l3', known are l2"),
@@ -29,14 +29,19 @@ BAD = [
     (["train_dir=data/none"], "data/none: no such data directory"),
     (["features.mels=12"], "statistics of 20 features, expected 24"),
     (["task=video"], "task: expected one of speech, vision, language, character_lm, found 'video'"),
-    (["model.attention=foo"], "model: unknown attention 'foo', known are additive, dot, location"),
-    (["model.encoder_units=0"], "encoder_units must be at least 1"),
-    (["train.precision=foo"], "precision must be one of 32-true, bf16-mixed"),
-    (["train.clip_norm=-5"], "clip_norm must not be negative"),
+    (["model.attention=foo"], "model.attention: expected one of additive, dot, location, found 'foo'"),
+    (["model.encoder_units=0"], "model.encoder_units: expected int >= 1, found 0"),
+    (["train.precision=foo"], "train.precision: expected one of 32-true, bf16-mixed, 16-mixed, found 'foo'"),
+    (["train.clip_norm=-5"], "train.clip_norm: expected float >= 0, found -5"),
     (["objective.alpha=null"], "objective.alpha: expected a value, found null"),
     (["objective.pairs=noisy"], "needs at least 2 copies"),
     (["ctc_weight=0"], "ctc_weight is 0"),
     (["features.low_hz=50"], "statistics of other feature settings; run stage 3 again"),
+    (
+        ["objective.distance={l2_mean:0.3}"],
+        "objective.distance: expected a space after the colon, as in {l2_mean: 0.3}",
+    ),
+    (["train.threads=100000"], "train.threads: expected at most"),
     (["updates"], "command line: expected key=value, found 'updates'"),
     (["model.subsampling=[1]"], "subsampling needs one factor"),
 ]
@@ -64,13 +69,13 @@ def test_bad_files(recipe, reference, tmp_path):
         assert last.startswith("error: ") and message in last, last
 
     fails("irl.bin.train", "none.yaml", "--exp", "exp/x", message="none.yaml: no such configuration file")
-    (recipe / "bad.yaml").write_text("base: irl_loss.yaml\n")
+    (recipe / "bad.yaml").write_text("base: bad.yaml\n")
     fails(
         "irl.bin.train",
         "bad.yaml",
         "--exp",
         "exp/x",
-        message="irl_loss.yaml: is the base of bad.yaml and may not have a base",
+        message="bad.yaml: base: a circle, bad.yaml -> bad.yaml",
     )
     (recipe / "bad.yaml").write_text("base: irl_batching.yaml\ntrain: {updates: 3, decay: [\n")
     fails("irl.bin.train", "bad.yaml", "--exp", "exp/x", message="bad.yaml: not valid YAML")
@@ -80,7 +85,7 @@ def test_bad_files(recipe, reference, tmp_path):
         "bad.yaml",
         "--exp",
         "exp/x",
-        message="bad.yaml: train: decay must be one of linear, cosine, steps, plateau, none, got 'up'",
+        message="bad.yaml: train.decay: expected one of linear, cosine, steps, plateau, none, found 'up'",
     )
 
     path = recipe / "exp/reference/checkpoint.pt"

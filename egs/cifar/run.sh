@@ -8,7 +8,7 @@
 #   ./run.sh --corpus folder --source DIR         DIR/{train,test}/CLASS/*.png, your own images
 #
 # --stage N --stop-stage N   0 corpus, 1 data, 2 corruptions, 3 statistics, 4 train, 5 evaluate, 6 score, 7 analyse
-# --methods "..."            a file conf/.../METHOD.yaml each; the default is all nine
+# --methods "..."            of conf/CORPUS and conf/methods, see README.md; the default is all nine
 # --seeds "1 2 3"            --nj N jobs at once          --conf DIR (default conf/CORPUS; conf/short is for CPUs)
 # --name NAME                of data/, exp/ and results/   --train-images N, --dev-images N   of the training set
 # --conditions "..."         of none in out fgsm_EPS pgdSTEPS_EPS apgd_ce_EPS apgd_dlr_EPS random_EPS autoattack_EPS corruption

@@ -7,7 +7,7 @@
 #   ./run.sh --corpus text --train-text FILE --valid-text FILE --test-text FILE   your own, words between spaces
 #
 # --stage N --stop-stage N   0 corpus, 1 data, 3 vocabulary, 4 train, 5 evaluate, 6 score, 7 analyse (2 has nothing to do)
-# --methods "..."            a file conf/.../METHOD.yaml each; the default is the seven rows
+# --methods "..."            of conf/CORPUS and conf/methods, see README.md; the default is the seven rows
 # --seeds "1 2 3"            --nj N jobs at once          --conf DIR (default conf/CORPUS; conf/small is for CPUs)
 # --name NAME                of data/, exp/ and results/
 # --conditions "valid test"  the texts that the table shows

@@ -8,7 +8,7 @@
 #   ./run.sh --corpus kaldi --train-dir DIR --dev-dir DIR --test-dirs "DIR ..."   your own data directories
 #
 # --stage N --stop-stage N   0 corpus, 1 data, 2 noise, 3 vocabulary, 4 train, 5 decode, 6 score, 7 analyse
-# --methods "..."            baseline data_aug irl_batching irl_loss (a file conf/CORPUS/METHOD.yaml each)
+# --methods "..."            baseline data_aug irl_batching irl_loss (conf/CORPUS/METHOD.yaml, or else conf/methods/METHOD.yaml)
 # --seeds "1 2 3"            --nj N jobs at once          --conf DIR (default conf/CORPUS)
 # --name NAME                of data/, exp/ and results/   --allow-pipes true   run commands found in wav.scp
 # --musan DIR --rirs DIR     MUSAN and RIRS_NOISES, or banks in their layouts; generated where not given

@@ -1,7 +1,15 @@
 """Configuration: YAML files onto frozen dataclasses, strictly, with one-line errors.
 
-A file may name another as `base:` and then holds only what differs from it. `key=value` overrides come last. Types are
-checked by jsonargparse; this front finds the file that an offending key came from and says what is allowed.
+A file may name another as `base:` and then holds only what differs from it; bases may be chained and lie in other
+folders. `key=value` overrides come last.
+
+A folder of configurations, such as `conf/mini`, holds one corpus or schedule; `conf/methods` beside it holds what all
+of them share. A file that a folder lacks is taken from `methods/`, as if it lay in the folder: so
+`conf/mini/baseline.yaml` is `conf/methods/baseline.yaml`, and the `base: irl_batching.yaml` in it is
+`conf/mini/irl_batching.yaml`. For a base without a folder is looked for in the folder that was asked for, then in
+`methods/`, then beside the file that names it.
+
+The types of the fields carry the checks (see irl.core.types). This module finds the source of an offending key.
 """
 
 from __future__ import annotations
@@ -9,15 +17,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os.path
 import re
-import typing
 from pathlib import Path
 from typing import Any, Mapping, Sequence, TypeVar
 
 from irl.core.errors import UserError
+from irl.core.types import FieldError, build, hints, section
 
 T = TypeVar("T")
+# The name of a source and its keys; a configuration is made of several, the weakest first.
+Source = tuple[str, dict[str, Any]]
 COMMAND_LINE = "command line"
+SHARED = "methods"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -26,8 +38,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such configuration file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -35,19 +45,43 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def sources(path: Path, overrides: Sequence[str] = ()) -> list[tuple[str, dict[str, Any]]]:
-    """What a configuration is made of, each with its name, the weakest first: base file, file, command line."""
+def sources(path: Path, overrides: Sequence[str] = ()) -> list[Source]:
+    """What a configuration is made of, the weakest first: the bases, the file, the command line."""
+    found: list[Source] = []
+    chain: list[Path] = []
+    here = _find([path])
+    while True:
+        chain.append(here)
+        if here in chain[:-1]:
+            raise UserError(f"{chain[-2]}: base: a circle, {' -> '.join(map(str, chain[chain.index(here):]))}")
+        content = read_yaml(here)
+        base = content.pop("base", None)
+        found.insert(0, (str(here), content))
+        if base is None:
+            return [*found, (COMMAND_LINE, parse_overrides(overrides))]
+        if not isinstance(base, str):
+            raise UserError(f"{here}: base: expected the name of a file, found {base!r}")
+        beside = here.parent / base
+        here = _find([beside] if Path(base).name != base else [path.parent / base, beside], by=here)
+
+
+def _find(candidates: Sequence[Path], by: Path | None = None) -> Path:
+    """The first candidate that exists, in its folder or in `methods/` beside the folder. by: the file that names it."""
+    folders = []
+    for path in candidates:
+        for folder in (path.parent, path.parent / ".." / SHARED):
+            folders.append(Path(os.path.normpath(folder)))
+            if (folders[-1] / path.name).is_file():
+                return folders[-1] / path.name
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    text = f"{by}: base: {candidates[-1]}" if by else f"{candidates[-1]}"
+    raise UserError(f"{text}: no such configuration file" + (f", known are {', '.join(known)}" if known else ""))
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Nested keys from `a.b=value`, values being YAML."""
     import yaml
 
-    content = read_yaml(path)
-    base = content.pop("base", None)
-    found = [(str(path), content)]
-    if base is not None:
-        base_path = path.parent / str(base)
-        base_content = read_yaml(base_path)
-        if "base" in base_content:
-            raise UserError(f"{base_path}: is the base of {path} and may not have a base itself")
-        found.insert(0, (str(base_path), base_content))
     given: dict[str, Any] = {}
     for item in overrides:
         key, equals, value = item.partition("=")
@@ -63,49 +97,7 @@ def sources(path: Path, overrides: Sequence[str] = ()) -> list[tuple[str, dict[s
             node[last] = yaml.safe_load(value) if value else ""
         except yaml.YAMLError:
             raise UserError(f"{COMMAND_LINE}: {key}: {value!r} is not valid YAML") from None
-        # YAML 1.1 reads 1e-3 as a string.
-        if isinstance(node[last], str) and re.fullmatch(r"[+-]?[\d.]+[eE][+-]?\d+", node[last]):
-            node[last] = float(node[last])
-    return found + [(COMMAND_LINE, given)]
-
-
-def _nested(cls: type, name: str) -> type | None:
-    hint = typing.get_type_hints(cls).get(name)
-    return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
-
-
-def _check_keys(cls: type, content: Mapping[str, Any], where: str, prefix: str = "") -> None:
-    names = [f.name for f in dataclasses.fields(cls)]
-    for key, value in content.items():
-        if key not in names:
-            raise UserError(f"{where}: unknown key {prefix}{key}, known are {', '.join(names)}")
-        inner = _nested(cls, key)
-        if value is None and type(None) not in typing.get_args(typing.get_type_hints(cls)[key]):
-            raise UserError(f"{where}: {prefix}{key}: expected a value, found null")
-        if inner is not None:
-            if not isinstance(value, dict):
-                raise UserError(f"{where}: {prefix}{key}: expected keys below it, found {value!r}")
-            _check_keys(inner, value, where, f"{prefix}{key}.")
-
-
-def _merge(cls: type, weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections are merged key by key; a value, also a mapping such as `distance`, is replaced as a whole."""
-    merged = dict(weak)
-    for key, value in strong.items():
-        inner = _nested(cls, key)
-        merged[key] = _merge(inner, weak.get(key, {}), value) if inner else value
-    return merged
-
-
-def _origin(parts: Sequence[tuple[str, Mapping[str, Any]]], key: str) -> str:
-    """The strongest source that sets a dotted key, or the file itself where none does."""
-    for name, content in reversed(parts):
-        node: Any = content
-        for step in key.split("."):
-            node = node.get(step, None) if isinstance(node, Mapping) else None
-        if node is not None:
-            return name
-    return next(name for name, _ in reversed(parts) if name != COMMAND_LINE)
+    return given
 
 
 def load(cls: type[T], path: Path | str, overrides: Sequence[str] = ()) -> T:
@@ -118,46 +110,54 @@ def from_dict(cls: type[T], content: Mapping[str, Any], where: str) -> T:
     return resolve(cls, [(where, dict(content))])
 
 
-def resolve(cls: type[T], parts: Sequence[tuple[str, dict[str, Any]]]) -> T:
-    import jsonargparse
-
+def resolve(cls: type[T], parts: Sequence[Source]) -> T:
+    """The configuration that the sources make together."""
     merged: dict[str, Any] = {}
     for name, content in parts:
-        _check_keys(cls, content, name)
-        merged = _merge(cls, merged, content)
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(cls, None)
+        merged = _merge(cls, merged, content, name)
     try:
-        values = parser.parse_object(merged)
-    except (jsonargparse.ArgumentError, TypeError) as error:
-        text = str(error)
-        required = re.search(r"required: (.*)", text)
-        key = re.search(r'key "([^"]+)"', text)
-        if required:
-            raise UserError(f"{parts[-2 if len(parts) > 1 else -1][0]}: missing key {required[1]}") from None
-        name = key[1] if key else "?"
-        expected = "; ".join(dict.fromkeys(re.findall(r"Expected an? (.*?)\.? *(?:Got|$)", text, flags=re.M)))
-        expected = re.sub(r"<class '(\w+)'>", r"\1", expected) or " ".join(text.split())
-        found: Any = merged
-        for step in name.split("."):
-            found = found.get(step) if isinstance(found, dict) else None
-        raise UserError(f"{_origin(parts, name)}: {name}: expected {expected}, found {found!r}") from None
-    return _build(cls, values, parts, "")
+        return build(cls, merged)
+    except FieldError as error:
+        raise UserError(f"{_origin(cls, parts, error.key, error.problem)}: {error}") from None
+    except ValueError as error:
+        raise UserError(f"{_origin(cls, parts, '', str(error))}: {error}") from None
 
 
-def _build(cls: type[T], values: Any, parts: Sequence[tuple[str, dict[str, Any]]], prefix: str) -> T:
-    arguments = {}
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        value, inner = getattr(values, field.name), _nested(cls, field.name)
-        arguments[field.name] = _build(inner, value, parts, f"{prefix}{field.name}.") if inner else value
-    try:
-        return cls(**arguments)
-    except (ValueError, TypeError) as error:
-        section = f"{prefix.rstrip('.')}: " if prefix else ""
-        # The sentence names the key; the source is the strongest one that sets a key it names.
-        named = [f.name for f in dataclasses.fields(cls) if f.name in str(error)]  # type: ignore[arg-type]
-        key = prefix + named[0] if named else prefix.rstrip(".")
-        raise UserError(f"{_origin(parts, key)}: {section}{error}") from None
+def _merge(
+    cls: type, weak: Mapping[str, Any], strong: Mapping[str, Any], name: str, prefix: str = ""
+) -> dict[str, Any]:
+    """Sections are merged key by key; a value, also a mapping such as `distance`, is replaced as a whole."""
+    merged = dict(weak)
+    for key, value in strong.items():
+        if key not in hints(cls):
+            raise UserError(f"{name}: unknown key {prefix}{key}, known are {', '.join(hints(cls))}")
+        inner = section(cls, key)
+        if inner is not None:
+            if not isinstance(value, dict):
+                raise UserError(f"{name}: {prefix}{key}: expected keys below it, found {value!r}")
+            value = _merge(inner, weak.get(key, {}), value, name, f"{prefix}{key}.")
+        merged[key] = value
+    return merged
+
+
+def _origin(cls: type, parts: Sequence[Source], key: str, problem: str) -> str:
+    """The strongest source that sets a field, or that sets a key of a section that the problem names; else the file."""
+    path: list[str] = []
+    kind: type | None = cls
+    for step in key.split(".") if key else ():
+        if kind is not None:  # what follows a field's name is a key of its value
+            path, kind = [*path, step], section(kind, step)
+    words = set(re.findall(r"\w+", problem))
+    for name, content in reversed(parts):
+        node: Any = content
+        for step in path[:-1]:
+            node = node.get(step, {})
+        if path and path[-1] not in node:
+            continue
+        node = node[path[-1]] if path else node
+        if kind is None or words & node.keys():
+            return name
+    return next((name for name, _ in reversed(parts) if name != COMMAND_LINE), COMMAND_LINE)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -7,29 +7,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from irl.core.rng import Keys
+from irl.core.types import Checked, NonEmpty, within
 from irl.data.audio import resample
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(Checked):
     """Of training, in the clean phase as well; never of dev or test.
 
     speeds: one is drawn, such as Kaldi's [0.9, 1.0, 1.1]. specaugment: masks of `irl.noise.spec_augment`, at the same
     place in every view.
     """
 
-    speeds: tuple[float, ...] = (1.0,)
+    speeds: Annotated[tuple[Annotated[float, within(0.5, 2)], ...], NonEmpty] = (1.0,)
     specaugment: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
-            raise ValueError(f"speeds must be a list of factors in [0.5, 2], got {list(self.speeds)}")
 
 
 def change_speeds(waves: list[np.ndarray], speeds: tuple[float, ...], keys: Keys) -> list[np.ndarray]:

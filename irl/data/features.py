@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-NORMALISATIONS = ("global", "utterance")
+from irl.core.types import Checked, Count, NonNegative, Positive
 
 
 @dataclass(frozen=True)
-class FeatureConfig:
+class FeatureConfig(Checked):
     """Log-mel energies over whole frames only, natural logarithm.
 
     kind: "log_mel", Hann windows and the mel scale of HTK; "kaldi_fbank", as Kaldi's compute-fbank-feats, no dither:
@@ -25,22 +25,21 @@ class FeatureConfig:
     the model; "utterance", by its own, which removes volume.
     """
 
-    rate: int = 16000
-    mels: int = 80
-    window_ms: float = 25.0
-    hop_ms: float = 10.0
-    low_hz: float = 20.0
-    high_hz: float = 0.0
-    floor: float = 1e-10
-    stack: int = 1
-    normalise: str = "global"
+    rate: Count = 16000
+    mels: Count = 80
+    window_ms: Positive = 25.0
+    hop_ms: Positive = 10.0
+    low_hz: NonNegative = 20.0
+    high_hz: NonNegative = 0.0
+    floor: Positive = 1e-10
+    stack: Count = 1
+    normalise: Literal["global", "utterance"] = "global"
     kind: Literal["log_mel", "kaldi_fbank"] = "log_mel"
 
     def __post_init__(self) -> None:
-        if self.normalise not in NORMALISATIONS:
-            raise ValueError(f"normalise must be one of {', '.join(NORMALISATIONS)}, got {self.normalise!r}")
-        if min(self.rate, self.mels, self.stack) < 1 or min(self.window, self.hop) < 1:
-            raise ValueError("rate, mels and stack must be positive, window_ms and hop_ms at least one sample")
+        super().__post_init__()
+        if min(self.window, self.hop) < 1:
+            raise ValueError("window_ms and hop_ms must be at least one sample long")
         if not 0 <= self.low_hz < self.top_hz <= self.rate / 2:
             raise ValueError(
                 f"expected 0 <= low_hz < high_hz <= {self.rate / 2:g}, got {self.low_hz:g}, {self.top_hz:g}"

@@ -32,9 +32,10 @@ def layer_pairs(run: Path, text: Path, kind: str, device: str, row: int = 50) ->
             raise UserError(f"{config.vocabulary}: has other words than {run} was trained with")
         counts = counted.counts
     try:
-        noise = WordNoise(dataclasses.replace(config.noise, kind=kind), torch.tensor(counts))
+        noise_config = dataclasses.replace(config.noise, kind=kind)  # type: ignore[arg-type]  # checked there
     except ValueError as error:
         raise UserError(f"--noisy: {error}") from None
+    noise = WordNoise(noise_config, torch.tensor(counts))
     noisy = noise.apply(words, noise.draw(Keys(torch.arange(len(words), device=device), 0, "noise/test", 0, 1)))
     differentiable, generator = FromEmbeddings(model), torch.Generator(device).manual_seed(0)
     with progress(None, "analyse", total=-(-(len(words) - 1) // EVALUATED), unit="chunk") as bar:

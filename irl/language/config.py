@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from irl.core.types import Checked, Count
 from irl.models.lstm_lm import LSTMLMConfig
 from irl.noise.text import WordNoiseConfig
 from irl.training.config import ObjectiveConfig, TrainConfig
 
 
 @dataclass(frozen=True)
-class LanguageConfig:
+class LanguageConfig(Checked):
     """A whole experiment with text.
 
     bptt: tokens of each row that a step looks at; states are carried from step to step. sum_over_time: the objective is
@@ -22,10 +24,10 @@ class LanguageConfig:
     train_text: str
     dev_text: str
     vocabulary: str
-    min_count: int = 1
-    task: str = "language"
+    min_count: Count = 1
+    task: Literal["language"] = "language"
     seed: int = 1
-    bptt: int = 35
+    bptt: Count = 35
     sum_over_time: bool = True
     share_dropout: bool = False
     model: LSTMLMConfig = LSTMLMConfig()
@@ -34,13 +36,9 @@ class LanguageConfig:
     train: TrainConfig = TrainConfig()
 
     def __post_init__(self) -> None:
-        if self.bptt < 1:
-            raise ValueError(f"bptt must be at least 1, got {self.bptt}")
-        if self.min_count < 1:
-            raise ValueError(f"min_count must be at least 1, got {self.min_count}")
+        super().__post_init__()
         names = layer_names(self.model)
-        # Unknown layers are refused here, before any training, not at the end of the clean phase.
-        self.objective.build().layer_weights([*names, "logits"], names)
+        self.objective.check_layers([*names, "logits"], names)
 
 
 def layer_names(model: LSTMLMConfig) -> list[str]:

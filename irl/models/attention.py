@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor, nn
 
-KINDS = ("additive", "dot", "location")
+AttentionKind = Literal["additive", "dot", "location"]
+KINDS = get_args(AttentionKind)
 
 
 class Memory(NamedTuple):

@@ -13,45 +13,37 @@ import torch
 from torch import Tensor, nn
 
 from irl.core.output import Output, lens_to_mask
-from irl.models.attention import KINDS, Attention, Memory
+from irl.core.types import BelowOne, Checked, Count, Natural
+from irl.models.attention import Attention, AttentionKind, Memory
 from irl.models.blstm import BLSTM
 from irl.models.espnet import AbsDecoder, AbsEncoder, BatchScorerInterface
 
 
 @dataclass(frozen=True)
-class EncoderDecoderConfig:
+class EncoderDecoderConfig(Checked):
     """Sizes. encoder_units is per direction; subsampling keeps every s-th frame of each encoder layer's output."""
 
-    encoder_layers: int = 4
-    encoder_units: int = 320
-    subsampling: tuple[int, ...] = (1, 1, 1, 1)
-    decoder_layers: int = 4
-    decoder_units: int = 320
-    embedding_units: int = 320
-    attention: str = "location"
-    attention_units: int = 320
-    location_channels: int = 10
-    location_width: int = 50
+    encoder_layers: Count = 4
+    encoder_units: Count = 320
+    subsampling: tuple[Count, ...] = (1, 1, 1, 1)
+    decoder_layers: Count = 4
+    decoder_units: Count = 320
+    embedding_units: Count = 320
+    attention: AttentionKind = "location"
+    attention_units: Count = 320
+    location_channels: Count = 10
+    location_width: Natural = 50
     layer_norm: bool = True
-    dropout: float = 0.0
+    dropout: BelowOne = 0.0
     ctc: bool = True
 
     def __post_init__(self) -> None:
-        if self.encoder_layers < 1 or self.decoder_layers < 1:
-            raise ValueError("encoder_layers and decoder_layers must be at least 1")
-        if len(self.subsampling) != self.encoder_layers or min(self.subsampling) < 1:
+        super().__post_init__()
+        if len(self.subsampling) != self.encoder_layers:
             raise ValueError(
-                f"subsampling needs one factor >= 1 for each of {self.encoder_layers} encoder layers, "
+                f"subsampling needs one factor for each of {self.encoder_layers} encoder layers, "
                 f"got {list(self.subsampling)}"
             )
-        sizes = ("encoder_units", "decoder_units", "embedding_units", "attention_units", "location_channels")
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.attention not in KINDS:
-            raise ValueError(f"unknown attention {self.attention!r}, known are {', '.join(KINDS)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
 
     def layer_names(self) -> list[str]:
         """Names of the hidden states in forward order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from irl.core.output import Output
+from irl.core.types import BelowOne, Checked, Count, NonNegative
 from irl.models.espnet import BatchScorerInterface
 
 
 @dataclass(frozen=True)
-class LSTMLMConfig:
+class LSTMLMConfig(Checked):
     """Sizes. tied: the output layer's weights are the embedding's; then embedding_units must equal units.
 
     dropout: on the embedding's output and every layer's. variational: one mask for all steps of a sequence (Gal and
@@ -23,23 +23,17 @@ class LSTMLMConfig:
     is added to the bias of the forget gates.
     """
 
-    layers: int = 2
-    units: int = 650
-    embedding_units: int = 650
-    dropout: float = 0.0
+    layers: Count = 2
+    units: Count = 650
+    embedding_units: Count = 650
+    dropout: BelowOne = 0.0
     tied: bool = False
     variational: bool = False
-    init: float = 0.0
+    init: NonNegative = 0.0
     forget_bias: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("layers", "units", "embedding_units"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if not (math.isfinite(self.init) and self.init >= 0):
-            raise ValueError(f"init must be finite and not negative, got {self.init}")
+        super().__post_init__()
         if self.tied and self.embedding_units != self.units:
             raise ValueError(f"tied needs embedding_units equal to units, got {self.embedding_units} and {self.units}")
 

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from irl.core.output import Output
+from irl.core.types import BelowOne, Checked, Count, Rule
 
 GROUPS = (16, 32, 64)
 
 
+DEPTH = Rule("of the form 6n + 4, n >= 1", lambda depth: depth >= 10 and (depth - 4) % 6 == 0)
+
+
 @dataclass(frozen=True)
-class WideResNetConfig:
+class WideResNetConfig(Checked):
     """WRN-depth-width: depth 6n + 4 gives n blocks in each of three groups of 16, 32, 64 times `width` channels.
 
     dropout: between the two convolutions of a block.
     """
 
-    depth: int = 28
-    width: int = 10
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.depth < 10 or (self.depth - 4) % 6:
-            raise ValueError(f"depth must be 6n + 4, 10 at least, got {self.depth}")
-        if self.width < 1:
-            raise ValueError(f"width must be at least 1, got {self.width}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+    depth: Annotated[int, DEPTH] = 28
+    width: Count = 10
+    dropout: BelowOne = 0.0
 
     def layer_names(self) -> list[str]:
         """Names of the hidden states in forward order."""

@@ -10,19 +10,20 @@ import contextlib
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Callable, Iterable, Iterator
+from typing import Callable, Iterable, Iterator, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from irl.core.rng import Keys
+from irl.core.types import Checked, Count, NonNegative
 from irl.noise.lp_ball import LpBall, column
 
-KINDS = ("fgsm", "pgd", "apgd_ce", "apgd_dlr", "random")
-NORMS = ("linf", "l2")
-UNITS = ("normalised", "pixels")
-AGAINST = ("labels", "itself")
+Kind = Literal["", "fgsm", "pgd", "apgd_ce", "apgd_dlr", "random"]
+KINDS = get_args(Kind)[1:]
+Norm = Literal["linf", "l2"]
+Units = Literal["normalised", "pixels"]
 # Points of the ball (N, ...) -> logits (N, C).
 Model = Callable[[Tensor], Tensor]
 # (logits (N, C), labels (N,)) -> the loss of each sample (N,), which an attack raises.
@@ -30,7 +31,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class AttackConfig:
+class AttackConfig(Checked):
     """kind: "fgsm" (Goodfellow et al. 2015), "pgd" (Madry et al. 2018), "apgd_ce" or "apgd_dlr" (Croce and Hein 2020),
     "random": random signs (linf) or a random direction (l2) of size eps; "" is none.
 
@@ -42,30 +43,21 @@ class AttackConfig:
     otherwise batch norm looks at the batch, and its running statistics are left as they are.
     """
 
-    kind: str = ""
-    eps: float = 0.4
-    norm: str = "linf"
-    units: str = "normalised"
-    steps: int = 20
-    step_size: float = 0.0
-    restarts: int = 1
-    against: str = "labels"
+    kind: Kind = ""
+    eps: NonNegative = 0.4
+    norm: Norm = "linf"
+    units: Units = "normalised"
+    steps: Count = 20
+    step_size: NonNegative = 0.0
+    restarts: Count = 1
+    against: Literal["labels", "itself"] = "labels"
     clip: bool = False
     eval_mode: bool = True
 
     def __post_init__(self) -> None:
-        if self.kind and self.kind not in KINDS:
-            raise ValueError(f"kind must be empty or one of {', '.join(KINDS)}, got {self.kind!r}")
-        for name, allowed in (("norm", NORMS), ("units", UNITS), ("against", AGAINST)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        super().__post_init__()
         if self.against == "itself" and self.kind != "pgd":
             raise ValueError(f"against 'itself' needs kind pgd, got {self.kind!r}")
-        for name in ("eps", "step_size"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
-        if min(self.steps, self.restarts) < 1:
-            raise ValueError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import io
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, Sequence
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ SNRS: dict[str, tuple[float, ...]] = {
     "music": (15.0, 10.0, 8.0, 5.0),
     "babble": (20.0, 17.0, 15.0, 13.0),
 }
+Category = Literal["noise", "music", "babble"]
 TALKERS = (3, 7)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable, Literal, Sequence
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Clip:
 
 # Shares of a bank's files in its parts, in sixteenths.
 PARTS = {"train": range(0, 12), "dev": range(12, 14), "test": range(14, 16)}
+Part = Literal["", "train", "dev", "test"]  # "" is all of them
 
 
 def audio_files(folder: Path, part: str, split_by: Callable[[Path], str]) -> list[Path]:

@@ -17,19 +17,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Sequence
+from typing import Literal, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from irl.core.rng import Keys, to_normal, to_uniform
+from irl.core.types import Checked, Fraction, NonNegative
 
 GRAY = (0.299, 0.587, 0.114)
 # NTSC's luma and chroma, to three digits as usual. Rotation keeps Y, so gray stays what it is.
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.321), (0.211, -0.523, 0.311))
 FROM_YIQ = np.linalg.inv(YIQ)
-LIGHTING_AXES = ("eigenvalues", "deviations")
+LightingAxes = Literal["eigenvalues", "deviations"]
 JITTERS = ("brightness", "contrast", "saturation")
 Params = dict[str, Tensor]
 
@@ -86,7 +87,7 @@ def hue_rotation(angle: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ImageNoiseConfig:
+class ImageNoiseConfig(Checked):
     """Strengths, 0 for none: brightness, contrast, saturation in [0, 1] as s above; hue as h; lighting as the standard
     deviation of alpha, lighting_axes "eigenvalues" (Krizhevsky) or "deviations" (their roots); gaussian: standard
     deviation of noise on every value, on the scale 0-255, added last.
@@ -94,24 +95,14 @@ class ImageNoiseConfig:
     clip: the result to 0-255.
     """
 
-    brightness: float = 0.5
-    contrast: float = 0.5
-    saturation: float = 0.0
-    hue: float = 0.0
-    lighting: float = 0.1
-    lighting_axes: str = "eigenvalues"
-    gaussian: float = 0.0
+    brightness: Fraction = 0.5
+    contrast: Fraction = 0.5
+    saturation: Fraction = 0.0
+    hue: Fraction = 0.0
+    lighting: NonNegative = 0.1
+    lighting_axes: LightingAxes = "eigenvalues"
+    gaussian: NonNegative = 0.0
     clip: bool = False
-
-    def __post_init__(self) -> None:
-        for name in (*JITTERS, "hue"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if self.lighting_axes not in LIGHTING_AXES:
-            raise ValueError(f"lighting_axes must be one of {', '.join(LIGHTING_AXES)}, got {self.lighting_axes!r}")
-        for name in ("lighting", "gaussian"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -6,30 +6,27 @@ Draws belong to a position in the text, so they are the same whatever the batch 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from irl.core.rng import Keys
+from irl.core.types import Checked, Fraction
 
-KINDS = ("blank", "unigram", "drop")
+Kind = Literal["blank", "unigram", "drop"]
+KINDS = get_args(Kind)
 # Input symbols beyond the vocabulary: a blank with an embedding of its own, and one whose embedding is zero.
 EXTRA = {"blank": 0, "drop": 1}
 
 
 @dataclass(frozen=True)
-class WordNoiseConfig:
+class WordNoiseConfig(Checked):
     """Each input word is replaced with probability p: "blank" by a special token, "unigram" by a draw from the training
     text's unigram distribution, "drop" by nothing, a zero embedding (word dropout)."""
 
-    kind: str = "blank"
-    p: float = 0.2
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
-        if not 0 <= self.p <= 1:
-            raise ValueError(f"p must be in [0, 1], got {self.p}")
+    kind: Kind = "blank"
+    p: Fraction = 0.2
 
 
 class WordNoise:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Literal, Mapping, NamedTuple, Sequence, get_args
 
 import torch
 from torch import Tensor
@@ -29,9 +29,9 @@ PRESETS = {
     "weighted_adversarial": (0.8, 0.2, 0.0),
     "weighted_adversarial_irl_loss": (0.8, 0.2, 1.0),
 }
-PAIRS = ("clean", "noisy", "all", "others")
-STOP_GRAD = ("none", "clean", "noisy")
-OVER = ("frame", "sample")
+Pairs = Literal["clean", "noisy", "all", "in_batch"]
+StopGrad = Literal["none", "clean", "noisy"]
+Over = Literal["frame", "sample"]
 
 
 class Terms(NamedTuple):
@@ -62,7 +62,7 @@ class IRLLoss:
     layers: weights gamma_l by layer name, or a sequence of names (weight 1), or None for every hidden state. Names are
         those of the model's hidden states and extra outputs, or "logits".
     from_layer: with layers None, only this hidden state and those above it.
-    pairs: "clean": clean with each noisy copy; "noisy": among the noisy copies; "all": both; "others": each sample of
+    pairs: "clean": clean with each noisy copy; "noisy": among the noisy copies; "all": both; "in_batch": each sample of
         the views that carry a task loss with the next sample of the batch, as in clean logit pairing.
     stop_grad: "none", or the side of a clean-noisy pair that is held constant, "clean" or "noisy".
     over: "frame": a layer with lengths is compared frame by frame; "sample": each sample as one long vector, padding
@@ -78,9 +78,9 @@ class IRLLoss:
     distance: Distance = field(default_factory=lambda: 0.1 * L2() + Cosine())
     layers: Mapping[str, float] | Sequence[str] | None = None
     from_layer: str | None = None
-    pairs: str = "clean"
-    stop_grad: str = "none"
-    over: str = "frame"
+    pairs: Pairs = "clean"
+    stop_grad: StopGrad = "none"
+    over: Over = "frame"
     warmup: int = 0
 
     def __post_init__(self) -> None:
@@ -94,10 +94,10 @@ class IRLLoss:
             raise ValueError(f"warmup must not be negative, got {self.warmup}")
         if not isinstance(self.distance, Distance):
             raise ValueError(f"distance must be a distance such as 0.1 * L2() + Cosine(), got {self.distance!r}")
-        for name, allowed in (("pairs", PAIRS), ("stop_grad", STOP_GRAD), ("over", OVER)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        if self.stop_grad != "none" and self.pairs in ("noisy", "others"):
+        for name, allowed in (("pairs", Pairs), ("stop_grad", StopGrad), ("over", Over)):
+            if getattr(self, name) not in get_args(allowed):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
+        if self.stop_grad != "none" and self.pairs in ("noisy", "in_batch"):
             raise ValueError(f"stop_grad names a side of clean-noisy pairs, there are none with pairs={self.pairs!r}")
         if isinstance(self.layers, str):
             raise ValueError(f"layers must be a sequence of names or a mapping to weights, got {self.layers!r}")
@@ -120,12 +120,12 @@ class IRLLoss:
     @property
     def needs_clean(self) -> bool:
         """Whether any term looks at the clean view (law 2: a view of weight zero is not forwarded)."""
-        paired = self.beta == 0 if self.pairs == "others" else self.pairs != "noisy"
+        paired = self.beta == 0 if self.pairs == "in_batch" else self.pairs != "noisy"
         return self.alpha > 0 or (self.gamma > 0 and paired)
 
     @property
     def needs_noisy(self) -> bool:
-        return self.beta > 0 or (self.gamma > 0 and self.pairs != "others")
+        return self.beta > 0 or (self.gamma > 0 and self.pairs != "in_batch")
 
     def clean_only(self) -> IRLLoss:
         """The objective of a clean phase: the task loss on clean samples alone."""
@@ -218,7 +218,7 @@ class IRLLoss:
         reference = noisy[0] if clean is None else clean
         weights = self.layer_weights(list(reference.named()), list(reference.hidden))
         pairs: list[tuple[Output, Output]] = []
-        if self.pairs == "others":
+        if self.pairs == "in_batch":
             pairs += [(view, next_example(view)) for view in ([clean] if clean else []) + list(noisy)]
         elif self.pairs != "noisy":
             assert clean is not None

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Literal, Mapping, Sequence, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,8 @@ from torch.nn import functional as F
 from irl.core.output import Output, call, lens_to_mask, tree_map
 from irl.objective.irl_loss import IRLLoss
 
-METHODS = ("forward", "reverse", "exact")
+Method = Literal["forward", "reverse", "exact"]
+METHODS = get_args(Method)
 
 
 class Sigma:

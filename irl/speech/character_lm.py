@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Iterator, NamedTuple
+from typing import Any, Iterable, Iterator, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from irl.core.errors import UserError
 from irl.core.output import Output
+from irl.core.types import Checked
 from irl.data.kaldi import read_table
 from irl.data.ragged import Ragged
 from irl.data.sampler import epoch_batches
@@ -26,14 +27,14 @@ from irl.training.task import BaseTask, BatchSpec, Stat, Task
 
 
 @dataclass(frozen=True)
-class CharacterLMConfig:
+class CharacterLMConfig(Checked):
     """train_dir, dev_dir: data directories, of which only `text` is read. extra_text: further training text, plain
     files of a sentence a line in the characters of the vocabulary, which is the recogniser's."""
 
     train_dir: str
     dev_dir: str
     vocabulary: str
-    task: str = "character_lm"
+    task: Literal["character_lm"] = "character_lm"
     seed: int = 1
     extra_text: tuple[str, ...] = ()
     model: LSTMLMConfig = LSTMLMConfig()
@@ -41,6 +42,7 @@ class CharacterLMConfig:
     train: TrainConfig = TrainConfig()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.objective.build().needs_noisy:
             raise ValueError("objective: this task has no noisy views, beta and gamma must be 0")
 

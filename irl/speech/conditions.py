@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Sequence
+from typing import Annotated, Literal, Sequence, get_args
 
-from irl.noise.audio import SNRS, Additive, Noise, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume
-from irl.noise.bank import PARTS, Bank, RIRBank
+from irl.core.types import Checked, NonEmpty
+from irl.noise.audio import Additive, Category, Noise, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume
+from irl.noise.bank import Bank, Part, RIRBank
 
-KINDS = ("additive", "rir", "speech", "vup", "vdown", "volume", "tel")
+Kind = Literal["additive", "rir", "speech", "vup", "vdown", "volume", "tel"]
+KINDS = get_args(Kind)
 # A noise of features instead of waveforms; it stands alone.
 SPECAUGMENT = "specaugment"
 
 
 @dataclass(frozen=True)
-class NoiseConfig:
+class NoiseConfig(Checked):
     """kinds: one is drawn for each noisy copy; or "specaugment" alone, which masks the copy's features instead.
     categories: of additive noise, "babble" among them by choice.
 
@@ -22,26 +24,17 @@ class NoiseConfig:
     part, rirs_part: of the files of musan and of the rooms of rirs, see `Bank`; empty for all of them.
     """
 
-    kinds: tuple[str, ...] = ("additive",)
-    categories: tuple[str, ...] = ("noise", "music")
+    kinds: Annotated[tuple[Literal[Kind, "specaugment"], ...], NonEmpty] = ("additive",)
+    categories: Annotated[tuple[Category, ...], NonEmpty] = ("noise", "music")
     musan: str = ""
     rirs: str = ""
-    part: str = ""
-    rirs_part: str = ""
+    part: Part = ""
+    rirs_part: Part = ""
 
     def __post_init__(self) -> None:
-        kinds = (*KINDS, SPECAUGMENT)
-        for name, values, allowed in (("kinds", self.kinds, kinds), ("categories", self.categories, tuple(SNRS))):
-            if not values:
-                raise ValueError(f"{name} must not be empty, known are {', '.join(allowed)}")
-            for value in values:
-                if value not in allowed:
-                    raise ValueError(f"{name}: unknown {value!r}, known are {', '.join(allowed)}")
+        super().__post_init__()
         if SPECAUGMENT in self.kinds and len(self.kinds) > 1:
             raise ValueError(f"kinds: {SPECAUGMENT} stands alone, got {', '.join(self.kinds)}")
-        for name, part in (("part", self.part), ("rirs_part", self.rirs_part)):
-            if part not in ("", *PARTS):
-                raise ValueError(f"{name} must be empty or one of {', '.join(PARTS)}, got {part!r}")
 
     @property
     def masks_features(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from irl.core.types import BelowOne, Checked
 from irl.data.augment import AugmentConfig
 from irl.data.features import FeatureConfig
 from irl.models.encoder_decoder import EncoderDecoderConfig
@@ -12,7 +14,7 @@ from irl.training.config import ObjectiveConfig, TrainConfig
 
 
 @dataclass(frozen=True)
-class SpeechConfig:
+class SpeechConfig(Checked):
     """A whole speech experiment.
 
     ctc_weight: of the CTC loss in the sum of both, in [0, 1). label_smoothing: share of the target's probability that
@@ -23,10 +25,10 @@ class SpeechConfig:
     dev_dir: str
     vocabulary: str
     statistics: str
-    task: str = "speech"
+    task: Literal["speech"] = "speech"
     seed: int = 1
-    ctc_weight: float = 0.5
-    label_smoothing: float = 0.0
+    ctc_weight: BelowOne = 0.5
+    label_smoothing: BelowOne = 0.0
     allow_pipes: bool = False
     short_first: bool = True
     features: FeatureConfig = FeatureConfig()
@@ -37,14 +39,10 @@ class SpeechConfig:
     train: TrainConfig = TrainConfig()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ctc_weight < 1:
-            raise ValueError(f"ctc_weight must be in [0, 1), got {self.ctc_weight}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+        super().__post_init__()
         if (self.ctc_weight > 0) != self.model.ctc:
             # A head that is never trained would be listened to in decoding.
             raise ValueError(f"ctc_weight is {self.ctc_weight}, but model.ctc is {str(self.model.ctc).lower()}")
         known = self.model.layer_names()
         names = [*known, "logits", *(["ctc"] if self.model.ctc else [])]
-        # Unknown layers are refused here, before any training, not at the end of the clean phase.
-        self.objective.build().layer_weights(names, known)
+        self.objective.check_layers(names, known)

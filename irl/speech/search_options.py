@@ -5,51 +5,46 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Annotated, Any, Literal, Mapping, get_args
 
 from irl.core.errors import UserError
+from irl.core.types import BelowOne, Checked, Count, NonNegative, at_least
 
-SEARCHES = ("joint", "attention", "ctc", "espnet")
+Search = Literal["joint", "attention", "ctc", "espnet"]
 # What `irl tune` finds.
 WEIGHTS = ("ctc_weight", "lm_weight", "length_bonus")
 
 
 @dataclass(frozen=True)
-class SearchOptions:
+class SearchOptions(Checked):
     """search: "joint" beam search over attention, CTC and a language model, "attention" (the same without CTC), "ctc"
     (greedy), or "espnet": ESPnet's own BatchBeamSearch, one utterance at a time.
 
     beam: running hypotheses. ctc_weight: in [0, 1), 0 is attention alone. lm_weight: of the language model's log
     probability. length_bonus: for each token and eos, negative to penalise length. max_length, min_length: of a
     hypothesis in tokens as a share of the encoder's frames; max_length 0 is as many as frames, and an early end where
-    longer ones are hopeless. normalise_length: rank what ended by score per token. nbest: hypotheses to return.
+    longer ones are hopeless. normalise_length: rank what ended by score per token. pre_beam_ratio: CTC
+    scores only the tokens that attention likes best, so many times the beam of them. nbest: hypotheses to return.
     """
 
-    search: str = "joint"
-    beam: int = 5
-    ctc_weight: float = 0.5
-    lm_weight: float = 0.0
+    search: Search = "joint"
+    beam: Count = 5
+    ctc_weight: BelowOne = 0.5
+    lm_weight: NonNegative = 0.0
     length_bonus: float = 0.0
-    max_length: float = 0.0
-    min_length: float = 0.0
+    max_length: NonNegative = 0.0
+    min_length: NonNegative = 0.0
     normalise_length: bool = False
-    pre_beam_ratio: float = 1.5
-    nbest: int = 1
+    pre_beam_ratio: Annotated[float, at_least(1)] = 1.5
+    nbest: Count = 1
 
     def __post_init__(self) -> None:
-        if self.search not in SEARCHES:
-            raise ValueError(f"search must be one of {', '.join(SEARCHES)}, got {self.search!r}")
-        if self.beam < 1 or self.nbest < 1:
-            raise ValueError(f"beam and nbest must be at least 1, got {self.beam} and {self.nbest}")
-        if not 0 <= self.ctc_weight < 1:
-            raise ValueError(f"ctc_weight must be in [0, 1), got {self.ctc_weight}")
-        if self.lm_weight < 0:
-            raise ValueError(f"lm_weight must not be negative, got {self.lm_weight}")
+        super().__post_init__()
         if self.lm_weight > 0 and self.search == "ctc":
             raise ValueError("the ctc search is greedy and takes no language model")
-        if min(self.max_length, self.min_length) < 0 or 0 < self.max_length < self.min_length:
+        if 0 < self.max_length < self.min_length:
             raise ValueError(
-                f"expected 0 <= min_length <= max_length, or max_length 0, got {self.min_length} and {self.max_length}"
+                f"expected min_length <= max_length, or max_length 0, got {self.min_length} and {self.max_length}"
             )
         if self.search == "attention":
             # One place decides it: without CTC its weight is 0, whatever the default is.
@@ -72,12 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = 
         "length_bonus": "for each token; negative: a penalty",
         "max_length": "tokens as a share of frames; 0: no limit but an early end",
         "min_length": "tokens as a share of frames",
+        "pre_beam_ratio": "CTC scores so many times the beam of tokens",
         "nbest": "hypotheses to write",
     }
     for field in dataclasses.fields(SearchOptions):
         if field.name in helps and field.name not in leave_out:
             kind = {"search": str, "beam": int, "nbest": int}.get(field.name, float)
-            choices = SEARCHES if field.name == "search" else None
+            choices = get_args(Search) if field.name == "search" else None
             option = "--" + field.name.replace("_", "-")
             parser.add_argument(option, type=kind, default=field.default, choices=choices, help=helps[field.name])
     parser.add_argument("--normalise-length", action="store_true", help="rank by score per token")
@@ -108,7 +104,8 @@ def decoding(options: Mapping[str, Any], tuned: bool = True) -> dict[str, Any]:
     hypotheses, or, where weights were tuned (unless the weights shall count), the data on which they were tuned."""
     if tuned and options.get("tuned"):
         return {key: options.get(key) for key in ("search", "beam", "lm", "tuned")}
-    return {key: value for key, value in options.items() if key not in ("nbest", "pre_beam_ratio")}
+    unchanged = {("pre_beam_ratio", 1.5)}  # results from before it was an option have it
+    return {key: value for key, value in options.items() if key != "nbest" and (key, value) not in unchanged}
 
 
 def describe(options: Mapping[str, Any]) -> str:

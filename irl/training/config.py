@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, Sequence
 
 import torch
 
+from irl.core.errors import UserError
+from irl.core.types import Checked, Count, FieldError, Natural, NonNegative, Positive, Rate, at_least
 from irl.objective import Distance, IRLLoss
-from irl.objective.smoothness import METHODS
+from irl.objective.irl_loss import Over, Pairs, StopGrad
+from irl.objective.smoothness import Method
 
 
 @dataclass(frozen=True)
-class ObjectiveConfig:
+class ObjectiveConfig(Checked):
     """Settings of IRLLoss (see there) and the number of noisy copies. distance: weights by name."""
 
-    alpha: float = 1.0
-    beta: float = 0.0
-    gamma: float = 0.0
+    alpha: NonNegative = 1.0
+    beta: NonNegative = 0.0
+    gamma: NonNegative = 0.0
     distance: dict[str, float] = field(default_factory=lambda: {"l2": 0.1, "cosine": 1.0})
-    layers: dict[str, float] | None = None
+    layers: dict[str, NonNegative] | None = None
     from_layer: str | None = None
-    pairs: str = "clean"
-    stop_grad: str = "none"
-    over: str = "frame"
-    warmup: int = 0
-    copies: int = 1
+    pairs: Pairs = "clean"
+    stop_grad: StopGrad = "none"
+    over: Over = "frame"
+    warmup: Natural = 0
+    copies: Count = 1
 
     def __post_init__(self) -> None:
-        if self.copies < 1:
-            raise ValueError(f"copies must be at least 1, got {self.copies}")
+        super().__post_init__()
         if self.pairs in ("noisy", "all") and self.gamma > 0 and self.copies < 2:
             raise ValueError(f"pairs {self.pairs!r} needs at least 2 copies, got {self.copies}")
         self.build()
@@ -39,23 +42,30 @@ class ObjectiveConfig:
         settings = {name: getattr(self, name) for name in IRLLoss.__dataclass_fields__ if name != "distance"}
         return IRLLoss(distance=Distance.from_dict(self.distance), **settings)
 
+    def check_layers(self, names: Sequence[str], hidden: Sequence[str]) -> None:
+        """Refuses unknown layers before any training, not at the end of the clean phase. names: all that can be
+        compared; hidden: those compared by default."""
+        try:
+            self.build().layer_weights(names, hidden)
+        except ValueError as error:
+            raise FieldError(
+                "objective.from_layer" if self.layers is None else "objective.layers", str(error)
+            ) from None
 
-SIGMAS = ("isotropic", "diagonal", "full")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-# By name, each with its options; Adadelta with the constants of ESPnet's recipes, where its learning rate is 1.
-OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
+
+# With their options; Adadelta with the constants of ESPnet's recipes, where its learning rate is 1.
+Optimizer = Literal["adam", "adadelta", "adamw", "sgd", "nesterov"]
+OPTIMIZERS: dict[Optimizer, tuple[Any, dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {}),
     "adadelta": (torch.optim.Adadelta, {"rho": 0.95, "eps": 1e-8}),
     "adamw": (torch.optim.AdamW, {}),
     "sgd": (torch.optim.SGD, {}),
     "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
 }
-DECAYS = ("linear", "cosine", "steps", "plateau", "none")
-ACCELERATORS = ("auto", "cpu", "gpu")
 
 
 @dataclass(frozen=True)
-class SmoothnessConfig:
+class SmoothnessConfig(Checked):
     """Terms on the clean view alone, beside the paired ones or instead of them, by their weights (see
     irl.objective.smoothness): lambda_r, of the layers by their weights, and omega_r; 0 is none.
 
@@ -64,27 +74,15 @@ class SmoothnessConfig:
     estimates.
     """
 
-    lambda_r: float = 0.0
-    omega_r: float = 0.0
-    layers: dict[str, float] | None = None
+    lambda_r: NonNegative = 0.0
+    omega_r: NonNegative = 0.0
+    layers: dict[str, NonNegative] | None = None
     from_layer: str | None = None
-    sigma: str = "isotropic"
-    std: float = 1.0
-    rate: float = 0.1
-    method: str = "forward"
-    draws: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("lambda_r", "omega_r", "std"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
-        for name, allowed in (("sigma", SIGMAS), ("method", METHODS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        if self.draws < 1:
-            raise ValueError(f"draws must be at least 1, got {self.draws}")
-        if not 0 < self.rate <= 1:
-            raise ValueError(f"rate must be in (0, 1], got {self.rate}")
+    sigma: Literal["isotropic", "diagonal", "full"] = "isotropic"
+    std: NonNegative = 1.0
+    rate: Rate = 0.1
+    method: Method = "forward"
+    draws: Count = 1
 
     @property
     def used(self) -> bool:
@@ -92,7 +90,7 @@ class SmoothnessConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Checked):
     """The training loop. One update is one optimiser step over `accumulate` batches.
 
     clean_updates: length of the clean phase at the beginning, the same for every method. The learning rate rises
@@ -106,59 +104,46 @@ class TrainConfig:
     processes.
     """
 
-    updates: int = 1000
-    clean_updates: int = 0
-    batch_size: int = 8
-    accumulate: int = 1
-    optimizer: str = "adam"
-    learning_rate: float = 2e-3
-    warmup_updates: int = 200
-    decay: str = "linear"
-    milestones: tuple[int, ...] = ()
-    decay_factor: float = 0.2
-    weight_decay: float = 0.0
-    clip_norm: float = 5.0
-    precision: str = "32-true"
-    accelerator: str = "auto"
-    threads: int = 0
-    workers: int = 0
-    log_every: int = 50
-    eval_every: int = 0
-    save_every: int = 500
-    max_bad_steps: int = 20
-    average: int = 0
+    updates: Count = 1000
+    clean_updates: Natural = 0
+    batch_size: Count = 8
+    accumulate: Count = 1
+    optimizer: Optimizer = "adam"
+    learning_rate: Positive = 2e-3
+    warmup_updates: Natural = 200
+    decay: Literal["linear", "cosine", "steps", "plateau", "none"] = "linear"
+    milestones: tuple[Count, ...] = ()
+    decay_factor: Rate = 0.2
+    weight_decay: NonNegative = 0.0
+    clip_norm: NonNegative = 5.0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    threads: Natural = 0
+    workers: Natural = 0
+    log_every: Count = 50
+    eval_every: Annotated[int, at_least(-1)] = 0
+    save_every: Count = 500
+    max_bad_steps: Count = 20
+    average: Natural = 0
 
     def __post_init__(self) -> None:
-        if min(self.updates, self.batch_size, self.accumulate, self.log_every, self.save_every, self.max_bad_steps) < 1:
-            raise ValueError(
-                "updates, batch_size, accumulate, log_every, save_every and max_bad_steps must be at least 1"
-            )
-        if min(self.clean_updates, self.warmup_updates, self.threads, self.workers) < 0 or self.eval_every < -1:
-            raise ValueError("clean_updates, warmup_updates, threads and workers must not be negative, nor eval_every")
+        super().__post_init__()
         if self.clean_updates > self.updates:
             raise ValueError(f"clean_updates {self.clean_updates} exceeds updates {self.updates}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
-        if self.average < 0 or self.average and not (self.eval_every and self.clean_updates < self.updates):
-            raise ValueError(
-                f"average must not be negative, and needs eval_every and updates that are not clean, got {self.average}"
-            )
-        if self.accelerator not in ACCELERATORS:
-            raise ValueError(f"accelerator must be one of {', '.join(ACCELERATORS)}, got {self.accelerator!r}")
-        if min(self.weight_decay, self.clip_norm) < 0:
-            raise ValueError("weight_decay and clip_norm must not be negative; clip_norm 0 is no clipping")
-        if self.decay not in DECAYS:
-            raise ValueError(f"decay must be one of {', '.join(DECAYS)}, got {self.decay!r}")
-        if (self.decay == "steps") != bool(self.milestones) or any(m < 1 for m in self.milestones):
-            raise ValueError(f"milestones: decay steps, and no other, needs some, 1 at least, got {self.milestones}")
+        if self.average and not (self.eval_every and self.clean_updates < self.updates):
+            raise ValueError(f"average needs eval_every and updates that are not clean, got {self.average}")
+        if (self.decay == "steps") != bool(self.milestones):
+            raise ValueError(f"milestones: decay steps, and no other, needs some, got {list(self.milestones)}")
         if self.decay == "plateau" and not (self.eval_every and self.average):
             raise ValueError("decay plateau needs eval_every, and average (1 for the best weights)")
-        if not 0 < self.decay_factor <= 1:
-            raise ValueError(f"decay_factor must be in (0, 1], got {self.decay_factor}")
+
+    def set_threads(self) -> None:
+        """Applies `threads`. Raises UserError for more than the machine has cores."""
+        cores = os.cpu_count() or 1
+        if self.threads > cores:
+            raise UserError(f"train.threads: expected at most {cores}, the cores of this machine, found {self.threads}")
+        if self.threads:
+            torch.set_num_threads(self.threads)
 
     def lr_at(self, step: int) -> float:
         """Learning rate of update `step`, counted from 0."""

@@ -158,8 +158,9 @@ class Modality:
         return ""
 
     def fingerprint(self, content: dict[str, Any]) -> dict[str, Any]:
-        """What of a configuration's changes from its defaults tells runs apart."""
-        return content
+        """The part of a configuration's changes from its defaults that tells runs apart."""
+        # Committed results were hashed with a section "noise", changed or not.
+        return {**content, "noise": content.get("noise", {})}
 
     def _refuse(self, command: str) -> NoReturn:
         raise UserError(f"task {self.name}: there is nothing to {command}")

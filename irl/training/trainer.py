@@ -44,8 +44,7 @@ class Trainer:
         self.commit = commit()
         self.path = exp / "checkpoint.pt"
         c = settings.train
-        if c.threads:
-            torch.set_num_threads(c.threads)
+        c.set_threads()
         self.fabric = build(c.accelerator, c.precision)
         self.shard = Shard(self.fabric.global_rank, self.fabric.world_size)
         # One process writes and reports.
@@ -62,9 +61,9 @@ class Trainer:
         self.raw_module = self.task.module
         self.module, self.optimizer = self.fabric.setup(self.task.module, optimizer)
         self.objective = settings.objective.build()
-        if self.objective.pairs == "others" and c.batch_size < 2 * self.shard.world_size:
+        if self.objective.pairs == "in_batch" and c.batch_size < 2 * self.shard.world_size:
             raise UserError(
-                f"objective.pairs others compares the samples of one process; train.batch_size {c.batch_size} leaves "
+                f"objective.pairs in_batch compares the samples of one process; train.batch_size {c.batch_size} leaves "
                 f"fewer than two for each of {self.shard.world_size}"
             )
         self.epoch = self.batch = self.step = 0

@@ -9,15 +9,16 @@ from typing import Sequence
 
 from irl.core import config
 from irl.core.errors import UserError
-from irl.noise.adversarial import NORMS, UNITS, AttackConfig
-from irl.noise.image import ImageNoiseConfig
+from irl.core.types import Checked, Count, Fraction, Natural, NonNegative
+from irl.noise.adversarial import AttackConfig, Norm, Units
+from irl.noise.image import ImageNoiseConfig, LightingAxes
 
 ATTACKS = r"(fgsm|random|pgd(?P<steps>[1-9]\d*)|apgd_ce|apgd_dlr|autoattack)_(?P<eps>\d+(\.\d+)?)"
 APGD_STEPS = 100  # as in AutoAttack
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Checked):
     """What the conditions of a test mean, the same for every method that is compared.
 
     none: the images themselves. in: brightness and contrast jitter of strength `jitter` and lighting. out: hue and
@@ -29,27 +30,17 @@ class EvaluationConfig:
     slow_images: iterated attacks and corruptions look at the first so many test images, 0 for all.
     """
 
-    jitter: float = 0.5
-    hue: float = 0.5
-    lighting: float = 0.1
-    lighting_axes: str = "eigenvalues"
+    jitter: Fraction = 0.5
+    hue: Fraction = 0.5
+    lighting: NonNegative = 0.1
+    lighting_axes: LightingAxes = "eigenvalues"
     clip: bool = False
-    norm: str = "linf"
-    units: str = "normalised"
+    norm: Norm = "linf"
+    units: Units = "normalised"
     clip_attacks: bool = False
-    restarts: int = 1
-    slow_images: int = 0
+    restarts: Count = 1
+    slow_images: Natural = 0
     corruptions: str = ""
-
-    def __post_init__(self) -> None:
-        self.noises()
-        for name, allowed in (("norm", NORMS), ("units", UNITS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        if self.restarts < 1 or self.slow_images < 0:
-            raise ValueError(
-                f"restarts must be at least 1 and slow_images not negative, got {self.restarts}, {self.slow_images}"
-            )
 
     def noises(self) -> dict[str, ImageNoiseConfig]:
         none = ImageNoiseConfig(0.0, 0.0, lighting=0.0, lighting_axes=self.lighting_axes, clip=self.clip)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
+from irl.core.types import Checked, Natural
 from irl.models.wide_resnet import WideResNetConfig
 from irl.noise.adversarial import AttackConfig
 from irl.noise.image import ImageNoiseConfig
@@ -11,7 +13,7 @@ from irl.training.config import ObjectiveConfig, SmoothnessConfig, TrainConfig
 
 
 @dataclass(frozen=True)
-class VisionConfig:
+class VisionConfig(Checked):
     """A whole experiment with images.
 
     crops: pixels of reflection padding that crops are taken from, 0 for no crops; flips: horizontal ones.
@@ -23,12 +25,12 @@ class VisionConfig:
     train_set: str
     dev_set: str
     statistics: str
-    task: str = "vision"
+    task: Literal["vision"] = "vision"
     seed: int = 1
-    crops: int = 4
+    crops: Natural = 4
     flips: bool = True
-    labels: int = 0
-    unlabelled: int = 0
+    labels: Natural = 0
+    unlabelled: Natural = 0
     channels_last: bool = True
     compile: bool = False
     model: WideResNetConfig = WideResNetConfig()
@@ -39,9 +41,7 @@ class VisionConfig:
     train: TrainConfig = TrainConfig()
 
     def __post_init__(self) -> None:
-        for name in ("crops", "labels", "unlabelled"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        super().__post_init__()
         objective = self.objective.build()
         if self.unlabelled and not (self.labels and objective.gamma > 0):
             raise ValueError("unlabelled images need labels (how many there are) and a distance, objective.gamma > 0")
@@ -52,12 +52,10 @@ class VisionConfig:
         if self.unlabelled and self.attack.kind:
             raise ValueError("unlabelled images cannot be attacked: attacks need labels")
         names = self.model.layer_names()
-        # Unknown layers are refused here, before any training, not at the end of the clean phase.
-        objective.layer_weights([*names, "logits"], names)
+        self.objective.check_layers([*names, "logits"], names)
         if self.smoothness.used:
-            replace(objective, layers=self.smoothness.layers, from_layer=self.smoothness.from_layer).layer_weights(
-                [*names, "logits"], names
-            )
+            smooth = replace(objective, layers=self.smoothness.layers, from_layer=self.smoothness.from_layer)
+            smooth.layer_weights([*names, "logits"], names)
             if not objective.needs_clean:
                 raise ValueError("smoothness is taken of clean images, which no term of this objective looks at")
             if self.smoothness.sigma != "isotropic" and self.attack.kind:

@@ -89,8 +89,8 @@ def test_images_of_ones_own_with_other_sizes(egs, tmp_path):
         (["--corpus", "folder", "--source", "nowhere"], "nowhere/train: no such folder"),
         (["--eps", "0.2"], "--eps wants two sizes"),
         (["--download", "yes"], "--download is true or false, not yes"),
-        (["--overrides", "noise.hue=2"], "noise: hue must be in [0, 1], got 2"),
-        (["--test-overrides", "jitter=2"], "must be in [0, 1], got 2"),
+        (["--overrides", "noise.hue=2"], "noise.hue: expected float in [0, 1], found 2"),
+        (["--test-overrides", "jitter=2"], "jitter: expected float in [0, 1], found 2"),
     ],
 )
 def test_bad_options_are_one_line(egs, options, message):

@@ -53,7 +53,7 @@ def test_published_texts_are_counted_and_own_texts_are_taken(egs, tmp_path):
         (["--corpus", "brown"], "unknown corpus brown, known are mini ptb text wikitext2"),
         (["--corpus", "ptb"], "--corpus ptb needs --source DIR"),
         (["--corpus", "text", "--conf", "conf/mini"], "--corpus text needs --train-text FILE"),
-        (["--overrides", "noise.p=2"], "noise: p must be in [0, 1], got 2"),
+        (["--overrides", "noise.p=2"], "noise.p: expected float in [0, 1], found 2"),
     ],
 )
 def test_bad_options_are_one_line(egs, options, message):

@@ -192,10 +192,10 @@ def test_it_reaches_the_entropy_of_a_known_language(tmp_path, name):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["noise.p=1.5"], "noise: p must be in [0, 1], got 1.5"),
+        (["noise.p=1.5"], "noise.p: expected float in [0, 1], found 1.5"),
         (["bptt=2000"], "data/train.txt: 1301 tokens in 8 rows are 162 each, fewer than bptt 2000 and one more"),
-        (["bptt=0"], "bptt must be at least 1"),
-        (["model.init=-1"], "model: init must be finite and not negative"),
+        (["bptt=0"], "bptt: expected int >= 1, found 0"),
+        (["model.init=-1"], "model.init: expected float >= 0, found -1"),
         (["train.average=0"], "decay plateau needs eval_every, and average"),
         (["objective.gamma=1", "objective.layers={rnn.7: 1}"], "unknown layer 'rnn.7'"),
         (["dev_text=data/none.txt"], "data/none.txt: no such file"),
@@ -282,7 +282,7 @@ def test_layers_of_a_text_and_its_noisy_copies(folder):
         # A fifth of the words are replaced, all are another word than that of another row, or the same one.
         assert 0.1 < l2 / between < 0.45 and cosine > 0 and norm > 0
     wrong = run(*analyse, "fog", cwd=folder, check=False)
-    assert wrong.returncode == 1 and "--noisy: kind must be one of blank, unigram, drop, got 'fog'" in wrong.stderr
+    assert wrong.returncode == 1 and "--noisy: kind: expected one of blank, unigram, drop, found 'fog'" in wrong.stderr
 
 
 def test_rows_of_one_row():

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from irl.core.rng import Keys
-from irl.noise.masks import MEL_SHARE, TIME_SHARE
-from irl.noise.spec_augment import MASKS, SpecAugment
+from irl.noise.spec_augment import MASKS, MEL_SHARE, TIME_SHARE, SpecAugment
 
 
 def example(n=6, frames=50, mels=10, stack=2):

@@ -197,7 +197,7 @@ def test_an_update_is_skipped_by_all_processes_or_by_none(recipes_by_task):
 
 
 def test_pairs_with_others_need_others(recipes_by_task):
-    line = ("irl_loss.yaml", "objective.pairs=others", "train.batch_size=3", "--exp", "exp/others")
+    line = ("irl_loss.yaml", "objective.pairs=in_batch", "train.batch_size=3", "--exp", "exp/others")
     done, _ = run_ranks(2, "irl.bin.train", *line, cwd=recipes_by_task("vision"), check=False)
     assert done.returncode == 1 and "leaves fewer than two for each of 2" in done.stderr
 

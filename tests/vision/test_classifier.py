@@ -136,7 +136,7 @@ def test_analysis(folder):
     ("arguments", "message"),
     [
         (["--conditions", "fog"], "unknown condition 'fog', known are none, in, out, corruption and ATTACK_EPS"),
-        (["--conditions", "none", "--test", "hue=3"], "hue must be in [0, 1]"),
+        (["--conditions", "none", "--test", "hue=3"], "hue: expected float in [0, 1], found 3"),
         (["--conditions", "corruption", "--test", "corruptions=nowhere"], "nowhere: no corruption (NAME.npy) is there"),
         (
             ["--conditions", "autoattack_8", "--test", "units=pixels"],
