@@ -11,7 +11,7 @@ vector. The columns are
   the same distances between different examples, as a scale,
   the effective rank of the clean activations, and
   the norm of the layer's Jacobian by the input, |J_l|_F, the root of the mean of its square, with its standard error.
-OUT/distances.png and .svg are the paper's Figures 2 to 4, one curve a method. Norms and ranks stand beside them, because
+OUT/distances.png and .svg are the paper's Figures 2 to 4, one curve a method. They show norms and ranks too, because
 distances also fall when activations shrink or collapse. A run without a checkpoint is left out, and named.
 """
 

@@ -40,7 +40,7 @@ def pairs_to_test(table: Table) -> list[tuple[str, str]]:
     the configuration within each variant, and each variant against its plain form."""
     config, plain = table.config, table.plain
     variants = dict.fromkeys(m.removeprefix(plain[m]) for m in table.methods if m != plain[m])
-    pairs = list(config.tests)
+    pairs = [(a, b) for a, b in config.tests]
     pairs += [(m, config.compare_with) for m in table.methods if m == plain[m] and m not in config.methods]
     pairs += [(a + variant, b + variant) for variant in variants for a, b in config.tests]
     pairs += [(m, plain[m]) for m in table.methods if m != plain[m]]

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from irl.core import config
+from irl.core.types import Checked
 
 DEFAULT = Path("conf/table.yaml")
 
 
 @dataclass(frozen=True)
-class TableConfig:
+class TableConfig(Checked):
     """methods: labels by method, in the order of the rows. A method that is not listed comes after them, under the name
     of its configuration file. tests: pairs of methods (a, b); the table tests the difference a - b.
     compare_with: the method that every unlisted method is tested against, and zero in the figure of differences.
@@ -25,7 +26,7 @@ class TableConfig:
     """
 
     methods: dict[str, str] = field(default_factory=dict)
-    tests: tuple[tuple[str, str], ...] = ()
+    tests: tuple[tuple[str, ...], ...] = ()
     compare_with: str = ""
     far_off: tuple[str, ...] = ()
     variants: dict[str, str] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class TableConfig:
     insert: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for pair in self.tests:
             if len(pair) != 2:
                 raise ValueError(f"tests: expected pairs of methods, found {list(pair)}")

@@ -104,8 +104,9 @@ def decoding(options: Mapping[str, Any], tuned: bool = True) -> dict[str, Any]:
     hypotheses, or, where weights were tuned (unless the weights shall count), the data on which they were tuned."""
     if tuned and options.get("tuned"):
         return {key: options.get(key) for key in ("search", "beam", "lm", "tuned")}
-    unchanged = {("pre_beam_ratio", 1.5)}  # results from before it was an option have it
-    return {key: value for key, value in options.items() if key != "nbest" and (key, value) not in unchanged}
+    # Results from before the pre-beam ratio was an option name its default.
+    same = [("pre_beam_ratio", 1.5)]
+    return {key: value for key, value in options.items() if key != "nbest" and (key, value) not in same}
 
 
 def describe(options: Mapping[str, Any]) -> str:
