@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from irl import IRLLoss, Output
 from irl.data.images import Images, write
 from irl.noise.adversarial import attacked
+from irl.noise.lp_ball import LpBall
 from irl.objective import Distance
 from irl.training.registry import read_config
 from irl.training.task import BatchSpec
@@ -151,7 +152,7 @@ def test_the_attack_of_trades_ascends_the_divergence(build):
     from irl.core.rng import Keys
 
     keys = Keys(batch.ids, step.seed, "attack", 0, 1).sub("restart0")
-    start = x + step.attack._random(x, keys)
+    start = LpBall(x, 0.2, "linf").random_point(keys)
     z = start.clone().requires_grad_()
     (g,) = torch.autograd.grad(kl(model(x).logits.detach(), model(z).logits), z)
     expected = x + (start + 0.05 * g.sign() - x).clamp(-0.2, 0.2)
