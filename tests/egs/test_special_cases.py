@@ -235,7 +235,7 @@ def test_lambda_r_in_place_of_the_distance(build):
     drawn, batch = build("lambda_r")
     drawn.model.eval()
     with torch.no_grad():
-        draws = [float(drawn(batch, 0).extra["lambda_r"]) for _ in range(100)]
+        draws = [float(drawn(batch, "paired", 0).extra["lambda_r"]) for _ in range(100)]
     x, total = batch.clean.clone().requires_grad_(), 0.0
     hidden = drawn.model(x).hidden
     for h in (value for name, value in hidden.items() if name.startswith("group3")):
