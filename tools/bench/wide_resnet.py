@@ -29,6 +29,7 @@ from irl.training.config import SmoothnessConfig
 from irl.training.task import BatchSpec
 from irl.training.trainer import Trainer
 from irl.vision import modality
+from irl.vision.config import VisionConfig
 
 COUNT = 2048
 LAST = {"gamma": 1.0, "from_layer": "group3.block0", "distance": {"l2_mean": 0.1, "cosine": 1.0}}
