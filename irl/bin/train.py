@@ -14,7 +14,7 @@ from pathlib import Path
 from irl.core import atomic_io, config
 from irl.core.errors import run_command
 from irl.core.logging import log_to
-from irl.training import checkpoint, distributed
+from irl.training import distributed
 from irl.training.registry import read_config
 from irl.training.trainer import Trainer
 
@@ -34,14 +34,10 @@ def main() -> None:
     stop = settings.train.clean_updates if args.stop == "clean" else int(args.stop or last)
     with distributed.together():
         trainer = Trainer(settings, args.exp)
-        if trainer.first:
+        if trainer.state.first:
             log_to(args.exp / "train.log")
-        state = distributed.broadcast(lambda: checkpoint.load_last(trainer.path))
-        if state is not None:
-            trainer.load(trainer.path, state)
-        elif args.start is not None and settings.train.clean_updates:
-            trainer.load(args.start, distributed.broadcast(lambda: checkpoint.load(args.start)), start=True)
-        if trainer.first:
+        trainer.state.resume(args.start)
+        if trainer.state.first:
             atomic_io.write(args.exp / "config.json", json.dumps(config.to_dict(settings), indent=1) + "\n")
         trainer.run(min(stop, last))
 

@@ -12,7 +12,7 @@ from irl.training.distributed import BatchTotals
 class Batch(NamedTuple):
     """Views (B, T) of the same rows of text and the words that follow, y (B, T). clean is None where no term looks at
     it. first: the rows begin here, with states of zero. ids: where in the text each row begins. totals: the size of the
-    batch that this may be a part of, with its words."""
+    global batch, with its words."""
 
     ids: Tensor
     clean: Tensor | None

@@ -19,43 +19,42 @@ from irl.language.data import Batch
 from irl.language.perplexity import build_model, outputs, read_through, token_losses
 from irl.models.lstm_lm import LSTMLM, LMState
 from irl.noise.text import WordNoise
-from irl.objective import IRLLoss, Terms
+from irl.objective import Terms
 from irl.training.distributed import BatchTotals, Shard, all_reduce_sum
 from irl.training.layer_stats import LayerStats
-from irl.training.task import BaseTask, BatchSpec, Stat
+from irl.training.task import BaseTask, BatchSpec, Phase, Stat, objectives_of
 
 
 class LanguageStep(nn.Module):
-    """The model with its loss inside, as the loop calls it, and the states of all views, carried from step to step."""
+    """The model with its loss inside, as the loop calls it, and the state of all views, kept between steps."""
 
     def __init__(self, model: LSTMLM, config: LanguageConfig) -> None:
         super().__init__()
         self.model = model
         self.sum_over_time, self.share_dropout = config.sum_over_time, config.share_dropout
         self.state: LMState | None = None
-        # Set by the loop before each step: Fabric's precision plugins walk through arguments, and refuse dataclasses.
-        self.objective = IRLLoss.preset("baseline")
+        self.objectives = objectives_of(config.objective.build())
 
     def run(self, x: Tensor) -> Output:
-        """Stacked views (views * B, T), after the state that the step before left."""
+        """The output for stacked views (views * B, T), which go on from the state after the last step."""
         if self.state is None:
             self.state = self.model.first_state(len(x))
         if self.state.h.shape[1] != len(x):
-            # At the end of a clean phase every view goes on from the state of the clean one.
+            # After the clean phase every view goes on from the state of the clean one.
             self.state = LMState(*(part.repeat(1, len(x) // part.shape[1], 1) for part in self.state))
         output, state = outputs(self.model, x, self.state)
         self.state = LMState(*(part.detach() for part in state))
         return output
 
-    def forward(self, batch: Batch, step: int) -> Terms:
+    def forward(self, batch: Batch, phase: Phase, step: int) -> Terms:
         if batch.first:
             self.state = None
-        rows, words = batch.totals
+        size, words = batch.totals
         loss = lambda view: (  # noqa: E731
             F.cross_entropy(view.logits.flatten(0, 1), batch.y.flatten(), reduction="sum") / words
         )
         self.model.dropout.shared = int(batch.clean is not None) + len(batch.noisy) if self.share_dropout else 1
-        terms = self.objective(self.run, batch.clean, batch.noisy, loss, step, rows)
+        terms = self.objectives[phase](self.run, batch.clean, batch.noisy, loss, step, size)
         return terms._replace(total=terms.total * batch.y.shape[1]) if self.sum_over_time else terms
 
 
@@ -106,7 +105,7 @@ class LanguageTask(BaseTask):
         measured = LayerStats()
         self.dev = self.dev.to(device)
         texts = [self.dev]
-        if self.config.objective.build().needs_noisy:
+        if self.module.objectives["paired"].needs_noisy:
             keys = Keys(torch.arange(len(self.dev), device=device), self.config.seed, "noise/dev", 0, 1)
             texts.append(self.noise.apply(self.dev, self.noise.draw(keys)))
         model.eval()
@@ -117,35 +116,34 @@ class LanguageTask(BaseTask):
             if len(views) > 1:
                 measured.compare(views[0], views[1], count)
         model.train()
-        return measured.found()
+        return measured.result()
 
     def extra_state(self) -> dict[str, Any]:
         """What reading a text needs beside weights and configuration; and what the model was trained on."""
         return {"words": self.vocabulary.words, "train_data": self.digest}
 
     def selection_loss(self, dev: dict[str, Stat]) -> float:
-        """Of the text as it is: noise is for training only (Xie et al. 2017)."""
+        """The loss on the clean text: noise is for training only (Xie et al. 2017)."""
         return dev["loss/clean"].mean
 
-    def carried(self) -> dict[str, Tensor]:
+    def hidden_state(self) -> dict[str, Tensor]:
+        """(L, views * B, H) each."""
         return {} if self.module.state is None else self.module.state._asdict()
 
-    def carry(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, state: dict[str, Tensor]) -> None:
         device = next(self.module.parameters()).device
         self.module.state = LMState(**{name: part.to(device) for name, part in state.items()}) if state else None
 
-    def gather(self, carried: dict[str, Tensor]) -> dict[str, Tensor]:
+    def gather_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """(L, views * B, H) each, with the rows of all processes."""
-        whole = {}
-        for name, own in carried.items():
+        gathered = {}
+        for name, own in state.items():
             own = own.unflatten(1, (-1, len(self.shard.take(self.tracks))))
             rows = own.new_zeros(len(own), own.shape[1], len(self.tracks), own.shape[3])
             rows[:, :, self.shard.rank :: self.shard.world_size] = own
-            whole[name] = all_reduce_sum(rows).flatten(1, 2)
-        return whole
+            gathered[name] = all_reduce_sum(rows).flatten(1, 2)
+        return gathered
 
-    def own(self, carried: dict[str, Tensor]) -> dict[str, Tensor]:
-        rows = {name: whole.unflatten(1, (-1, len(self.tracks))) for name, whole in carried.items()}
-        return {
-            name: whole[:, :, self.shard.rank :: self.shard.world_size].flatten(1, 2) for name, whole in rows.items()
-        }
+    def shard_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        rows = {name: part.unflatten(1, (-1, len(self.tracks))) for name, part in state.items()}
+        return {name: part[:, :, self.shard.rank :: self.shard.world_size].flatten(1, 2) for name, part in rows.items()}

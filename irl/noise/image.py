@@ -161,15 +161,6 @@ class ImageNoise:
         return out.clamp(0, 255) if self.config.clip else out
 
 
-def color_sums(images: Tensor, chunk: int = 1000) -> tuple[int, Tensor, Tensor]:
-    """Number, sum (3,) and sum of outer products (3, 3) of the RGB values of uint8 (N, H, W, 3), in float64."""
-    total, products = torch.zeros(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
-    for part in images.split(chunk):
-        pixels = part.reshape(-1, 3).double()
-        total, products = total + pixels.sum(0), products + pixels.T @ pixels
-    return images[..., 0].numel(), total, products
-
-
 def lighting_of(covariance: Tensor) -> Tensor:
     """Of the covariance of colours on the scale 0-255 the roots of the eigenvalues times the eigenvectors, as rows
     (3, 3), the largest first. Signs are fixed: the largest component of each is positive."""

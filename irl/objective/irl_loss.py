@@ -164,15 +164,17 @@ class IRLLoss:
         noisy: Sequence[Any],
         task_loss: Callable[[Output], Tensor] | None,
         step: int | None = None,
-        rows: float | None = None,
+        global_batch_size: float | None = None,
+        sample_weight: float = 1.0,
     ) -> Terms:
         """One forward pass over the views that carry weight, then the terms.
 
         model: returns Output. clean and each of the K >= 1 noisy copies: a tensor, tuple or dict, given to the model
         as model(x), model(*x) or model(**x). task_loss(view: Output) -> scalar mean over the view's samples; None for
-        samples without labels, on which the distance alone is taken. rows: where these samples are a part of a batch,
-        its number of samples, by which the sums of distances are divided: parts may be uneven, and their sum is that
-        of the batch.
+        samples without labels, on which the distance alone is taken. global_batch_size: number of samples that the sums
+        of distances are divided by, where these samples are one part of a batch; the parts may be uneven, and their
+        terms sum to those of the batch. sample_weight: factor on every term, 0 for samples that a process runs only to
+        join the others.
         """
         if not isinstance(noisy, (list, tuple)):
             raise ValueError(f"noisy must be a list of noisy copies, [noisy] for one, got {type(noisy).__name__}")
@@ -184,35 +186,40 @@ class IRLLoss:
             raise ValueError(
                 f"the model returned {type(output).__name__}, not irl.Output; wrap it: tap(model, ['layer', ...])"
             )
-        return self.terms(output.views(len(views)), task_loss, step, rows)
+        return self.terms(output.views(len(views)), task_loss, step, global_batch_size, sample_weight)
 
     def terms(
         self,
         views: Sequence[Output],
         task_loss: Callable[[Output], Tensor] | None,
         step: int | None = None,
-        rows: float | None = None,
+        global_batch_size: float | None = None,
+        sample_weight: float = 1.0,
     ) -> Terms:
         """The terms from outputs that exist already: the clean view first if `needs_clean`, then the noisy ones."""
         clean, noisy = (views[0], views[1:]) if self.needs_clean else (None, views)
         zero = views[0].logits.new_zeros(()) if isinstance(views[0].logits, Tensor) else torch.zeros(())
         clean_loss = noisy_loss = zero
         if task_loss is not None and clean is not None and self.alpha > 0:
-            clean_loss = task_loss(clean)
+            clean_loss = sample_weight * task_loss(clean)
         if task_loss is not None and noisy and self.beta > 0:
-            noisy_loss = torch.stack([task_loss(view) for view in noisy]).mean()
+            noisy_loss = sample_weight * torch.stack([task_loss(view) for view in noisy]).mean()
         total = self.alpha * clean_loss + self.beta * noisy_loss
         gamma = self.gamma_at(step)
         dist = zero
         per_layer: dict[str, Tensor] = {}
         parts: dict[str, dict[str, Tensor]] = {}
         if gamma > 0:
-            dist, per_layer, parts = self.compare(clean, noisy, rows)
+            dist, per_layer, parts = self.compare(clean, noisy, global_batch_size, sample_weight)
             total = total + gamma * dist
         return Terms(total, clean_loss, noisy_loss, dist, per_layer, parts, gamma)
 
     def compare(
-        self, clean: Output | None, noisy: Sequence[Output], rows: float | None = None
+        self,
+        clean: Output | None,
+        noisy: Sequence[Output],
+        global_batch_size: float | None = None,
+        sample_weight: float = 1.0,
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         """(dist, per_layer, parts) of `Terms`; usable alone to measure distances under torch.no_grad()."""
         reference = noisy[0] if clean is None else clean
@@ -228,7 +235,7 @@ class IRLLoss:
                 raise ValueError(f"pairs={self.pairs!r} needs at least 2 noisy copies, got {len(noisy)}")
             pairs += itertools.combinations(noisy, 2)
         compared = [
-            self._prepare(a, b, layer, self.stop_grad if a is clean else "none", rows)
+            self._prepare(a, b, layer, self.stop_grad if a is clean else "none", global_batch_size, sample_weight)
             for layer in weights
             for a, b in pairs
         ]
@@ -246,8 +253,10 @@ class IRLLoss:
         dist = torch.stack([weight * per_layer[layer] for layer, weight in weights.items()]).sum()
         return dist, per_layer, parts
 
-    def _prepare(self, a_out: Output, b_out: Output, layer: str, detach: str, rows: float | None) -> _Compared:
-        """One layer of a pair of views as vectors, with what each counts in the average over frames and samples."""
+    def _prepare(
+        self, a_out: Output, b_out: Output, layer: str, detach: str, size: float | None, sample_weight: float
+    ) -> _Compared:
+        """One layer of a pair of views as vectors, with their weights in the average over frames and `size` samples."""
         a, b = a_out.named()[layer], b_out.named()[layer]
         if not isinstance(a, Tensor):
             raise ValueError(
@@ -259,9 +268,9 @@ class IRLLoss:
             b = b.detach()
         # b may be another sample, and then has the shorter length of the two.
         lens = b_out.lens.get(layer)
-        rows = len(a) if rows is None else rows
+        size = len(a) if size is None else size
         dtype = torch.promote_types(a.dtype, torch.float32)
-        alike = torch.full((len(a), 1), 1 / rows, dtype=dtype, device=a.device)
+        alike = torch.full((len(a), 1), sample_weight / size, dtype=dtype, device=a.device)
         if lens is None:
             a, b = _as_vectors(a, b)
             return _Compared(a[:, None], b[:, None], alike)
@@ -272,7 +281,8 @@ class IRLLoss:
             per_unit = mask.shape[1] / mask.sum(1, keepdim=True, dtype=dtype).clamp(min=1)
             a, b = (x.masked_fill(~mask[..., None], 0).flatten(1)[:, None] for x in (a, b))
             return _Compared(a, b, alike, per_unit)
-        return _Compared(a, b, mask / (mask.sum(1, keepdim=True, dtype=dtype).clamp(min=1) * rows))
+        frames = mask.sum(1, keepdim=True, dtype=dtype).clamp(min=1)
+        return _Compared(a, b, mask * (sample_weight / (frames * size)))
 
 
 def _as_vectors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

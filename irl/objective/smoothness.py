@@ -98,16 +98,16 @@ class Full(Sigma):
         return x.reshape(len(x), -1, size)
 
     def draw(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        with _full_precision(x):
+        with full_precision(x):
             return (self._rows(_normal(x, generator)) @ self.root.to(x).T).view(x.shape)
 
     def quadratic(self, g: Tensor) -> Tensor:
         rows = self._rows(g)
-        with _full_precision(g):
+        with full_precision(g):
             return (rows @ self.covariance.to(rows) * rows).sum((1, 2))
 
 
-def _full_precision(x: Tensor) -> torch.autocast:
+def full_precision(x: Tensor) -> torch.autocast:
     """Covariances are not taken in half precision, whatever the model is trained in."""
     return torch.autocast(x.device.type, enabled=False)
 

@@ -23,7 +23,7 @@ from irl.training.config import ObjectiveConfig, TrainConfig
 from irl.training.distributed import BatchTotals, Shard
 from irl.training.layer_stats import LayerStats
 from irl.training.modality import MetricSpec, Modality
-from irl.training.task import BaseTask, BatchSpec, Stat, Task
+from irl.training.task import BaseTask, BatchSpec, Phase, Stat, Task, objectives_of
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,13 @@ class CharacterLMConfig(Checked):
 
 class Batch(NamedTuple):
     """Sentences x (B, T) beginning with sos, x_lens (B,), and targets y (B, T) ending with eos, padded with -1. totals:
-    the size of the batch that this may be a part of, with its tokens."""
+    the size of the global batch, with its tokens. weight: of these samples, 0 where they only join the others."""
 
     ids: list[int]
     clean: dict[str, Tensor]
     y: Tensor
     totals: BatchTotals
+    weight: float = 1.0
 
 
 def token_loss(view: Output, y: Tensor) -> Tensor:
@@ -65,21 +66,22 @@ def token_loss(view: Output, y: Tensor) -> Tensor:
 class CharacterLMStep(nn.Module):
     """The model with its loss inside, as the loop calls it."""
 
-    def __init__(self, model: LSTMLM) -> None:
+    def __init__(self, model: LSTMLM, objective: IRLLoss) -> None:
         super().__init__()
-        self.model = model
-        self.objective = IRLLoss.preset("baseline")
+        self.model, self.objectives = model, objectives_of(objective)
 
-    def forward(self, batch: Batch, step: int) -> Terms:
+    def forward(self, batch: Batch, phase: Phase, step: int) -> Terms:
         loss = lambda view: token_loss(view, batch.y) / batch.totals.targets  # noqa: E731
-        return self.objective(self.model, batch.clean, [], loss, step)
+        size = batch.totals.global_batch_size
+        return self.objectives[phase](self.model, batch.clean, [], loss, step, size, batch.weight)
 
 
 def make_batch(sentences: Ragged, rows: list[int], eos: int, shard: Shard = Shard()) -> Batch:
-    rows, totals = shard.batch(rows, sentences.count(rows))
+    totals = BatchTotals(len(rows), sentences.count(rows))
+    rows, weight = shard.batch(rows)
     y, lens = sentences.batch(rows)
     x = torch.cat([y.new_full((len(y), 1), eos), y[:, :-1]], dim=1).clamp(min=0)
-    return Batch(rows, {"x": x, "x_lens": lens}, y, totals)
+    return Batch(rows, {"x": x, "x_lens": lens}, y, totals, weight)
 
 
 def transcripts(folder: str) -> Iterator[tuple[str, str]]:
@@ -115,7 +117,7 @@ class CharacterLMTask(BaseTask):
         self.numbers = torch.arange(len(self.lengths))
         self._planned: tuple[int, list[list[int]]] = (-1, [])
         torch.manual_seed(config.seed)
-        self.module = CharacterLMStep(LSTMLM(len(self.vocabulary), config.model))
+        self.module = CharacterLMStep(LSTMLM(len(self.vocabulary), config.model), config.objective.build())
 
     def _sentences(self, texts: Iterable[tuple[str, str]]) -> Ragged:
         return Ragged([*self.vocabulary.encode(text, where), self.vocabulary.eos] for where, text in texts)
@@ -147,7 +149,7 @@ class CharacterLMTask(BaseTask):
             view = model(**{name: value.to(device) for name, value in batch.clean.items()})
             measured.add("loss/clean", float(token_loss(view, batch.y.to(device))), int((batch.y >= 0).sum()))
         model.train()
-        return measured.found()
+        return measured.result()
 
     def extra_state(self) -> dict[str, Any]:
         return {"tokens": self.vocabulary.tokens}

@@ -25,8 +25,8 @@ from irl.training.task import BatchSpec
 class Batch(NamedTuple):
     """Views of the same utterances as model inputs, and their targets. clean is None where no term looks at it.
 
-    y: int64 (B, U) padded with -1, y_lens (B,); the last target of every utterance is eos. totals: size of the batch
-    that this may be a part of, with its target tokens.
+    y: int64 (B, U) padded with -1, y_lens (B,); the last target of every utterance is eos. totals: the size of the
+    global batch, with its target tokens. weight: of these samples, 0 where they are there only to join the others.
     """
 
     ids: list[str]
@@ -35,13 +35,14 @@ class Batch(NamedTuple):
     y: Tensor
     y_lens: Tensor
     totals: BatchTotals
+    weight: float = 1.0
 
 
 class SpeechData(torch.utils.data.Dataset):
     """Batches of one data directory by spec: reads, noises and turns into features. Indexed by (epoch, spec).
 
     part: "train" or "dev". The dev set is not augmented, and hears the dev part of a bank that is split by file.
-    shard: what this process takes of every batch.
+    shard: of this process in every batch.
     """
 
     def __init__(
@@ -83,7 +84,8 @@ class SpeechData(torch.utils.data.Dataset):
 
     def make(self, epoch: int, spec: BatchSpec) -> Batch:
         rows = self.batches(epoch)[spec.batch]
-        rows, totals = self.shard.batch(rows, self.targets.count(rows))
+        totals = BatchTotals(len(rows), self.targets.count(rows))
+        rows, weight = self.shard.batch(rows)
         chosen = [self.utterances[i] for i in rows]
         ids = self.ids[rows]
         shared = Keys(ids, self.config.seed, "augment", epoch)
@@ -109,7 +111,7 @@ class SpeechData(torch.utils.data.Dataset):
             views = [self.masks.apply(view, x_lens, masks) for view in views]
         inputs = [self._inputs(view, x_lens, y, y_lens) for view in views]
         clean, noisy = (inputs[0] if spec.clean else None), inputs[len(inputs) - spec.noisy :]
-        return Batch([u.id for u in chosen], clean, noisy, y, y_lens, totals)
+        return Batch([u.id for u in chosen], clean, noisy, y, y_lens, totals, weight)
 
     def _inputs(self, x: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor) -> dict[str, Tensor]:
         y_in = torch.cat([y.new_full((len(y), 1), self.eos), y[:, :-1]], dim=1).clamp(min=0)

@@ -17,6 +17,7 @@ from irl.core.logging import progress
 from irl.data.kaldi import read_data_dir, read_wave, write_table
 from irl.data.vocabulary import Vocabulary
 from irl.speech.config import SpeechConfig
+from irl.training.running_covariance import RunningCovariance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,14 +52,13 @@ def prepare(settings: SpeechConfig, check: Sequence[str]) -> str:
         for u in read_data_dir(folder, allow_pipes=settings.allow_pipes):
             vocabulary.encode(u.text or "", f"{folder}/text: {u.id}")
     extract = settings.features.build()
-    frames, total, squares = 0, torch.zeros(settings.features.dim), torch.zeros(settings.features.dim)
-    total, squares = total.double(), squares.double()
+    statistics = RunningCovariance(diagonal=True, centred=False)
     for u in progress(utterances, "statistics", unit="utt"):
-        x = extract(torch.from_numpy(read_wave(u, settings.features.rate))).double()
-        frames, total, squares = frames + len(x), total + x.sum(0), squares + x.square().sum(0)
+        statistics.add(extract(torch.from_numpy(read_wave(u, settings.features.rate))))
+    frames, total, squares = statistics.sums()
     vocabulary.write(Path(settings.vocabulary))
     # Sums, not means: law 5.
     features = dataclasses.asdict(settings.features)
-    sums = {"features": features, "frames": frames, "sum": total.tolist(), "sum_of_squares": squares.tolist()}
+    sums = {"features": features, "frames": frames, "sum": total, "sum_of_squares": squares}
     atomic_io.write(Path(settings.statistics), json.dumps(sums) + "\n")
     return f"{settings.vocabulary}: {len(vocabulary)} tokens; {settings.statistics}: {frames} frames"

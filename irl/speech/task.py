@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from irl.core.errors import UserError
-from irl.core.output import Output
+from irl.core.output import Output, tree_map
 from irl.data.features import FeatureConfig
 from irl.data.vocabulary import Vocabulary
 from irl.models.encoder_decoder import EncoderDecoder
@@ -22,9 +22,10 @@ from irl.speech.beam_search import greedy_ctc
 from irl.speech.config import SpeechConfig
 from irl.speech.data import Batch, SpeechData
 from irl.speech.scoring import count_edits
-from irl.training.distributed import Shard, move_data_to_device
+from irl.training.distributed import Shard
 from irl.training.layer_stats import LayerStats
-from irl.training.task import BaseTask, BatchSpec, Stat
+from irl.training.running_covariance import RunningCovariance
+from irl.training.task import BaseTask, BatchSpec, Phase, Stat, objectives_of
 
 
 def task_loss(
@@ -35,8 +36,8 @@ def task_loss(
     label_smoothing: float = 0.0,
     tokens: float | Tensor | None = None,
 ) -> Tensor:
-    """(1 - w) * cross-entropy + w * CTC, each summed over the batch and divided by its number of target tokens, or by
-    `tokens`, those of the batch that this is a part of.
+    """(1 - w) * cross-entropy + w * CTC, each a sum over samples, divided by their number of target tokens, or by
+    `tokens`, the number in the global batch.
 
     label_smoothing: of the cross-entropy (Szegedy et al. 2016): that share of each target is uniform over all tokens.
     """
@@ -64,38 +65,39 @@ def task_loss(
 class SpeechStep(nn.Module):
     """The model with its loss inside, as the loop calls it."""
 
-    def __init__(self, model: EncoderDecoder, ctc_weight: float, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, model: EncoderDecoder, objective: IRLLoss, ctc_weight: float, label_smoothing: float = 0.0
+    ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.objectives = model, objectives_of(objective)
         self.ctc_weight, self.label_smoothing = ctc_weight, label_smoothing
-        # Set by the loop before each step: Fabric's precision plugins walk through arguments, and refuse dataclasses.
-        self.objective = IRLLoss.preset("baseline")
 
-    def forward(self, batch: Batch, step: int) -> Terms:
-        rows, tokens = batch.totals
+    def forward(self, batch: Batch, phase: Phase, step: int) -> Terms:
+        size, tokens = batch.totals
         loss = lambda view: task_loss(  # noqa: E731
             view, batch.y, batch.y_lens, self.ctc_weight, self.label_smoothing, tokens
         )
-        return self.objective(self.model, batch.clean, batch.noisy, loss, step, rows)
+        objective = self.objectives[phase]
+        return objective(self.model, batch.clean, batch.noisy, loss, step, size, batch.weight)
 
 
-def read_statistics(path: Path, features: FeatureConfig) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (dim,) from the sums that stage 3 wrote."""
+def read_statistics(path: Path, features: FeatureConfig) -> RunningCovariance:
+    """Sums of features, which stage 3 wrote. Raises UserError where they are missing, damaged or of other features."""
     try:
         sums = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such feature statistics; run stage 3 first") from None
     except json.JSONDecodeError:
         raise UserError(f"{path}: damaged feature statistics; run stage 3 again") from None
-    total, squares = (torch.tensor(sums[key], dtype=torch.float64) for key in ("sum", "sum_of_squares"))
-    if len(total) != features.dim:
-        raise UserError(f"{path}: statistics of {len(total)} features, expected {features.dim}; run stage 3 again")
+    if len(sums["sum"]) != features.dim:
+        raise UserError(
+            f"{path}: statistics of {len(sums['sum'])} features, expected {features.dim}; run stage 3 again"
+        )
     # Settings that are new in the package are at their defaults in older statistics.
     stored = sums.get("features")
     if stored is None or {**asdict(FeatureConfig()), **stored} != asdict(features):
         raise UserError(f"{path}: statistics of other feature settings; run stage 3 again")
-    mean = total / sums["frames"]
-    return mean.float(), (squares / sums["frames"] - mean**2).clamp(min=1e-6).sqrt().float()
+    return RunningCovariance.from_sums(sums["frames"], sums["sum"], sums["sum_of_squares"])
 
 
 def _ignore_interrupts(worker: int) -> None:
@@ -116,10 +118,10 @@ class SpeechTask(BaseTask):
         torch.manual_seed(config.seed)
         model = EncoderDecoder(config.features.dim, len(self.vocabulary), config.model)
         if config.features.normalise == "global":
-            mean, std = read_statistics(Path(config.statistics), config.features)
-            model.encoder.mean.copy_(mean)
-            model.encoder.std.copy_(std)
-        self.module = SpeechStep(model, config.ctc_weight, config.label_smoothing)
+            statistics = read_statistics(Path(config.statistics), config.features)
+            model.encoder.mean.copy_(statistics.mean)
+            model.encoder.std.copy_(statistics.std)
+        self.module = SpeechStep(model, config.objective.build(), config.ctc_weight, config.label_smoothing)
 
     def batches_in(self, epoch: int) -> int:
         return len(self.train.batches(epoch))
@@ -152,7 +154,8 @@ class SpeechTask(BaseTask):
         model.eval()
         # Epoch 1, not 0, which may be in order of length; always the same, and with it the noise.
         for index in self.shard.take(range(len(self.dev.batches(1)))):
-            batch = move_data_to_device(self.dev.make(1, BatchSpec(index, True, noisy)), device)
+            spec = BatchSpec(index, True, noisy)
+            batch: Batch = tree_map(lambda x: x.to(device), self.dev.make(1, spec))
             assert batch.clean is not None
             views = [model(**inputs) for inputs in [batch.clean, *batch.noisy]]
             rows = len(batch.ids)
@@ -168,7 +171,7 @@ class SpeechTask(BaseTask):
             if noisy:
                 measured.compare(views[0], views[1], rows)
         model.train()
-        return measured.found()
+        return measured.result()
 
     def extra_state(self) -> dict[str, Any]:
         return {"tokens": self.vocabulary.tokens}

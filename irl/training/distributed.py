@@ -1,19 +1,20 @@
-"""Several processes that train one model, begun by torchrun or srun (see `build`): each one's shard of a batch, and
-the collectives between them. A process alone takes the whole batch, and collectives do nothing.
+"""Several processes that train one model, launched by torchrun or srun (see `build`): their shards and collectives.
+A single process takes the whole batch, and collectives do nothing.
 
-A batch is the same examples with the same draws however many processes there are. Each process computes its part of
-every mean over the batch, the sum over its own examples divided by the size of the global batch. A sum over processes
-is then all that is left to do, also where shards are uneven.
+The global batch, its noise and its loss do not depend on the number of processes. Each process divides the sum over its
+own samples by the size of the global batch; the sum over processes is then the mean, also where shards are uneven.
+
+Barriers and broadcasts of objects are Fabric's. Its reductions are not used: each begins with a barrier, which would be
+one more in every update, and its all_gather takes tensors alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -28,31 +29,27 @@ T = TypeVar("T")
 
 
 class BatchTotals(NamedTuple):
-    """The size of a batch of all processes: its examples, and what the task loss is a mean over, such as tokens."""
+    """Size of a global batch: its samples, and the targets that the task loss is a mean over, such as tokens."""
 
     global_batch_size: float
     targets: float
 
 
 class Shard(NamedTuple):
-    """Of things in a row one takes the rank-th and every of-th after it: neighbours are alike in length."""
+    """Strided shard `items[rank::world_size]` of one process: neighbours are of similar length, so shards are too."""
 
     rank: int = 0
     world_size: int = 1
 
-    def take(self, things: Any) -> Any:
-        return things[self.rank :: self.world_size]
+    def take(self, items: Any) -> Any:
+        """`items[rank::world_size]` of a list, range or tensor."""
+        return items[self.rank :: self.world_size]
 
-    def batch(self, rows: list[int], targets: float) -> tuple[list[int], BatchTotals]:
-        """This part of a batch, and the size of the whole, which has so many targets.
-
-        A process for which nothing is left takes the first row, of which everything counts as nothing: it has to
-        come to the sum of the gradients with the others.
-        """
+    def batch(self, rows: list[int]) -> tuple[list[int], float]:
+        """`rows[rank::world_size]` of a batch, with weight 1. A process without rows runs the first row with weight 0,
+        so that it still joins the all-reduce of gradients."""
         own = self.take(rows)
-        if not own:
-            return rows[:1], BatchTotals(math.inf, math.inf)
-        return own, BatchTotals(len(rows), targets)
+        return (own, 1.0) if own else (rows[:1], 0.0)
 
 
 def _alone() -> bool:
@@ -63,41 +60,26 @@ def all_reduce_sum(x: Tensor) -> Tensor:
     """Sum over all processes, whose tensors have one shape."""
     if _alone():
         return x
-    found = x.to(_device(), copy=True)
-    distributed.all_reduce(found)
-    return found.to(x.device)
+    total = x.to(_device(), copy=True)
+    distributed.all_reduce(total)
+    return total.to(x.device)
 
 
 def all_reduce_max(value: int) -> int:
     if _alone():
         return value
-    found = torch.tensor(value, device=_device())
-    distributed.all_reduce(found, distributed.ReduceOp.MAX)
-    return int(found)
+    highest = torch.tensor(value, device=_device())
+    distributed.all_reduce(highest, distributed.ReduceOp.MAX)
+    return int(highest)
 
 
 def all_gather(value: T) -> list[T]:
-    """What each process has, in the order of ranks."""
+    """The values of all processes in the order of ranks."""
     if _alone():
         return [value]
-    found: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(found, value)
-    return found
-
-
-def broadcast(make: Callable[[], T]) -> T:
-    """What the first process makes, such as by reading a file, for all."""
-    if _alone():
-        return make()
-    found: list[Any] = [make() if distributed.get_rank() == 0 else None]
-    distributed.broadcast_object_list(found)
-    return found[0]  # type: ignore[no-any-return]
-
-
-def barrier() -> None:
-    """Until all processes are here."""
-    if not _alone():
-        distributed.barrier()
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def _device() -> str:
@@ -105,7 +87,7 @@ def _device() -> str:
 
 
 def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
-    """Gives all processes the values of the first."""
+    """Give all processes the values of the first, in place."""
     if not _alone():
         for x in tensors:
             distributed.broadcast(x, 0)
@@ -113,20 +95,21 @@ def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Where another process has gone, its own error is the one that matters. Raises UserError that says so."""
+    """Raises UserError where a collective fails because another process has gone, whose own error tells why."""
     try:
         yield
     except RuntimeError as error:
         if _alone() or not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
             raise
-        rank, of = distributed.get_rank(), distributed.get_world_size()
-        raise UserError(f"process {rank} of {of}: another has gone; its own error tells why") from None
+        rank, world_size = distributed.get_rank(), distributed.get_world_size()
+        raise UserError(f"process {rank} of {world_size}: another has gone; its own error tells why") from None
 
 
 @contextlib.contextmanager
 def _without_torchmetrics() -> Iterator[None]:
-    """Lightning Fabric looks up torchmetrics' version by importing it, and with it torchvision: several seconds of
-    every start, for a check that only matters to models that hold metrics."""
+    """Hide torchmetrics while Lightning Fabric is imported, which imports it, and torchvision with it, to look up its
+    version: half of the time of that import (measured on a CPU that is shared: 7 of 14 s), at every start. Fabric asks
+    for the version only in callbacks that are not used here, and has no setting to leave the look-up out."""
     absent = "torchmetrics" not in sys.modules
     if absent:
         sys.modules["torchmetrics"] = None  # type: ignore[assignment]
@@ -190,10 +173,3 @@ def _processes() -> tuple[int, int, ClusterEnvironment]:
         os.environ.update({"SLURM_NTASKS_PER_NODE": str(ranks // nodes), "SLURM_NNODES": str(nodes)})
         return ranks // nodes, nodes, SLURMEnvironment(auto_requeue=False)
     return 1, 1, LightningEnvironment()
-
-
-def move_data_to_device(tree: Any, device: torch.device) -> Any:
-    """A batch on a device."""
-    with _without_torchmetrics():
-        from lightning_fabric.utilities import move_data_to_device as move
-    return move(tree, device)

@@ -62,7 +62,7 @@ class LayerStats:
 
     def __init__(self) -> None:
         self.stats: dict[str, Stat] = {}
-        self.scatter: dict[str, RunningCovariance] = {}
+        self.covariances: dict[str, RunningCovariance] = {}
 
     def add(self, name: str, total: float, count: float) -> None:
         self.stats[name] = self.stats.get(name, Stat(0, 0)) + Stat(total, count)
@@ -77,16 +77,16 @@ class LayerStats:
         for layer, value in layer_norms(clean).items():
             self.add(f"norm/{layer}", rows * float(value), rows)
         for layer, vectors in valid_frames(clean).items():
-            self.scatter.setdefault(layer, RunningCovariance()).add(vectors)
+            self.covariances.setdefault(layer, RunningCovariance()).add(vectors)
 
-    def found(self) -> dict[str, Stat]:
-        """All sums, over all processes, and the effective rank of each layer that was compared."""
+    def result(self) -> dict[str, Stat]:
+        """The sums over all processes by name, and the effective rank of each layer that was compared."""
         everywhere = LayerStats()
-        scatters = {layer: scatter.to_cpu() for layer, scatter in self.scatter.items()}
-        for stats, scatters in all_gather((self.stats, scatters)):
+        own = {layer: covariance.to_cpu() for layer, covariance in self.covariances.items()}
+        for stats, covariances in all_gather((self.stats, own)):
             for name, stat in stats.items():
                 everywhere.add(name, stat.total, stat.count)
-            for layer, scatter in scatters.items():
-                everywhere.scatter.setdefault(layer, RunningCovariance()).merge(scatter)
-        ranks = {f"rank/{layer}": Stat(scatter.effective_rank(), 1) for layer, scatter in everywhere.scatter.items()}
+            for layer, covariance in covariances.items():
+                everywhere.covariances.setdefault(layer, RunningCovariance()).merge(covariance)
+        ranks = {f"rank/{layer}": Stat(c.effective_rank(), 1) for layer, c in everywhere.covariances.items()}
         return {**everywhere.stats, **ranks}

@@ -1,17 +1,14 @@
-"""Train: irl train CONFIG.yaml --exp DIR [key=value ...]
+"""The training loop of all modalities, in one process or, launched by torchrun or srun, in several.
 
-One loop for all tasks, in one process or, begun by torchrun or srun, in several. It resumes exactly from
-DIR/checkpoint.pt if there is one. `--start CHECKPOINT` begins instead from the end of another run's clean phase, which
-is the same for every method, and gives the same weights to the bit.
+A run has two phases. "clean": the first train.clean_updates updates, the task loss on clean samples alone, the same for
+every method. "paired": the objective of the configuration on clean and noisy views. A run resumes to the bit from
+EXP/checkpoint.pt, or begins at the end of another run's clean phase (see `RunState.resume`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import signal
-import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -19,40 +16,30 @@ from typing import Any, Iterable, Iterator
 
 import torch
 
-from irl.core import atomic_io, config
 from irl.core.errors import REQUEUE, Requeue, UserError
-from irl.core.logging import logger, progress, resident_mb
-from irl.core.provenance import commit, versions
+from irl.core.logging import logger, resident_mb
 from irl.core.rng import seed_step
-from irl.objective import IRLLoss, Terms
-from irl.training import checkpoint, distributed
-from irl.training.best_checkpoints import BestCheckpoints
-from irl.training.config import OPTIMIZERS, without_runtime_keys
+from irl.objective import Terms
+from irl.training import distributed
+from irl.training.config import OPTIMIZERS
 from irl.training.distributed import Shard
-from irl.training.registry import modality, saved_config
-from irl.training.task import BatchSpec, Stat, Task
+from irl.training.metrics import MetricsWriter
+from irl.training.registry import modality
+from irl.training.signals import StopSignals
+from irl.training.state import RunState
+from irl.training.task import Stat, Task
 
 
 class Trainer:
-    """The state of one run: step counts updates done, batch counts batches consumed in this epoch."""
+    """One run in directory `exp`. Raises UserError for settings that do not fit the processes or the device."""
 
     def __init__(self, settings: Any, exp: Path) -> None:
-        from irl.training.distributed import build
-
         self.config, self.exp = settings, exp
-        # Of the code that runs, which may not be what lies there when the run ends.
-        self.commit = commit()
-        self.path = exp / "checkpoint.pt"
         c = settings.train
         c.set_threads()
-        self.fabric = build(c.accelerator, c.precision)
+        self.fabric = distributed.build(c.accelerator, c.precision)
         self.shard = Shard(self.fabric.global_rank, self.fabric.world_size)
-        # One process writes and reports.
-        self.first = self.shard.rank == 0
-        if c.batch_size < self.shard.world_size:
-            raise UserError(
-                f"train.batch_size {c.batch_size} is less than the {self.shard.world_size} processes that share it"
-            )
+        self._check_batch_size()
         self.task: Task = modality(settings.task, str(exp)).task(settings, self.shard)
         if self.shard.world_size > 1 and self.fabric.device.type == "cuda":
             self.task.module = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.task.module)
@@ -60,180 +47,105 @@ class Trainer:
         optimizer = kind(self.task.module.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay, **options)
         self.raw_module = self.task.module
         self.module, self.optimizer = self.fabric.setup(self.task.module, optimizer)
-        self.objective = settings.objective.build()
-        if self.objective.pairs == "in_batch" and c.batch_size < 2 * self.shard.world_size:
+        self.state = RunState(settings, exp, self.task, self.optimizer, self.fabric)
+        self.metrics = MetricsWriter(exp, self.state)
+
+    def _check_batch_size(self) -> None:
+        size, processes = self.config.train.batch_size, self.shard.world_size
+        if size < processes:
+            raise UserError(f"train.batch_size {size} is less than the {processes} processes that share it")
+        if self.config.objective.pairs == "in_batch" and size < 2 * processes:
             raise UserError(
-                f"objective.pairs in_batch compares the samples of one process; train.batch_size {c.batch_size} leaves "
-                f"fewer than two for each of {self.shard.world_size}"
+                f"objective.pairs in_batch compares the samples of one process; train.batch_size {size} leaves "
+                f"fewer than two for each of {processes}"
             )
-        self.epoch = self.batch = self.step = 0
-        self.skipped = 0
-        self._stopped: signal.Signals | None = None
-        self.averaged: dict[str, torch.Tensor] | None = None
-        self.best = BestCheckpoints(exp / "best", c.average, self.first)
-        # By what evaluations that were no better have lr_scale the rate (decay "plateau").
-        self.lr_scale = 1.0
-        # Seconds of training, and those of them that were spent waiting for batches.
-        self.seconds = self.waited = 0.0
-        # What each layer contributes is in metrics.jsonl; sums since the last log line.
-        self.stats: dict[str, Stat] = {}
 
-    # Resuming
+    # The loop
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "model": self.raw_module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            # Of the loss scaler of 16-mixed; empty for the others.
-            "precision": self.fabric.strategy.precision.state_dict(),
-            "config": config.to_dict(self.config),
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "step": self.step,
-            "skipped": self.skipped,
-            "seconds": self.seconds,
-            "waited": self.waited,
-            "best": self.best.losses,
-            "lr_scale": self.lr_scale,
-            "carried": self.task.gather(self.task.carried()),
-            **({"averaged": self.averaged} if self.averaged else {}),
-            "stats": {name: [stat.total, stat.count] for name, stat in self.stats.items()},
-            "commit": self.commit,
-            "versions": versions(),
-            **self.task.extra_state(),
-        }
+    def run(self, stop: int) -> None:
+        """Train until update `stop`, logging, evaluating and saving on the way."""
+        c, state, metrics = self.config.train, self.state, self.metrics
+        if state.step >= stop:
+            logger.info(f"{self.exp}: already at update {state.step}")
+            return
+        logger.info(f"{self.exp}: from update {state.step} to {stop} of {c.updates}, on {self.fabric.device}")
+        self.module.train()
+        finite: deque[bool] = deque(maxlen=c.max_bad_steps)
+        begin = time.monotonic() - state.seconds
+        with metrics.open(stop), StopSignals() as signals:
+            for batches in self.batches(stop):
+                self._stop_if_signalled(signals)
+                finite.append(self.update(batches))
+                metrics.advance()
+                state.seconds = time.monotonic() - begin
+                if not finite[-1]:
+                    state.skipped += 1
+                    self._stop_if_diverged(finite, batches)
 
-    def save(self) -> None:
-        state = self.state()
-        if self.first:
-            checkpoint.save(self.path, state)
-            self.best.prune()
-        # Nobody ends before it is written.
-        distributed.barrier()
-
-    def load(self, path: Path, state: dict[str, Any], start: bool = False) -> None:
-        """Take up the run of a checkpoint. start: it is the end of a clean phase, whose objective and noise may be
-        another's."""
-        if state["config"].get("task") != self.config.task or "optimizer" not in state:
-            raise UserError(f"{path}: not a checkpoint of a training run of task {self.config.task}")
-        there, here = (without_runtime_keys(config.to_dict(c)) for c in (saved_config(state, path), self.config))
-        ignored = {"objective", "noise", "attack", "unlabelled", "smoothness"} if start else set()
-        for key, old, new in _differences(there, here):
-            if key.split(".")[0] not in ignored:
-                raise UserError(
-                    f"{path}: was trained with {key} {json.dumps(old)}, this run has {json.dumps(new)}; "
-                    "use another --exp (or remove that directory), or the same configuration"
-                )
-        if start and state["step"] != self.config.train.clean_updates:
-            raise UserError(
-                f"{path}: is at update {state['step']}, but the clean phase of this run ends at "
-                f"{self.config.train.clean_updates}"
-            )
-        for key, value in self.task.extra_state().items():
-            if state.get(key) != value:
-                raise UserError(f"{path}: was trained with other {key} than there are now; use another --exp")
-        weights = state["model"]
-        if start:
-            # What a step holds beside the model belongs to terms that a clean phase has not.
-            own = self.raw_module.state_dict()
-            weights = {name: value for name, value in weights.items() if name.startswith("model.")}
-            weights.update({name: value for name, value in own.items() if not name.startswith("model.")})
-        checkpoint.load_weights(self.raw_module, weights, path)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state.get("precision", {}))
-        for name in ("epoch", "batch", "step", "skipped", "seconds"):
-            setattr(self, name, state[name])
-        self.best.resume(state.get("best", {}))
-        self.waited, self.averaged, self.lr_scale = (
-            state.get("waited", 0.0),
-            state.get("averaged"),
-            state.get("lr_scale", 1.0),
+                last = state.step == stop
+                if state.step % c.log_every == 0 or last:
+                    metrics.log_sums()
+                due = self._evaluation_due()
+                if due or last:
+                    dev = self.evaluate()
+                    # A run that merely stops here keeps no weights: an unbroken run would not evaluate here.
+                    if c.average and (due or state.step == c.updates) and state.step > c.clean_updates:
+                        self._select(self.task.selection_loss(dev))
+                if state.step == c.updates and c.average:
+                    self._average()
+                if state.step % c.save_every == 0 or last:
+                    state.save()
+        waiting = state.waited / state.seconds
+        logger.info(
+            f"{self.exp}: update {state.step}, {state.seconds:.0f} s of training, {waiting:.1%} of it waiting for "
+            f"data; {resident_mb():.0f} MB; {state.skipped} updates skipped; {state.path}"
         )
-        self.task.carry(self.task.own(state.get("carried", {})))
-        self.stats = {name: Stat(*stat) for name, stat in state["stats"].items()}
 
-    def _truncate_metrics(self) -> None:
-        """Drop lines of updates that the checkpoint does not know, which will be made again, and a half-written one."""
-        path = self.exp / "metrics.jsonl"
-        if self.first and path.exists():
-            whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            kept = [line for line in whole if json.loads(line)["step"] <= self.step]
-            atomic_io.write(path, "".join(kept))
-
-    # One update
-
-    def _objective_at(self, step: int) -> IRLLoss:
-        return self.objective.clean_only() if step < self.config.train.clean_updates else self.objective
-
-    def _plans(self, first: int) -> list[BatchSpec]:
-        """What is left of this epoch from batch `first` on, each batch with what its update looks at."""
-        c = self.config.train
-        plans = []
-        for index in range(first, self.task.batches_in(self.epoch)):
-            objective = self._objective_at(self.step + (index - first) // c.accumulate)
-            plans.append(BatchSpec(index, objective.needs_clean, self.task.copies(objective)))
-        return plans
-
-    def _groups(self, stop: int) -> Iterator[list[Any]]:
-        """Batches of one update at a time until `stop`; an epoch's remainder that fills no update is left out."""
-        c = self.config.train
-        while self.step < stop:
-            plans = self._plans(self.batch)
-            plans = plans[: (stop - self.step) * c.accumulate]
-            usable = len(plans) - len(plans) % c.accumulate
-            if self.batch == 0 and usable == 0 and self.task.batches_in(self.epoch) < c.accumulate:
-                raise UserError(
-                    f"accumulate {c.accumulate} exceeds the {self.task.batches_in(self.epoch)} batches there are"
-                )
+    def batches(self, stop: int) -> Iterator[list[Any]]:
+        """The batches of one update at a time until `stop`. An epoch's last batches, too few for one, are skipped."""
+        c, state = self.config.train, self.state
+        while state.step < stop:
+            count = self.task.batches_in(state.epoch)
+            if count < c.accumulate:
+                raise UserError(f"accumulate {c.accumulate} exceeds the {count} batches there are")
+            updates = min((count - state.batch) // c.accumulate, stop - state.step)
+            specs = [
+                self.task.spec(state.batch + i, state.phase_at(state.step + i // c.accumulate)[0])
+                for i in range(updates * c.accumulate)
+            ]
             group: list[Any] = []
-            for batch in self._timed(self.task.loader(self.epoch, plans[:usable], c.workers)):
+            for batch in self._timed(self.task.loader(state.epoch, specs, c.workers)):
                 group.append(batch)
                 if len(group) == c.accumulate:
                     yield group
                     group = []
-            if self.step < stop:
-                self.epoch, self.batch = self.epoch + 1, 0
+            if state.step < stop:
+                state.epoch, state.batch = state.epoch + 1, 0
 
     def _timed(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The same batches; the time that the loop waits for each is added up."""
+        """The same batches; the seconds that the loop waits for each are added to `waited`."""
         iterator = iter(batches)
         while True:
             begin = time.monotonic()
             batch = next(iterator, None)
-            self.waited += time.monotonic() - begin
+            self.state.waited += time.monotonic() - begin
             if batch is None:
                 return
             yield batch
 
-    def lr_at(self, step: int) -> float:
-        return self.config.train.lr_at(step) * self.lr_scale
+    # One update
 
     def update(self, batches: list[Any]) -> bool:
-        """One optimiser step. False if loss or gradient was not finite; then the weights are left as they are."""
-        c = self.config.train
-        seed_step(self.config.seed, self.step, self.shard.rank)
-        rate = self.lr_at(self.step)
+        """One optimizer step on `batches`, whose gradients are averaged. False if the loss or the gradient was not
+        finite; then weights, running statistics and hidden state stay as they were."""
+        c, state = self.config.train, self.state
+        seed_step(self.config.seed, state.step, self.shard.rank)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.raw_module.objective = self._objective_at(self.step)
-        found: dict[str, Stat] = {}
-        finite = True
-        # What a forward pass changes by itself: running statistics of batch norm, states that are carried.
+            group["lr"] = state.lr_at(state.step)
+        # The forward pass changes buffers (running statistics of batch norm) and the hidden state.
         buffers = [(buffer, buffer.clone()) for buffer in self.raw_module.buffers()]
-        carried = self.task.carried()
-        for i, batch in enumerate(batches, 1):
-            batch = self.fabric.to_device(batch)
-            # Gradients are exchanged once, with those of the last batch.
-            with self.fabric.no_backward_sync(self.module, enabled=i < len(batches)):
-                terms: Terms = self.module(batch, self.step - c.clean_updates)
-                # What is exchanged is the mean over processes, each of which has its part of the sum.
-                self.fabric.backward(terms.total / (len(batches) / self.shard.world_size))
-            values = _values(terms)
-            finite = finite and math.isfinite(values["total"])
-            for name, value in values.items():
-                found[name] = found.get(name, Stat(0, 0)) + Stat(
-                    batch.totals.global_batch_size * value, batch.totals.global_batch_size
-                )
+        hidden = self.task.hidden_state()
+        stats, finite = self._backward(batches)
         norm = self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=c.clip_norm or math.inf, error_if_nonfinite=False
         )
@@ -246,184 +158,106 @@ class Trainer:
         elif scaler is not None:
             scaler.update()
         if finite:
-            for name, stat in {**found, "gradient_norm": Stat(float(norm), 1)}.items():
-                self.stats[name] = self.stats.get(name, Stat(0, 0)) + stat
+            state.add({**stats, "gradient_norm": Stat(float(norm), 1)})
         else:
             for buffer, before in buffers:
                 buffer.copy_(before)
-            self.task.carry(carried)
+            self.task.load_state(hidden)
         self.optimizer.zero_grad()
-        self.step += 1
-        self.batch += len(batches)
+        state.step += 1
+        state.batch += len(batches)
         return finite
 
-    # The loop
+    def _backward(self, batches: list[Any]) -> tuple[dict[str, Stat], bool]:
+        """Accumulate the gradients of the batches; return their terms by name, and whether all losses were finite."""
+        phase, step = self.state.phase_at(self.state.step)
+        stats: dict[str, Stat] = {}
+        finite = True
+        for i, batch in enumerate(batches, 1):
+            batch = self.fabric.to_device(batch)
+            # Processes exchange gradients once, with those of the last batch.
+            with self.fabric.no_backward_sync(self.module, enabled=i < len(batches)):
+                terms: Terms = self.module(batch, phase, step)
+                # DDP averages over processes, and each process has its part of the sum.
+                self.fabric.backward(terms.total / (len(batches) / self.shard.world_size))
+            values = _values(terms)
+            finite = finite and math.isfinite(values["total"])
+            size = batch.totals.global_batch_size
+            for name, value in values.items():
+                stats[name] = stats.get(name, Stat(0, 0)) + Stat(size * value, size)
+        return stats, finite
 
-    def run(self, stop: int) -> None:
-        """Train until update `stop`, saving, logging and evaluating on the way."""
-        c = self.config.train
-        log = logger
-        if self.step >= stop:
-            log.info(f"{self.exp}: already at update {self.step}")
+    # Stopping
+
+    def _stop_if_signalled(self, signals: StopSignals) -> None:
+        """Save and end all processes if any of them got a signal."""
+        signum = signals.in_any_process()
+        if not signum:
             return
-        self._truncate_metrics()
-        log.info(f"{self.exp}: from update {self.step} to {stop} of {c.updates}, on {self.fabric.device}")
-        self.module.train()
-        bad: deque[bool] = deque(maxlen=c.max_bad_steps)
-        begin = time.monotonic() - self.seconds
-        bar = progress(None, self.exp.name, total=stop, initial=self.step, unit="update", disable=not self.first)
-        with self._board() as board, bar, self._finishing_steps():
-            for batches in self._groups(stop):
-                # A signal may come to one process alone, or to each at another update.
-                stopped = distributed.all_reduce_max(self._stopped or 0)
-                if stopped:
-                    self.save()
-                    if stopped == signal.SIGINT:
-                        raise KeyboardInterrupt
-                    if not self.first:
-                        raise SystemExit(REQUEUE)
-                    raise Requeue(f"{self.exp}: {signal.Signals(stopped).name} at update {self.step}, saved")
-                good = self.update(batches)
-                bar.update()
-                self.seconds = time.monotonic() - begin
-                bad.append(not good)
-                if not good:
-                    self.skipped += 1
-                    if len(bad) == c.max_bad_steps and all(bad):
-                        broken = self.exp / (
-                            f"bad_batch.{self.shard.rank}.pt" if self.shard.world_size > 1 else "bad_batch.pt"
-                        )
-                        torch.save(batches, broken)
-                        raise UserError(
-                            f"{self.exp}: loss or gradient not finite in {len(bad)} updates in a row; "
-                            f"the last batch is in {broken}"
-                        )
-                last = self.step == stop
-                if self.step % c.log_every == 0 or last:
-                    resources = {"memory_mb": resident_mb(), "waited": self.waited / self.seconds}
-                    self._log(board, bar, {**{name: stat.mean for name, stat in self.stats.items()}, **resources})
-                    self.stats = {}
-                due = self._evaluation_due()
-                if due or last:
-                    dev = self._evaluate(board, bar)
-                    # Not where a run merely stops: one that did not stop has no weights from there.
-                    if c.average and (due or self.step == c.updates) and self.step > c.clean_updates:
-                        self._select(self.task.selection_loss(dev))
-                if self.step == c.updates and c.average:
-                    self._average(board, bar)
-                if self.step % c.save_every == 0 or last:
-                    self.save()
-        waiting = self.waited / self.seconds
-        log.info(
-            f"{self.exp}: update {self.step}, {self.seconds:.0f} s of training, {waiting:.1%} of it waiting for data; "
-            f"{resident_mb():.0f} MB; {self.skipped} updates skipped; {self.path}"
+        self.state.save()
+        if signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not self.state.first:
+            raise SystemExit(REQUEUE)
+        raise Requeue(f"{self.exp}: {signal.Signals(signum).name} at update {self.state.step}, saved")
+
+    def _stop_if_diverged(self, finite: deque[bool], batches: list[Any]) -> None:
+        """Keep the batches and raise UserError where the last train.max_bad_steps updates were all skipped."""
+        if len(finite) < self.config.train.max_bad_steps or any(finite):
+            return
+        name = f"bad_batch.{self.shard.rank}.pt" if self.shard.world_size > 1 else "bad_batch.pt"
+        torch.save(batches, self.exp / name)
+        raise UserError(
+            f"{self.exp}: loss or gradient not finite in {len(finite)} updates in a row; "
+            f"the last batch is in {self.exp / name}"
         )
 
-    def _evaluate(self, board: Any, bar: Any, what: str = "") -> dict[str, Stat]:
-        # Batch norm's statistics on CPUs are of each process's own part; the first's are those that are saved.
+    # Evaluating
+
+    def _evaluation_due(self) -> bool:
+        c, state = self.config.train, self.state
+        if c.eval_every < 0:
+            return state.batch + c.accumulate > self.task.batches_in(state.epoch)
+        return bool(c.eval_every > 0 and state.step % c.eval_every == 0)
+
+    def evaluate(self, what: str = "") -> dict[str, Stat]:
+        """Sums on the dev set, logged as dev/NAME. what: names the weights in the log, if not the last ones."""
+        # On CPUs batch norm has statistics of each process's own shard; the first process's are saved and used.
         distributed.broadcast_tensors(self.raw_module.buffers())
         stats = self.task.evaluate()
         dev = {f"dev/{name}": stat.mean for name, stat in stats.items()}
-        self._log(board, bar, dev)
-        headline = " ".join(f"{name} {value:.4g}" for name, value in dev.items() if _headline(name))
-        logger.info(f"update {self.step}: {what}{headline}")
+        self.metrics.log(dev)
+        headline = " ".join(f"{name} {value:.4g}" for name, value in dev.items() if name.startswith(HEADLINES))
+        logger.info(f"update {self.state.step}: {what}{headline}")
         return stats
 
-    def _evaluation_due(self) -> bool:
-        c = self.config.train
-        if c.eval_every < 0:
-            return self.batch + c.accumulate > self.task.batches_in(self.epoch)
-        return c.eval_every > 0 and self.step % c.eval_every == 0
-
     def _select(self, loss: float) -> None:
-        """Keep the weights if they are among the best; where they are not the best and that slows training, go back."""
+        """Keep the weights if they are among the best. Decay "plateau": if they are not the best, return to the best
+        ones and reduce the learning rate."""
+        state = self.state
         loss = loss if math.isfinite(loss) else math.inf
-        before = self.best.losses
-        self.best.offer(self.step, loss, self.raw_module.state_dict())
+        before = state.best.losses
+        state.best.offer(state.step, loss, self.raw_module.state_dict())
         if self.config.train.decay == "plateau" and before and loss >= min(before.values()):
-            self.lr_scale *= self.config.train.decay_factor
+            state.lr_scale *= self.config.train.decay_factor
             best = min(before, key=lambda step: before[step])
-            self.raw_module.load_state_dict(distributed.broadcast(lambda: self.best.weights(best)))
+            self.raw_module.load_state_dict(state.from_first(lambda: state.best.weights(best)))
 
-    def _average(self, board: Any, bar: Any) -> None:
-        """The mean of the best weights beside the last ones, which resuming needs; `irl decode` takes the mean."""
-        self.averaged = distributed.broadcast(self.best.mean)
+    def _average(self) -> None:
+        """Evaluate the mean of the best weights, and keep it beside the last ones, which resuming needs."""
+        state = self.state
+        state.averaged = state.from_first(state.best.mean)
         last = {name: value.clone() for name, value in self.raw_module.state_dict().items()}
-        self.raw_module.load_state_dict(self.averaged)
-        self._evaluate(board, bar, f"mean of updates {', '.join(map(str, self.best.losses))}: ")
+        self.raw_module.load_state_dict(state.averaged)
+        self.evaluate(f"mean of updates {', '.join(map(str, state.best.losses))}: ")
         self.raw_module.load_state_dict(last)
 
-    @contextlib.contextmanager
-    def _board(self) -> Iterator[Any]:
-        """TensorBoard's, of the first process."""
-        if not self.first:
-            yield None
-            return
-        from torch.utils.tensorboard import SummaryWriter
 
-        # A thread writes. What ends it is raised here too, at the next value or at the end, and needs no traceback.
-        hook = threading.excepthook
-        threading.excepthook = lambda args: None if issubclass(args.exc_type, OSError) else hook(args)
-        try:
-            with self._writing_board():
-                board = SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step)
-            yield board
-            with self._writing_board():
-                board.close()
-        finally:
-            threading.excepthook = hook
-
-    @contextlib.contextmanager
-    def _writing_board(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{self.exp / 'tensorboard'}: cannot be written: {error.strerror}") from None
-
-    @contextlib.contextmanager
-    def _finishing_steps(self) -> Iterator[None]:
-        """Meanwhile Ctrl-C, SIGTERM and SIGUSR1, which Slurm sends before it ends a job, let a step finish before the
-        run stops, so that what is saved is exact."""
-
-        def stop(signum: int, frame: Any) -> None:
-            self._stopped = signal.Signals(signum)
-
-        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-        before = {signum: signal.signal(signum, stop) for signum in signals}
-        try:
-            yield
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
-
-    def _log(self, board: Any, bar: Any, values: dict[str, float]) -> None:
-        if not self.first:
-            return
-        values = {name: value for name, value in values.items() if not math.isnan(value)}
-        line = {"step": self.step, "epoch": self.epoch, "rate": self.lr_at(self.step - 1)}
-        atomic_io.append(self.exp / "metrics.jsonl", json.dumps({**line, **values, "seconds": round(self.seconds, 2)}))
-        with self._writing_board():
-            for name, value in values.items():
-                board.add_scalar(name, value, self.step)
-        if "total" in values:
-            bar.set_postfix(loss=f"{values['total']:.3f}", skipped=self.skipped, refresh=False)
-
-
-def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, old, new) wherever two configurations differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
-    elif old != new:
-        yield prefix, old, new
-
-
-def _headline(name: str) -> bool:
-    return name.startswith(("dev/loss", "dev/cer", "dev/error"))
+HEADLINES = ("dev/loss", "dev/cer", "dev/error")  # shown on the screen; metrics.jsonl has all
 
 
 def _values(terms: Terms) -> dict[str, float]:
-    """The terms of the global batch by name: each process has its part of each, see `irl.training.distributed`."""
+    """The terms of the global batch by name: the sum of the parts that the processes have."""
     values = {"total": terms.total, "clean": terms.clean, "noisy": terms.noisy, "dist": terms.dist}
     values.update({f"dist/{layer}": value for layer, value in terms.per_layer.items()})
     values.update(terms.extra)

@@ -15,6 +15,7 @@ from irl.data.augment import Crops
 from irl.data.images import Images, balanced, read
 from irl.noise.image import ImageNoise, lighting_of
 from irl.training.distributed import BatchTotals, Shard
+from irl.training.running_covariance import RunningCovariance
 from irl.training.task import BatchSpec
 from irl.vision.config import VisionConfig
 
@@ -27,19 +28,14 @@ class Statistics(NamedTuple):
     directions: Tensor
 
     @classmethod
-    def of(cls, pixels: int, total: Tensor, products: Tensor) -> Statistics:
-        """From the sums of `irl.noise.image.color_sums`."""
-        mean = total / pixels
-        covariance = products / pixels - torch.outer(mean, mean)
-        std = covariance.diagonal().clamp(min=1e-6).sqrt()
-        return cls(mean.float(), std.float(), lighting_of(covariance))
+    def of(cls, colors: RunningCovariance) -> Statistics:
+        return cls(colors.mean.float(), colors.std.float(), lighting_of(colors.covariance))
 
     @classmethod
     def read(cls, path: Path) -> Statistics:
         try:
             sums = json.loads(path.read_text())
-            total, products = (torch.tensor(sums[key], dtype=torch.float64) for key in ("sum", "products"))
-            return cls.of(int(sums["pixels"]), total, products)
+            return cls.of(RunningCovariance.from_sums(int(sums["pixels"]), sums["sum"], sums["products"]))
         except FileNotFoundError:
             raise UserError(f"{path}: no such statistics; run stage 3 first") from None
         except (ValueError, KeyError, TypeError, RuntimeError):
@@ -51,10 +47,18 @@ class Statistics(NamedTuple):
         return torch.addcmul((-self.mean.to(x.device)).view(3, 1, 1) * scale, x, scale)
 
 
+def color_sums(images: Tensor, chunk: int = 1000) -> RunningCovariance:
+    """Sums about zero of the RGB values of uint8 (N, H, W, 3)."""
+    colors = RunningCovariance(centred=False)
+    for part in images.split(chunk):
+        colors.add(part.reshape(-1, 3))
+    return colors
+
+
 class Batch(NamedTuple):
     """Normalised views (B, 3, H, W) of the same images. clean is None where no term looks at it; noisy is empty where
-    copies are adversarial, which only the model can make. y: labels (L,) of the first L <= B images. totals: size of
-    the batch that this may be a part of, with its labels."""
+    copies are adversarial, which only the model can make. y: labels (L,) of the first L <= B images, which enter the
+    task loss. totals: the size of the global batch, with its labels."""
 
     ids: Tensor
     clean: Tensor | None
@@ -66,7 +70,7 @@ class Batch(NamedTuple):
 
 class VisionData:
     """A set on a device, and its batches. part: "train" or "dev"; dev is neither cropped nor flipped nor shuffled.
-    shard: what this process takes of every batch."""
+    shard: of this process in every batch; none is empty, for a batch has at least one labelled image a process."""
 
     def __init__(
         self, path: str, config: VisionConfig, statistics: Statistics, part: str, shard: Shard = Shard()
@@ -133,7 +137,7 @@ class VisionData:
         return self.views(rows, epoch, spec, size)
 
     def views(self, rows: Tensor, epoch: int, spec: BatchSpec, labelled: int) -> Batch:
-        """Of images of which the first have labels that are used."""
+        """The batch of these images, whose first `labelled` samples enter the task loss."""
         totals = BatchTotals(len(rows), labelled)
         labels = len(self.shard.take(rows[:labelled]))
         rows = torch.cat([self.shard.take(rows[:labelled]), self.shard.take(rows[labelled:])])

@@ -13,8 +13,8 @@ import torch
 from irl.core import atomic_io
 from irl.core.errors import UserError
 from irl.data import images
-from irl.noise.image import color_sums
 from irl.vision.config import VisionConfig
+from irl.vision.data import color_sums
 
 
 def validate(args: argparse.Namespace) -> Iterator[str]:
@@ -45,7 +45,7 @@ def prepare(settings: VisionConfig, check: Sequence[str]) -> str:
         ):
             if found != expected:
                 raise UserError(f"{path}: {what} {found}, {settings.train_set} has {expected}")
-    pixels, total, products = color_sums(torch.from_numpy(train.images))
-    sums = {"pixels": pixels, "sum": total.tolist(), "products": products.tolist()}
+    pixels, total, products = color_sums(torch.from_numpy(train.images)).sums()
+    sums = {"pixels": pixels, "sum": total, "products": products}
     atomic_io.write(Path(settings.statistics), json.dumps(sums) + "\n")
     return f"{settings.statistics}: {pixels} pixels of {len(train)} images"

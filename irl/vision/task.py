@@ -14,12 +14,12 @@ from irl.core.output import Output
 from irl.core.rng import Keys
 from irl.models.wide_resnet import WideResNet
 from irl.noise.adversarial import Attack, attacked
-from irl.objective import IRLLoss, Terms
+from irl.objective import Terms
 from irl.objective.smoothness import Isotropic, Sigma, lambda_r, omega_r
 from irl.training.distributed import Shard
 from irl.training.layer_stats import LayerStats
 from irl.training.running_covariance import NoiseCovariance
-from irl.training.task import BaseTask, BatchSpec, Stat
+from irl.training.task import BaseTask, BatchSpec, Phase, Stat, objectives_of
 from irl.vision.config import VisionConfig
 from irl.vision.data import Batch, Statistics, VisionData
 
@@ -34,8 +34,7 @@ class VisionStep(nn.Module):
         if self.smoothness.used and self.smoothness.sigma != "isotropic":
             diagonal = self.smoothness.sigma == "diagonal"
             self.running = NoiseCovariance((3, *size), self.smoothness.rate, diagonal)
-        # Set by the loop before each step: Fabric's precision plugins walk through arguments, and refuse dataclasses.
-        self.objective = IRLLoss.preset("baseline")
+        self.objectives = objectives_of(config.objective.build())
 
     def copies(self, batch: Batch, step: int, stream: str = "attack") -> list[Tensor]:
         """The noisy copies of a batch. Those of an attack, which depend on the model too, are made here."""
@@ -45,16 +44,15 @@ class VisionStep(nn.Module):
         keys = [Keys(batch.ids, self.seed, stream, step, copy) for copy in range(1, batch.attacked + 1)]
         return [self.attack.apply(batch.clean, batch.y, self.model, k) for k in keys]
 
-    def forward(self, batch: Batch, step: int) -> Terms:
+    def forward(self, batch: Batch, phase: Phase, step: int) -> Terms:
         # Images without labels come last: their logits enter no task loss, their hidden states the distance.
-        rows, labels = batch.totals
+        size, labels = batch.totals
         loss = lambda view: (  # noqa: E731
             F.cross_entropy(view.logits[: len(batch.y)], batch.y, reduction="sum") / labels
         )
         noisy = self.copies(batch, step)
-        terms = self.objective(self.model, batch.clean, noisy, loss, step, rows)
-        # Not in a clean phase, which is the same for every method.
-        return self.smooth(terms, batch, noisy) if self.smoothness.used and step >= 0 else terms
+        terms = self.objectives[phase](self.model, batch.clean, noisy, loss, step, size)
+        return self.smooth(terms, batch, noisy) if self.smoothness.used and phase == "paired" else terms
 
     def smooth(self, terms: Terms, batch: Batch, noisy: list[Tensor]) -> Terms:
         """The same with the terms of smoothness added. They belong to each image, so batch norm is in eval mode."""
@@ -94,11 +92,11 @@ class VisionTask(BaseTask):
         attack = Attack(config.attack, self.statistics.mean, self.statistics.std) if config.attack.kind else None
         self.module = VisionStep(model, config, attack, self.train.size)
 
-    def copies(self, objective: IRLLoss) -> int:
-        """A running covariance looks at noise that no other term may need; not in a clean phase, whose gamma is 0."""
-        c = self.config
-        running = c.smoothness.used and c.smoothness.sigma != "isotropic" and objective.gamma == c.objective.gamma
-        return super().copies(objective) or int(running)
+    def copies(self, phase: Phase) -> int:
+        """In the paired phase a running covariance needs one noisy copy, even if no other term does."""
+        smoothness = self.config.smoothness
+        running = phase == "paired" and smoothness.used and smoothness.sigma != "isotropic"
+        return super().copies(phase) or int(running)
 
     def batches_in(self, epoch: int) -> int:
         return self.train.batches
@@ -114,7 +112,7 @@ class VisionTask(BaseTask):
         """On the dev set: loss and errors, and, where training draws noise, the same on one fixed noisy copy, and for
         each layer the relative L2 and cosine distances between the two, the clean norm, and the effective rank.
         """
-        module, objective = self.module, self.config.objective.build()
+        module, objective = self.module, self.module.objectives["paired"]
         measured = LayerStats()
         self.dev.to(next(module.parameters()).device)
         spec = BatchSpec(0, True, 1 if objective.needs_noisy else 0)
@@ -128,7 +126,7 @@ class VisionTask(BaseTask):
             if len(views) > 1:
                 measured.compare(views[0], views[1], len(rows))
         module.train()
-        return measured.found()
+        return measured.result()
 
     def extra_state(self) -> dict[str, Any]:
         """What a checkpoint needs beside its weights to classify images."""

@@ -15,7 +15,6 @@ from irl.noise.adversarial import attacked
 from irl.noise.lp_ball import LpBall
 from irl.objective import Distance
 from irl.training.registry import read_config
-from irl.training.task import BatchSpec
 from irl.vision.prepare import prepare
 from irl.vision.task import VisionTask
 
@@ -37,14 +36,11 @@ def build(tmp_path):
         )
         prepare(config, [])
         task = VisionTask(config)
-        objective = config.objective.build()
-        task.module.objective = objective
         task.module.train()
         for module in task.module.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 0.0  # so that one may look twice
-        plan = BatchSpec(0, objective.needs_clean, task.copies(objective))
-        (batch,) = task.loader(0, [plan], 0)
+        (batch,) = task.loader(0, [task.spec(0, "paired")], 0)
         return task.module, batch
 
     return build
@@ -67,7 +63,7 @@ def same(step, batch, plain):
     """The loss of a step, and its gradient, are the plain one's. (An attack puts back the buffers it changes, so
     the plain gradient is taken before.)"""
     b = gradient(plain, step.model)
-    ours = step(batch, 0).total
+    ours = step(batch, "paired", 0).total
     assert float(ours.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
     a = gradient(ours, step.model)
     assert float((a - b).norm()) < 1e-3 * float(b.norm()), "and so are the gradients"
@@ -196,14 +192,14 @@ def test_structured_gradient_regularisation(build):
         return 0.5 * (g @ covariance * g).sum(1).mean()
 
     expected = F.cross_entropy(step.model(x).logits, y) + penalty(step.model, x, roth)
-    terms = step(batch, 0)
+    terms = step(batch, "paired", 0)
     same(step, batch, expected)
     assert terms.extra["omega_r"] > 0
     # The diagonal alone, as the file has it; and nothing of it in a clean phase.
     covariance = torch.diag(covariance.diagonal())
     step, batch = build("gradient_regularisation")
     same(step, batch, F.cross_entropy(step.model(x).logits, y) + penalty(step.model, x, roth))
-    assert not step(batch, -1).extra
+    assert not step(batch, "clean", 0).extra
 
 
 def test_jacobian_regularisation(build):
@@ -220,8 +216,8 @@ def test_jacobian_regularisation(build):
     # Its own one projection has that as its mean.
     projected, batch = build("jacobian")
     with torch.no_grad():
-        draws = [float(projected(batch, 0).extra["lambda_r"]) for _ in range(200)]
-    exact = float(step(batch, 0).extra["lambda_r"].detach())
+        draws = [float(projected(batch, "paired", 0).extra["lambda_r"]) for _ in range(200)]
+    exact = float(step(batch, "paired", 0).extra["lambda_r"].detach())
     assert abs(np.mean(draws) - exact) < 4 * np.std(draws) / len(draws) ** 0.5
 
 
@@ -240,7 +236,7 @@ def test_lambda_r_in_place_of_the_distance(build):
     drawn, batch = build("lambda_r")
     drawn.model.eval()
     with torch.no_grad():
-        draws = [float(drawn(batch, 0).extra["lambda_r"]) for _ in range(100)]
+        draws = [float(drawn(batch, "paired", 0).extra["lambda_r"]) for _ in range(100)]
     x, total = batch.clean.clone().requires_grad_(), 0.0
     hidden = drawn.model(x).hidden
     for h in (value for name, value in hidden.items() if name.startswith("group3")):

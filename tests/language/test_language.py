@@ -93,15 +93,14 @@ def test_evaluation_does_not_depend_on_batches_or_chunks(inside, monkeypatch, si
 
 
 def test_one_update_equals_a_plain_one(inside):
-    """Two steps with carried states, written down in float64 with torch's own LSTM, both views side by side."""
+    """Two steps, the second from the state of the first, in float64 with torch's own LSTM, both views side by side."""
     config = settings("irl_loss", "objective.warmup=0", "model.dropout=0")
     task = LanguageTask(config)
     module = task.module.double()
-    module.objective = config.objective.build()
     model, states = module.model, [None] * 4
     for number in (0, 1):
         batch = task.make(0, BatchSpec(number, True, 1))
-        terms = module(batch, 0)
+        terms = module(batch, "paired", 0)
         views = []
         for v, x in enumerate((batch.clean, batch.noisy[0])):
             hidden = [model.embed(x)]
@@ -120,11 +119,10 @@ def test_views_go_on_from_the_state_of_the_clean_phase(inside):
     task = LanguageTask(settings("irl_batching"))
     module = task.module.eval()
     clean = task.make(0, BatchSpec(0, True, 0))
-    module(clean, 0)
+    module(clean, "clean", 6)
     state = module.state
-    module.objective = task.config.objective.build()
     batch = task.make(0, BatchSpec(1, True, 1))
-    module(batch, 0)
+    module(batch, "paired", 0)
     for view, x in enumerate((batch.clean, *batch.noisy)):
         expected = module.model.hidden_states(x, state)[2]
         torch.testing.assert_close(module.state.h[:, 8 * view : 8 * view + 8], expected.h)
@@ -135,8 +133,7 @@ def test_shared_dropout_gives_equal_views_of_equal_words(inside):
         task = LanguageTask(
             settings("irl_loss", "noise.p=0", f"share_dropout={str(shared).lower()}", "objective.warmup=0")
         )
-        task.module.objective = task.config.objective.build()
-        distance = float(task.module(task.make(0, BatchSpec(0, True, 1)), 0).dist.detach())
+        distance = float(task.module(task.make(0, BatchSpec(0, True, 1)), "paired", 0).dist.detach())
         assert (distance < 1e-6) == shared
 
 
@@ -149,14 +146,14 @@ def test_gamma_0_is_irl_batching_to_the_bit(folder):
 
 @pytest.mark.parametrize("name", ["irl_loss", "unigram", "data_aug"])
 def test_resumed_runs_equal_unbroken_ones_to_the_bit(folder, name):
-    """Also in mid-epoch, where states are carried, and after the rate was halved."""
+    """Also in mid-epoch, with a state that goes on, and after the rate was halved."""
     run("irl.bin.train", f"{name}.yaml", "train.learning_rate=8", "--exp", f"exp/{name}", cwd=folder)
     for stop in (3, 20, 39, 40):
         overrides = ["train.learning_rate=8", "--exp", f"exp/{name}.parts", "--stop", stop]
         run("irl.bin.train", f"{name}.yaml", *overrides, cwd=folder)
     whole, parts = (checkpoint.load(folder / "exp" / x / "checkpoint.pt") for x in (name, f"{name}.parts"))
     assert same_weights(whole, parts) and whole["lr_scale"] == parts["lr_scale"] < 1
-    assert all(torch.equal(whole["carried"][k], parts["carried"][k]) for k in ("h", "c"))
+    assert all(torch.equal(whole["hidden_state"][k], parts["hidden_state"][k]) for k in ("h", "c"))
     assert all(torch.equal(whole["averaged"][k], parts["averaged"][k]) for k in whole["averaged"])
 
 
@@ -218,11 +215,11 @@ def test_preparing_names_tokens_and_unknown_words(folder):
 
 def test_states_survive_a_checkpoint(inside):
     task = LanguageTask(settings("baseline"))
-    assert task.carried() == {}
+    assert task.hidden_state() == {}
     state = LMState(torch.rand(2, 8, 12), torch.rand(2, 8, 12))
     task.module.state = state
     other = LanguageTask(settings("baseline"))
-    other.carry(task.carried())
+    other.load_state(task.hidden_state())
     assert torch.equal(other.module.state.c, state.c)
 
 

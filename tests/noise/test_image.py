@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from irl.core.rng import Keys
 from irl.data.augment import Crops
-from irl.noise.image import GRAY, YIQ, ImageNoise, ImageNoiseConfig, color_sums, hue_rotation, lighting_of
+from irl.noise.image import GRAY, YIQ, ImageNoise, ImageNoiseConfig, hue_rotation, lighting_of
+from irl.vision.data import color_sums
 
 STILL = {"brightness": 0.0, "contrast": 0.0, "lighting": 0.0}
 ALL = {"brightness": 0.5, "contrast": 0.4, "saturation": 0.6, "hue": 0.3, "lighting": 0.2, "gaussian": 3.0}
@@ -131,15 +132,13 @@ def test_no_strength_is_no_noise():
 def test_lighting_follows_the_covariance_of_the_colours():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (30, 5, 4, 3)) // np.array([1, 2, 4])
-    count, total, products = color_sums(torch.from_numpy(pixels.astype(np.uint8)), chunk=7)
+    colors = color_sums(torch.from_numpy(pixels.astype(np.uint8)), chunk=7)
     flat = pixels.reshape(-1, 3).astype(float)
-    assert count == len(flat)
-    np.testing.assert_allclose(total.numpy(), flat.sum(0))
+    assert colors.count == len(flat)
+    np.testing.assert_allclose(colors.mean.numpy(), flat.mean(0))
     covariance = np.cov(flat.T, bias=True)
-    mean = total / count
-    found = products / count - torch.outer(mean, mean)
-    np.testing.assert_allclose(found.numpy(), covariance, rtol=1e-9)
-    directions = lighting_of(found).double().numpy()
+    np.testing.assert_allclose(colors.covariance.numpy(), covariance, rtol=1e-9)
+    directions = lighting_of(colors.covariance).double().numpy()
     # Rows are orthogonal, and sum_i sigma_i^2 e_i e_i^T is the covariance: noise of std 1 has the colours' own.
     np.testing.assert_allclose(directions.T @ directions, covariance, rtol=1e-4, atol=1e-3)
     sizes = np.linalg.norm(directions, axis=1)

@@ -321,3 +321,28 @@ def test_two_processes_equal_one(tmp_path):
     IRLLoss()(model, x, [x2], task(y)).total.backward()
     for p, g in zip(model.parameters(), torch.load(tmp_path / "grads.pt", weights_only=True)):
         torch.testing.assert_close(p.grad, g)
+
+
+def test_parts_of_a_batch_sum_to_it_and_weight_zero_adds_nothing():
+    """Uneven parts, with lengths and without, and one that is run only to join the others."""
+    torch.manual_seed(0)
+    x, noisy, lens = torch.randn(5, 4, 3), torch.randn(5, 4, 3), torch.tensor([4, 2, 3, 1, 4])
+    layer = torch.nn.Linear(3, 3)
+
+    def model(x, lens):
+        h = layer(x)
+        return Output(h.sum((1, 2)), {"frames": h, "sample": h.mean(1)}, {"frames": lens})
+
+    loss = IRLLoss(alpha=0.5, beta=0.5, gamma=2.0)
+
+    def terms(rows, weight=1.0):
+        views = [(x[rows], lens[rows]), (noisy[rows], lens[rows])]
+        return loss(model, views[0], [views[1]], lambda view: view.logits.sum() / 5, None, 5, weight)
+
+    whole = terms([0, 1, 2, 3, 4])
+    parts = [terms([0, 3]), terms([1, 2, 4]), terms([0], weight=0.0)]
+    for name in ("total", "clean", "noisy", "dist"):
+        torch.testing.assert_close(sum(getattr(part, name) for part in parts), getattr(whole, name))
+    assert parts[2].total == 0 and not any(parts[2].per_layer.values())
+    gradients = torch.autograd.grad(parts[2].total, list(layer.parameters()))
+    assert not any(g.any() for g in gradients), "zero, but there"

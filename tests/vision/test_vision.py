@@ -104,8 +104,7 @@ def test_one_update_equals_a_plain_one(inside, name):
     task.module.double()
     batch = task.train.make(0, BatchSpec(1, True, 1))
     batch = batch._replace(clean=batch.clean.double(), noisy=[x.double() for x in batch.noisy])
-    task.module.objective = config.objective.build()
-    terms = task.module(batch, 0)
+    terms = task.module(batch, "paired", 0)
     output = task.module.model(torch.cat([batch.clean, *batch.noisy]))
     rows, labels = len(batch.ids), len(batch.y)
     clean, noisy = output.logits[:labels], output.logits[rows : rows + labels]
@@ -223,7 +222,7 @@ def test_dropout_of_a_step_is_a_function_of_seed_and_step(inside):
     losses = []
     for step in (5, 6, 5):
         seed_step(1, step)
-        losses.append(float(task.module(batch, step).total.detach()))
+        losses.append(float(task.module(batch, "clean", step).total.detach()))
     assert losses[0] == losses[2] != losses[1]
 
 

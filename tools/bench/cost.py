@@ -37,9 +37,8 @@ def make_step(path: Path, rows: int, device: str, precision: str) -> tuple[Any, 
     kind, options = OPTIMIZERS[settings.train.optimizer]
     # Weights stay as they are, so that random targets cannot make them diverge; the step does all of its work.
     optimizer = kind(model.parameters(), lr=0.0, **options)
-    step = SpeechStep(model, settings.ctc_weight, settings.label_smoothing)
     objective = settings.objective.build()
-    step.objective = objective
+    step = SpeechStep(model, objective, settings.ctc_weight, settings.label_smoothing)
     module, optimizer = fabric.setup(step, optimizer)
     frames = settings.features.frames(round(SECONDS * settings.features.rate))
     x = torch.randn(rows, frames, settings.features.dim)
@@ -47,11 +46,11 @@ def make_step(path: Path, rows: int, device: str, precision: str) -> tuple[Any, 
     lens = {"x_lens": torch.full((rows,), frames), "y_in_lens": torch.full((rows,), CHARACTERS)}
     clean = {"x": x, "y_in": y.roll(1, 1), **lens}
     noisy = [{**clean, "x": x + 0.3 * torch.randn_like(x)}] if objective.needs_noisy else []
-    whole = BatchTotals(rows, rows * CHARACTERS)
-    batch = fabric.to_device(Batch([""] * rows, clean, noisy, y, lens["y_in_lens"], whole))
+    totals = BatchTotals(rows, rows * CHARACTERS)
+    batch = fabric.to_device(Batch([""] * rows, clean, noisy, y, lens["y_in_lens"], totals))
 
     def run() -> None:
-        fabric.backward(module(batch, 10**6).total)
+        fabric.backward(module(batch, "paired", 10**6).total)
         fabric.clip_gradients(module, optimizer, max_norm=settings.train.clip_norm, error_if_nonfinite=False)
         optimizer.step()
         optimizer.zero_grad()

@@ -21,7 +21,6 @@ from torch.nn import functional as F
 from irl.core import config
 from irl.data.text import EOS, WordVocabulary
 from irl.language.config import LanguageConfig
-from irl.training.task import BatchSpec
 from irl.training.trainer import Trainer
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -64,11 +63,10 @@ def make_step(args: argparse.Namespace, name: str, folder: Path) -> Callable[[],
     """One update after another, batches included."""
     trainer = Trainer(settings_of(args, name, folder), folder / "exp")
     trainer.module.train()
-    noisy = int(trainer.objective.needs_noisy)
 
     def step() -> None:
-        index = trainer.step % trainer.task.batches_in(0)
-        trainer.update(list(trainer.task.loader(0, [BatchSpec(index, True, noisy)], 0)))
+        index = trainer.state.step % trainer.task.batches_in(0)
+        trainer.update(list(trainer.task.loader(0, [trainer.task.spec(index, "paired")], 0)))
         if args.device == "cuda":
             torch.cuda.synchronize()
 

@@ -25,11 +25,11 @@ from torch.nn import functional as F
 from irl.core import config
 from irl.data.images import Images, write
 from irl.models.wide_resnet import WideResNetConfig, count_parameters, multiply_adds
-from irl.tasks.vision import VisionConfig
 from irl.training.config import SmoothnessConfig
 from irl.training.task import BatchSpec
 from irl.training.trainer import Trainer
 from irl.vision import modality
+from irl.vision.config import VisionConfig
 
 COUNT = 2048
 LAST = {"gamma": 1.0, "from_layer": "group3.block0", "distance": {"l2_mean": 0.1, "cosine": 1.0}}
@@ -76,23 +76,23 @@ def make_step(
     settings = replace(settings_of(args, name.partition(",")[0], folder), smoothness=smoothness)
     trainer = Trainer(settings, folder / "exp")
     trainer.module.train()
-    objective, module = trainer.objective, trainer.raw_module
-    plan = BatchSpec(0, True, args.copies if objective.needs_noisy else 0)
-    module.objective = objective
+    module = trainer.raw_module
+    objective = module.objectives["paired"]
+    spec = BatchSpec(0, True, args.copies if objective.needs_noisy else 0)
 
     def step() -> None:
-        batch = next(iter(trainer.task.loader(trainer.step, [plan], 0)))
+        batch = next(iter(trainer.task.loader(trainer.state.step, [spec], 0)))
         trainer.update([batch])
         done()
 
     def passes() -> None:
-        batch = next(iter(trainer.task.loader(trainer.step, [plan], 0)))
+        batch = next(iter(trainer.task.loader(trainer.state.step, [spec], 0)))
         views = [module.model(x) for x in (batch.clean, *batch.noisy)]
-        terms = objective.terms(views, lambda view: F.cross_entropy(view.logits, batch.y), trainer.step)
+        terms = objective.terms(views, lambda view: F.cross_entropy(view.logits, batch.y), trainer.state.step)
         terms.total.backward()
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
-        trainer.step += 1
+        trainer.state.step += 1
         done()
 
     done = torch.cuda.synchronize if args.device == "cuda" else lambda: None
