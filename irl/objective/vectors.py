@@ -1,0 +1,72 @@
+"""Layers of two views as vectors that distances are taken of, with their weights in the average."""
+
+from __future__ import annotations
+
+from typing import Mapping, NamedTuple
+
+import torch
+from torch import Tensor
+
+from irl.core.output import Output, lens_to_mask
+from irl.objective.distances import PER_UNIT
+
+
+class Compared(NamedTuple):
+    """Vectors a and b (N, M, D), their weights (N, M) in the average, and a factor (N, M) of means over units."""
+
+    a: Tensor
+    b: Tensor
+    weights: Tensor
+    per_unit: Tensor | None = None
+
+    def average(self, distances: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        means = {}
+        for name, d in distances.items():
+            d = d * self.per_unit if self.per_unit is not None and name in PER_UNIT else d
+            means[name] = (d * self.weights).sum()
+        return means
+
+
+def compared_vectors(
+    pair: tuple[Output, Output], layer: str, detach: str, over: str, size: float | None, sample_weight: float
+) -> Compared:
+    """One layer of a pair of views as vectors, with their weights in the average over frames and `size` samples.
+
+    detach: side that is held constant, "clean" (the first), "noisy" or "none". over: "frame" or "sample", as in
+    IRLLoss. size: None for the number of these samples. Raises ValueError where the layer is no tensor.
+    """
+    a_out, b_out = pair
+    a, b = a_out.named()[layer], b_out.named()[layer]
+    if not isinstance(a, Tensor):
+        raise ValueError(
+            f"layer {layer!r} is a {type(a).__name__}, not a tensor: choose what to compare by tap's select"
+        )
+    if detach == "clean":
+        a = a.detach()
+    elif detach == "noisy":
+        b = b.detach()
+    # b may be another sample, and then has the shorter length of the two.
+    lens = b_out.lens.get(layer)
+    size = len(a) if size is None else size
+    dtype = torch.promote_types(a.dtype, torch.float32)
+    alike = torch.full((len(a), 1), sample_weight / size, dtype=dtype, device=a.device)
+    if lens is None:
+        a, b = _as_vectors(a, b)
+        return Compared(a[:, None], b[:, None], alike)
+    a, b = a.flatten(2), b.flatten(2)
+    mask = lens_to_mask(lens.to(a.device), a.shape[1])
+    if over == "sample":
+        # A mean over units counts the padding that is zeroed here: undo that.
+        per_unit = mask.shape[1] / mask.sum(1, keepdim=True, dtype=dtype).clamp(min=1)
+        a, b = (x.masked_fill(~mask[..., None], 0).flatten(1)[:, None] for x in (a, b))
+        return Compared(a, b, alike, per_unit)
+    frames = mask.sum(1, keepdim=True, dtype=dtype).clamp(min=1)
+    return Compared(a, b, mask * (sample_weight / (frames * size)))
+
+
+def _as_vectors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, ...) -> (N, D) each. Distances do not ask for the order of units, so feature maps are taken in the order of
+    their memory: channels last they need not be copied."""
+    if a.dim() == 4 and all(x.is_contiguous(memory_format=torch.channels_last) for x in (a, b)):
+        a, b = (x.permute(0, 2, 3, 1) for x in (a, b))
+    return a.flatten(1), b.flatten(1)
