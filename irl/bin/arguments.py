@@ -1,4 +1,4 @@
-"""Command lines whose options depend on the modality: it is told by a checkpoint, a run or a configuration."""
+"""Command lines whose options depend on the modality of a checkpoint, a run or a configuration."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def modality_of(path: Path) -> Modality:
 
 
 def first_word(command: str, what: str, description: str) -> str:
-    """The first argument of the command line, which tells the modality; with no other, help is general."""
+    """The first argument of the command line, which determines the modality. Without it, print the general help."""
     words = sys.argv[1:]
     if words and not words[0].startswith("-"):
         return words[0]
     parser = argparse.ArgumentParser(prog=f"irl {command}", description=description)
-    parser.add_argument(what, help="its modality decides on the further options; give it before --help to see them")
+    parser.add_argument(what, help="its modality determines the remaining options; put it before --help to see them")
     parser.parse_args()
     raise AssertionError("argparse ends the program where the argument is missing")
 
@@ -34,16 +34,16 @@ def by_checkpoint(command: str, description: str) -> tuple[argparse.ArgumentPars
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--conditions", nargs="+", required=True, metavar="NAME")
     parser.add_argument("--out", type=Path, help="directory to write into; default: evaluate, beside the checkpoint")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    parser.add_argument("--threads", type=int, default=1, help="number of torch threads")
     found.add_arguments(command, parser)
     return parser, found
 
 
 def by_task(command: str, description: str) -> tuple[argparse.ArgumentParser, Modality]:
-    """The parser of a command that begins with the name of a task."""
+    """The parser of a command whose first argument is a task."""
     found = modality(first_word(command, "task", description), "command line")
     parser = argparse.ArgumentParser(prog=f"irl {command}", description=description)
     parser.add_argument("task", choices=MODALITIES)
-    parser.add_argument("paths", type=Path, nargs="+", help="data of that task")
+    parser.add_argument("paths", type=Path, nargs="+", help="data of the task")
     found.add_arguments(command, parser)
     return parser, found

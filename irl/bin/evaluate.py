@@ -1,8 +1,8 @@
 """Evaluate a trained model under test conditions: irl evaluate CHECKPOINT --conditions NAME ... --out DIR
 
 The options depend on the model: `irl evaluate CHECKPOINT --help` lists them. A recogniser decodes NAME=DATA_DIR, a
-language model reads NAME=TEXT, and a classifier of images meets conditions by their names. What DIR holds already, made
-with the same weights, data and settings, is kept.
+language model reads NAME=TEXT, and an image classifier takes names of conditions. Existing results in DIR are kept if
+they come from the same weights, data and settings.
 """
 
 from __future__ import annotations

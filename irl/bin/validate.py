@@ -1,8 +1,8 @@
 """Check data: irl validate TASK PATH ..., such as irl validate speech --rate 16000 DATA_DIR ...
 
-Kaldi data directories are read whole, and utt2num_samples is written, which later stages use instead of opening each
-file. Sets of images are counted by class, and images that an earlier set of the line holds too are named. Texts are
-counted in words, an <eos> at the end of each line among them.
+Kaldi data directories are read completely. The file utt2num_samples is written, so that later stages need not open each
+recording. Images are counted by class, and images that occur in an earlier set of the command line are reported. Texts
+are counted in words, including an <eos> at the end of each line.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ from irl.training.registry import modality, saved_config
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     search_options.add_arguments(parser)
     parser.add_argument("--lm", type=Path, help="checkpoint of a character LM, for shallow fusion")
-    parser.add_argument("--tuned", type=Path, help="take the weights from this file of irl tune")
+    parser.add_argument("--tuned", type=Path, help="file of decoding weights, written by irl tune")
     parser.add_argument("--jobs", type=int, default=1, help="number of parts")
-    parser.add_argument("--job", type=int, help="decode this part alone, 1 ... jobs; without it the parts are joined")
+    parser.add_argument("--job", type=int, help="decode this part only, 1 ... jobs; without it, join the parts")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
 
