@@ -91,7 +91,7 @@ def main() -> None:
         there = json.loads(args.out.read_text())
         for key, value in wanted.items():
             if there.get(key) != value:
-                raise UserError(f"{args.out}: was tuned with another {key}; remove it, and the results that name it")
+                raise UserError(f"{args.out}: was tuned with a different {key}; remove it and the results that name it")
         logger.info(f"{args.out}: already tuned in this way")
         return
     total, reference = [0] * len(grid), 0

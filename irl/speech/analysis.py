@@ -21,7 +21,7 @@ def layer_pairs(run: Path, clean: Path, noisy: Path, batch_size: int = 8) -> Ite
     recogniser = Recogniser(run / "checkpoint.pt", SearchOptions("attention"))
     pairs = [read_data_dir(path) for path in (clean, noisy)]
     if [u.id for u in pairs[0]] != [u.id for u in pairs[1]]:
-        raise UserError(f"{noisy}: expected the utterances of {clean}, found others")
+        raise UserError(f"{noisy}: expected the same utterances as {clean}, found different ones")
     vocabulary, features, generator = recogniser.vocabulary, recogniser.features, torch.Generator().manual_seed(0)
     for rows in batches(len(pairs[0]), batch_size):
         targets = [

@@ -28,8 +28,8 @@ from irl.training.task import BaseTask, BatchSpec, Phase, Stat, Task, objectives
 
 @dataclass(frozen=True)
 class CharacterLMConfig(Checked):
-    """train_dir, dev_dir: data directories, of which only `text` is read. extra_text: further training text, plain
-    files of a sentence a line in the characters of the vocabulary, which is the recogniser's."""
+    """train_dir, dev_dir: data directories; only `text` is read. extra_text: plain files with more training text, a
+    sentence a line, in characters of the vocabulary. vocabulary: the recogniser's."""
 
     train_dir: str
     dev_dir: str
@@ -49,7 +49,7 @@ class CharacterLMConfig(Checked):
 
 class Batch(NamedTuple):
     """Sentences x (B, T) beginning with sos, x_lens (B,), and targets y (B, T) ending with eos, padded with -1. totals:
-    the size of the global batch, with its tokens. weight: of these samples, 0 where they only join the others."""
+    the size of the global batch, with its tokens. weight: weight of these samples; 0 on a rank without own samples."""
 
     ids: list[int]
     clean: dict[str, Tensor]

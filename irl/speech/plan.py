@@ -1,4 +1,4 @@
-"""What the plan of a table of speech recognition adds: noisy test sets, a language model, tuned weights."""
+"""Additions to the plan of a speech table: noisy test sets, a language model, tuned weights."""
 
 from __future__ import annotations
 

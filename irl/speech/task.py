@@ -39,7 +39,7 @@ def task_loss(
     """(1 - w) * cross-entropy + w * CTC, each a sum over samples, divided by their number of target tokens, or by
     `tokens`, the number in the global batch.
 
-    label_smoothing: of the cross-entropy (Szegedy et al. 2016): that share of each target is uniform over all tokens.
+    label_smoothing: share of each target of the cross-entropy that is uniform over all tokens (Szegedy et al. 2016).
     """
     tokens = y_lens.sum() if tokens is None else tokens
     loss = view.logits.new_zeros(())
@@ -82,7 +82,7 @@ class SpeechStep(nn.Module):
 
 
 def read_statistics(path: Path, features: FeatureConfig) -> RunningCovariance:
-    """Sums of features, which stage 3 wrote. Raises UserError where they are missing, damaged or of other features."""
+    """Sums of features, written by stage 3. Raises UserError if they are missing, damaged or of different features."""
     try:
         sums = json.loads(path.read_text())
     except FileNotFoundError:
@@ -96,7 +96,7 @@ def read_statistics(path: Path, features: FeatureConfig) -> RunningCovariance:
     # Settings that are new in the package are at their defaults in older statistics.
     stored = sums.get("features")
     if stored is None or {**asdict(FeatureConfig()), **stored} != asdict(features):
-        raise UserError(f"{path}: statistics of other feature settings; run stage 3 again")
+        raise UserError(f"{path}: made with different feature settings; run stage 3 again")
     return RunningCovariance.from_sums(sums["frames"], sums["sum"], sums["sum_of_squares"])
 
 

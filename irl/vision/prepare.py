@@ -18,7 +18,7 @@ from irl.vision.data import color_sums
 
 
 def validate(args: argparse.Namespace) -> Iterator[str]:
-    """Count the images of each set by class, and those that an earlier set holds too."""
+    """Count the images of each set by class, and the images that also occur in an earlier set."""
     seen: set[bytes] = set()
     for path in args.paths:
         content = images.read(path)

@@ -1,4 +1,4 @@
-"""What tables of image classifiers have beside others: names of attacks, and a check for masked gradients."""
+"""Additional sections in tables of image classifiers: names of attacks, and a check for masked gradients."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def test_analysis(folder):
     rows = [row.split(",") for row in (folder / "report/distances.csv").read_text().splitlines()]
     assert all(float(row[2]) == 0 and abs(float(row[3])) < 1e-6 for row in rows[1:])
     wrong = run(*analyse, "--noisy", "fog", cwd=folder, check=False)
-    assert wrong.returncode == 1 and "'fog' is no noise on colours, those are none, in, out" in wrong.stderr
+    assert wrong.returncode == 1 and "'fog' is not a colour noise, known are none, in, out" in wrong.stderr
 
 
 @pytest.mark.parametrize(
