@@ -16,6 +16,10 @@ from irl.core.errors import UserError
 from irl.core.logging import logger
 from irl.training import checkpoint
 
+# Names in checkpoints of earlier versions, and values of objective.pairs in their configurations.
+OLD_NAMES = {"carried": "hidden_state", "slowed": "lr_scale"}
+OLD_PAIRS = {"others": "in_batch"}
+
 
 def previous(path: Path) -> Path:
     """Where the checkpoint before the last one lies."""
@@ -60,7 +64,15 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: truncated or damaged, or not a checkpoint: it cannot be read") from None
     if not isinstance(state, dict) or not all(isinstance(state.get(k), dict) for k in ("model", "config")):
         raise UserError(f"{path}: not a checkpoint of this package: it has no model and config")
-    return state
+    return with_new_names(state)
+
+
+def with_new_names(state: dict[str, Any]) -> dict[str, Any]:
+    """The content of a checkpoint with its old names replaced."""
+    objective = state["config"].get("objective", {})
+    if objective.get("pairs") in OLD_PAIRS:
+        objective["pairs"] = OLD_PAIRS[objective["pairs"]]
+    return {OLD_NAMES.get(name, name): value for name, value in state.items()}
 
 
 def load_weights(module: torch.nn.Module, weights: dict[str, Any], path: Path) -> None:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # What a run that starts from another's clean phase may set differently: the clean phase does not look at it.
 PAIRED_KEYS = {"objective", "noise", "attack", "unlabelled", "smoothness"}
-# Names in checkpoints of earlier versions.
-OLD_NAMES = {"carried": "hidden_state", "slowed": "lr_scale"}
 
 
 class RunState:
@@ -118,7 +116,6 @@ class RunState:
     def load(self, path: Path, content: dict[str, Any], start: bool = False) -> None:
         """Take up the run of a checkpoint. start: it is the end of a clean phase, and its objective and noise may be
         others."""
-        content = {OLD_NAMES.get(name, name): value for name, value in content.items()}
         self._check(path, content, start)
         weights = content["model"]
         if start:
