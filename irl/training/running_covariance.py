@@ -7,7 +7,7 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor, nn
 
-from irl.objective.smoothness import Diagonal, Full, Sigma, full_precision
+from irl.objective.covariance import Diagonal, Full, Sigma, full_precision
 from irl.training.distributed import all_reduce_sum
 
 
