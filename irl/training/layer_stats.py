@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Iterable, NamedTuple
 
 from torch import Tensor
@@ -11,9 +13,23 @@ from irl.core.output import Output, lens_to_mask
 from irl.objective import L2, Cosine, IRLLoss
 from irl.training.distributed import all_gather
 from irl.training.running_covariance import RunningCovariance
-from irl.training.task import Stat
 
 DISTANCES = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2("relative") + Cosine())
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A sum and the number of things summed: divided once, at the end (law 5)."""
+
+    total: float
+    count: float
+
+    def __add__(self, other: Stat) -> Stat:
+        return Stat(self.total + other.total, self.count + other.count)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count if self.count else math.nan
 
 
 class LayerPair(NamedTuple):
