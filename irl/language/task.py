@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from irl.core.errors import UserError
+from irl.core.fingerprint import content_fingerprint
 from irl.core.output import Output
 from irl.core.rng import Keys
 from irl.data.text import WordVocabulary, tracks
 from irl.language.config import LanguageConfig
-from irl.language.data import Batch
-from irl.language.perplexity import build_model, outputs, read_through, token_losses
+from irl.language.perplexity import build_model, read_through, token_losses
 from irl.models.lstm_lm import LSTMLM, LMState
 from irl.noise.text import WordNoise
 from irl.objective import Terms
 from irl.training.distributed import BatchTotals, Shard, all_reduce_sum
 from irl.training.layer_stats import LayerStats, Stat
 from irl.training.task import BatchSpec, Phase, Step, Task
+
+
+class Batch(NamedTuple):
+    """Views (B, T) of the same rows of text and the words that follow, y (B, T). clean is None where no term looks at
+    it. first: the rows begin here, with states of zero. ids: where in the text each row begins. totals: the size of the
+    global batch, with its words."""
+
+    ids: Tensor
+    clean: Tensor | None
+    noisy: list[Tensor]
+    y: Tensor
+    first: bool
+    totals: BatchTotals
 
 
 class LanguageStep(Step):
@@ -40,7 +52,7 @@ class LanguageStep(Step):
         if self.state.h.shape[1] != len(x):
             # After the clean phase every view goes on from the state of the clean one.
             self.state = LMState(*(part.repeat(1, len(x) // part.shape[1], 1) for part in self.state))
-        output, state = outputs(self.model, x, self.state)
+        output, state = self.model.read(x, self.state)
         self.state = LMState(*(part.detach() for part in state))
         return output
 
@@ -61,7 +73,7 @@ class LanguageTask(Task):
         self.config, self.shard = config, shard
         self.vocabulary = WordVocabulary.read(Path(config.vocabulary))
         train = self.vocabulary.encode(Path(config.train_text))
-        self.digest = hashlib.blake2b(train.numpy().tobytes(), digest_size=8).hexdigest()
+        self.digest = content_fingerprint([train.numpy().tobytes()])
         self.tracks = tracks(train, config.train.batch_size, config.bptt, config.train_text)
         self.dev = self.vocabulary.encode(Path(config.dev_text))
         if len(self.dev) < 2:

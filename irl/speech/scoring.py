@@ -55,8 +55,6 @@ def total(counts: list[Edits]) -> Edits:
 
 def alignment(reference: list[str], hypothesis: list[str]) -> tuple[str, str]:
     """Two lines of equal columns: *** where one side has nothing, substitutions in capitals."""
-    from rapidfuzz.distance import Levenshtein
-
     top, bottom = [], []
     for op in Levenshtein.opcodes(reference, hypothesis):
         a, b = reference[op.src_start : op.src_end], hypothesis[op.dest_start : op.dest_end]
