@@ -39,7 +39,7 @@ def errors(
     """Character errors with each of the options, and the number of reference characters. Batches are encoded once."""
     torch.set_num_threads(1)
     recogniser = Recogniser(checkpoint, lm=lm)
-    if recogniser.state["step"] < recogniser.config.train.updates:
+    if recogniser.updates < recogniser.config.train.updates:
         raise UserError(f"{checkpoint}: training is not finished, so weights are not to be tuned on it")
     # If there are too many utterances, take those with the smallest hash, the same for every recogniser.
     utterances = sorted(read_data_dir(data, allow_pipes=pipes), key=lambda u: stable_hash(u.id))[:most]

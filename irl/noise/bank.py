@@ -22,7 +22,6 @@ class Clip:
     """One file. frames: its length in samples at the bank's rate. speaker: the name of its folder."""
 
     path: Path
-    category: str
     frames: int
     speaker: str
 
@@ -68,7 +67,7 @@ class Bank:
             info = audio_info(path)
             if info.frames == 0:
                 raise UserError(f"{path}: holds no samples")
-            clips.append(Clip(path, category, info.frames * self.rate // info.rate, path.parent.name))
+            clips.append(Clip(path, info.frames * self.rate // info.rate, path.parent.name))
         return clips
 
     def _load(self, path: Path) -> np.ndarray:

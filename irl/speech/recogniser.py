@@ -39,7 +39,7 @@ class Recogniser:
 
     def __init__(self, path: Path, options: SearchOptions = SearchOptions(), lm: Path | None = None) -> None:
         state, self.config, weights = load_model(path, "speech", SpeechConfig)
-        self.state: dict[str, Any] = {key: state[key] for key in ("step", "seconds", "skipped", "commit", "versions")}
+        self.updates: int = state["step"]
         self.vocabulary = Vocabulary(state["tokens"])
         self.model = EncoderDecoder(self.config.features.dim, len(self.vocabulary), self.config.model)
         checkpoint.load_weights(self.model, weights, path)

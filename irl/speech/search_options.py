@@ -110,6 +110,10 @@ def decoding(options: Mapping[str, Any], tuned: bool = True) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key != "nbest" and (key, value) not in same}
 
 
+def comparable(options: Mapping[str, Any]) -> dict[str, Any]:
+    return decoding(options, tuned=False)
+
+
 def describe(options: Mapping[str, Any]) -> str:
     """Search options in results as a sentence."""
     shown = {key: value for key, value in options.items() if key not in ("search", "lm", "tuned")}

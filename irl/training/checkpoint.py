@@ -14,7 +14,6 @@ from torch import Tensor
 from irl.core import atomic_io, config
 from irl.core.errors import UserError
 from irl.core.logging import logger
-from irl.training import checkpoint
 
 # Names in checkpoints of earlier versions, and values of objective.pairs in their configurations.
 OLD_NAMES = {"carried": "hidden_state", "slowed": "lr_scale"}
@@ -92,7 +91,7 @@ def load_weights(module: torch.nn.Module, weights: dict[str, Any], path: Path) -
 
 def load_model(path: Path, task: str, config_class: type) -> tuple[dict[str, Any], Any, dict[str, Tensor]]:
     """A checkpoint, its configuration, and the model's weights: the mean of the best ones where there is one."""
-    state = checkpoint.load(path)
+    state = load(path)
     if state["config"].get("task") != task:
         raise UserError(f"{path}: a checkpoint of task {state['config'].get('task')!r}, expected {task!r}")
     weights = state.get("averaged", state["model"])

@@ -14,8 +14,9 @@ from irl.core.provenance import commit, versions
 from irl.training import checkpoint
 from irl.training.best_checkpoints import BestCheckpoints
 from irl.training.config import without_runtime_keys
+from irl.training.layer_stats import Stat
 from irl.training.registry import saved_config
-from irl.training.task import Phase, Stat, Task
+from irl.training.task import Phase, Task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # What a run that starts from another's clean phase may set differently: the clean phase does not look at it.
 PAIRED_KEYS = {"objective", "noise", "attack", "unlabelled", "smoothness"}
+PROGRESS = ("epoch", "batch", "step", "skipped", "seconds")
 
 
 class RunState:
@@ -78,11 +80,7 @@ class RunState:
             # State of the loss scaler of 16-mixed; empty for other precisions.
             "precision": self.fabric.strategy.precision.state_dict(),
             "config": config.to_dict(self.config),
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "step": self.step,
-            "skipped": self.skipped,
-            "seconds": self.seconds,
+            **{name: getattr(self, name) for name in PROGRESS},
             "waited": self.waited,
             "best": self.best.losses,
             "lr_scale": self.lr_scale,
@@ -126,7 +124,7 @@ class RunState:
         checkpoint.load_weights(self.task.module, weights, path)
         self.optimizer.load_state_dict(content["optimizer"])
         self.fabric.strategy.precision.load_state_dict(content.get("precision", {}))
-        for name in ("epoch", "batch", "step", "skipped", "seconds"):
+        for name in PROGRESS:
             setattr(self, name, content[name])
         self.waited, self.lr_scale = content.get("waited", 0.0), content.get("lr_scale", 1.0)
         self.averaged = content.get("averaged")

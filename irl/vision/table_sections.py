@@ -21,7 +21,7 @@ def heading(condition: str) -> str:
     return f"{attack} {eps}"
 
 
-def masking(table: Table) -> list[str]:
+def table_sections(table: Table) -> list[str]:
     """Errors under random noise, FGSM and PGD side by side, for each size that FGSM and PGD share, on the images that
     all of them saw."""
     rows = []
