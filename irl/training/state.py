@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 T = TypeVar("T")
-# What a run that starts from another's clean phase may set differently: the clean phase does not look at it.
-PAIRED_KEYS = {"objective", "noise", "attack", "unlabelled", "smoothness"}
 PROGRESS = ("epoch", "batch", "step", "skipped", "seconds")
 
 
@@ -137,7 +135,7 @@ class RunState:
         if content["config"].get("task") != self.config.task or "optimizer" not in content:
             raise UserError(f"{path}: not a checkpoint of a training run of task {self.config.task}")
         there, here = (without_runtime_keys(config.to_dict(c)) for c in (saved_config(content, path), self.config))
-        ignored = PAIRED_KEYS if start else set()
+        ignored = self.task.paired_keys if start else set()
         for key, old, new in differences(there, here):
             if key.split(".")[0] not in ignored:
                 raise UserError(

@@ -43,6 +43,8 @@ class Task:
     config: Any
     shard: Shard
     module: Any  # a Step
+    # Settings in which a run may differ from the run that trained its clean phase: that phase does not look at them.
+    paired_keys = frozenset({"objective", "noise", "smoothness"})
 
     @property
     def device(self) -> torch.device:
