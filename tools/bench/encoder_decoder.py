@@ -84,7 +84,8 @@ def main() -> None:
     if args.projections:
         models["ESPnet, projections"] = ESPnet(projection=True)
     sizes = ", ".join(f"{n} {sum(p.numel() for p in m.parameters()) / 1e6:.1f} M" for n, m in models.items())
-    report.say(f"{UNITS} units, {UTTERANCES} utterances of up to {FRAMES} frames, {TOKENS} tokens. Parameters: {sizes}.")
+    size = f"{UNITS} units, {UTTERANCES} utterances of up to {FRAMES} frames, {TOKENS} tokens"
+    report.say(f"{size}. Parameters: {sizes}.")
     steps = {name: make_step(model) for name, model in models.items()}
     report.table(alternate(steps, args.rounds, warmup=1, label="steps"), "irl", UTTERANCES, "utterances/s")
     report.close()
