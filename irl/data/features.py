@@ -83,6 +83,8 @@ class LogMel:
 
     def __call__(self, wave: Tensor) -> Tensor:
         c = self.config
+        if self.window.device != wave.device:
+            self.window, self.filters = self.window.to(wave.device), self.filters.to(wave.device)
         shortest = c.window + (c.stack - 1) * c.hop
         if len(wave) < shortest:
             wave = torch.nn.functional.pad(wave, (0, shortest - len(wave)))
