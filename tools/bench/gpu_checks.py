@@ -10,7 +10,6 @@ import copy
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Callable
 
 import torch

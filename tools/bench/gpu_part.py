@@ -23,7 +23,7 @@ class Part:
         self.name, self.out, self.device, self.tiny = args.part, args.out, args.device, args.tiny
         self.folder, self.cifar10 = folder, args.cifar10
         self.end = time.monotonic() + args.seconds
-        self.cuda = device == "cuda"
+        self.cuda = self.device == "cuda"
 
     def measure(self, what: str, function: Callable[[], Row | None]) -> Row:
         """Runs it and writes down what it returns. "ok": whether a check holds; without it there is nothing to hold.

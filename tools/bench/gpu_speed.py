@@ -139,8 +139,7 @@ def wide_resnet(part: Part) -> None:
     for name, values in chosen.items():
         speed = resnet_speed(part, args, VIEWS[name], median(values))
         part.measure(f"step, {name}, cudnn.benchmark", lambda: speed)
-    memory = {name: part.peak_mib(steps[name]) for name in VIEWS}
-    part.measure("memory", lambda: {**memory, "irl_loss / irl_batching": memory["irl_loss"] / memory["irl_batching"]})
+    part.measure("memory", lambda: memory_of(part, steps, "irl_loss", "irl_batching"))
     part.measure("where a step's time goes, irl_loss", lambda: profile(part, steps["irl_loss"]))
 
 
@@ -185,12 +184,11 @@ def compiled(part: Part) -> None:
             free()
     seconds = timed(part, steps, 6)
     part.measure("ratios of time", lambda: {"irl_loss / irl_batching": ratio(seconds, "irl_loss", "irl_batching")})
-    memory = {name: part.peak_mib(step) for name, step in steps.items()}
-    part.measure("memory", lambda: {**memory, "irl_loss / irl_batching": memory["irl_loss"] / memory["irl_batching"]})
+    part.measure("memory", lambda: memory_of(part, steps, "irl_loss", "irl_batching"))
 
 
 def profile(part: Part, step: Callable[[], Any], rows: int = 10) -> Row:
-    """The operations that take most of the device's time, in milliseconds a step, and how long the device is at work."""
+    """The operations that take most of the device's time, in milliseconds a step, and how long it is at work."""
     from torch.profiler import ProfilerActivity
 
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if part.cuda else [])]
@@ -222,56 +220,61 @@ def portable(part: Part) -> None:
 
 
 def language_model(part: Part) -> None:
-    import language_model as bench
-
     portable(part)
     for precision in ("bf16-mixed", "32-true"):
-        args = argparse.Namespace(
-            units=16 if part.tiny else 1500, words=100 if part.tiny else 10000, batch_size=20,
-            bptt=5 if part.tiny else 35, device=part.device, precision=precision, threads=1,
-        )  # fmt: skip
-        bench.prepare(part.folder, args)
-        steps: Steps = {row: bench.make_step(args, row, part.folder) for row in bench.ROWS}
-        steps["plain loop"] = bench.plain_step(args)
-        seconds = timed(part, steps, 9)
-        words = args.batch_size * args.bptt
-        found: Row = {f"words/s, {name}": words / median(values) for name, values in seconds.items()}
-        # Two LSTM layers of 8 units^2 products each and the output layer, forward and backward.
-        work = 3 * 2 * (16 * args.units**2 + args.units * args.words) * words
-        product = peak_product(part, "bf16" if precision == "bf16-mixed" else "float32")
-        found["share of the product"] = work / median(seconds["baseline"]) / 1e12 / product
-        found["speed of the baseline / plain loop"] = ratio(seconds, "plain loop", "baseline")
-        found["irl_loss / irl_batching"] = ratio(seconds, "irl_loss", "irl_batching")
-        part.measure(f"2x{args.units} LSTM, {precision}", lambda: found)
-        memory = {name: part.peak_mib(step) for name, step in steps.items()}
-        more = {"irl_loss / irl_batching": memory["irl_loss"] / memory["irl_batching"]}
-        part.measure(f"memory, {precision}", lambda: {**memory, **more})
-        if precision == "bf16-mixed":
-            part.measure("where a step's time goes, baseline", lambda: profile(part, steps["baseline"]))
-        del steps
+        part.measure(f"measuring {precision}", lambda: measure_language(part, precision))
         free()
+
+
+def measure_language(part: Part, precision: str) -> None:
+    import language_model as bench
+
+    args = argparse.Namespace(
+        units=16 if part.tiny else 1500, words=100 if part.tiny else 10000, batch_size=20,
+        bptt=5 if part.tiny else 35, device=part.device, precision=precision, threads=1,
+    )  # fmt: skip
+    bench.prepare(part.folder, args)
+    steps: Steps = {row: bench.make_step(args, row, part.folder) for row in bench.ROWS}
+    steps["plain loop"] = bench.plain_step(args)
+    seconds = timed(part, steps, 9)
+    words = args.batch_size * args.bptt
+    found: Row = {f"words/s, {name}": words / median(values) for name, values in seconds.items()}
+    # Two LSTM layers of 8 units^2 products each and the output layer, forward and backward.
+    work = 3 * 2 * (16 * args.units**2 + args.units * args.words) * words
+    product = peak_product(part, "bf16" if precision == "bf16-mixed" else "float32")
+    found["share of the product"] = work / median(seconds["baseline"]) / 1e12 / product
+    found["speed of the baseline / plain loop"] = ratio(seconds, "plain loop", "baseline")
+    found["irl_loss / irl_batching"] = ratio(seconds, "irl_loss", "irl_batching")
+    part.measure(f"2x{args.units} LSTM, {precision}", lambda: found)
+    part.measure(f"memory, {precision}", lambda: memory_of(part, steps, "irl_loss", "irl_batching"))
+    part.measure(f"where a step's time goes, baseline, {precision}", lambda: profile(part, steps["baseline"]))
+
+
+def memory_of(part: Part, steps: Steps, name: str, over: str) -> Row:
+    """Peaks of all in MiB, and the ratio of two."""
+    peaks = {f"{key}, MiB": part.peak_mib(step) for key, step in steps.items()}
+    return {**peaks, f"{name} / {over}": peaks[f"{name}, MiB"] / peaks[f"{over}, MiB"]}
 
 
 def encoder_decoder(part: Part) -> None:
+    portable(part)
+    for label, half in (("float32", None), ("bf16", torch.bfloat16)):
+        part.measure(f"measuring {label}", lambda: measure_encoder_decoder(part, label, half))
+        free()
+
+
+def measure_encoder_decoder(part: Part, label: str, half: torch.dtype | None) -> None:
     from irl_step import make_step
 
-    portable(part)
     size = (8, 2, 20, 5) if part.tiny else (320, 16, 438, 60)
-    names = ["baseline", "IRL batching", "IRL loss"]
-    for label, half in (("float32", None), ("bf16", torch.bfloat16)):
-        steps: Steps = {name: make_step(size, name, part.device, half) for name in names}
-        seconds = timed(part, steps, 12, rounds=30)
-        found: Row = {f"steps/s, {name}": 1 / median(values) for name, values in seconds.items()}
-        found["IRL loss / IRL batching"] = ratio(seconds, "IRL loss", "IRL batching")
-        found["IRL batching / baseline"] = ratio(seconds, "IRL batching", "baseline")
-        part.measure(f"{size[0]} units, {size[1]} utterances, {label}", lambda: found)
-        memory = {name: part.peak_mib(step) for name, step in steps.items()}
-        more = {"IRL loss / IRL batching": memory["IRL loss"] / memory["IRL batching"]}
-        part.measure(f"memory, {label}", lambda: {**memory, **more})
-        if half is None:
-            part.measure("where a step's time goes, IRL loss", lambda: profile(part, steps["IRL loss"]))
-        del steps
-        free()
+    steps: Steps = {name: make_step(size, name, part.device, half) for name in ("baseline", "IRL batching", "IRL loss")}
+    seconds = timed(part, steps, 12, rounds=30)
+    found: Row = {f"steps/s, {name}": 1 / median(values) for name, values in seconds.items()}
+    found["IRL loss / IRL batching"] = ratio(seconds, "IRL loss", "IRL batching")
+    found["IRL batching / baseline"] = ratio(seconds, "IRL batching", "baseline")
+    part.measure(f"{size[0]} units, {size[1]} utterances, {label}", lambda: found)
+    part.measure(f"memory, {label}", lambda: memory_of(part, steps, "IRL loss", "IRL batching"))
+    part.measure(f"where a step's time goes, IRL loss, {label}", lambda: profile(part, steps["IRL loss"]))
 
 
 # Noise, features and search

@@ -46,7 +46,7 @@ def training(part: Part) -> None:
 
 
 def find_sets(part: Part) -> Path | None:
-    """The folder with the sets as this package writes them, made of published parquet files where there are only those."""
+    """The folder with the sets as this package writes them, made of parquet files where there are only those."""
     source = part.cifar10
     if (source / "train.npz").exists():
         return source
