@@ -48,6 +48,8 @@ def main() -> None:
     if args.part:
         run(args)
         return
+    # A script that is ended takes its part with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     end = time.monotonic() + args.limit
     gpu_part.write(args.out, {"part": "machine", "what": "begin", "status": "ok", "seconds": 0.0, **machine()})
     for name in args.parts:
@@ -87,8 +89,10 @@ def begin(args: argparse.Namespace, name: str, seconds: float) -> None:
                 status, note = "FAILED", "\n".join(log.read_text(errors="replace").splitlines()[-5:])[-800:]
         except subprocess.TimeoutExpired:
             status, note = "TIME UP", f"after {seconds:.0f} s"
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
     row = {"part": name, "what": "all", "status": status, "seconds": round(time.monotonic() - started, 1)}
     gpu_part.write(args.out, {**row, **({"error": note} if note else {})})
 

@@ -194,20 +194,19 @@ def profile(part: Part, step: Callable[[], Any], rows: int = 10) -> Row:
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if part.cuda else [])]
     begin = time.monotonic()
     with torch.profiler.profile(activities=kinds) as found:
-        for _ in range(3):
-            step()
+        step()
         part.synchronise()
     wall = time.monotonic() - begin
     time_of = (lambda e: e.self_device_time_total) if part.cuda else (lambda e: e.self_cpu_time_total)  # noqa: E731
     averages = [event for event in found.key_averages() if not event.is_user_annotation]
     device = [e for e in averages if str(e.device_type).endswith("CUDA")] if part.cuda else averages
     top = sorted(device, key=time_of, reverse=True)[:rows]
-    milliseconds = {event.key[:60]: time_of(event) / 3e3 for event in top}
-    busy = sum(time_of(event) for event in device) / 3e3
-    launches = sum(event.count for event in device) / 3
+    milliseconds = {event.key[:60]: time_of(event) / 1e3 for event in top}
+    busy = sum(time_of(event) for event in device) / 1e3
+    launches = sum(event.count for event in device)
     return {
         "device at work, ms": busy,
-        "wall, ms": wall / 3 * 1e3,
+        "wall, ms": wall * 1e3,
         "kernels a step": launches,
         "of these": milliseconds,
     }
@@ -247,7 +246,8 @@ def measure_language(part: Part, precision: str) -> None:
     found["irl_loss / irl_batching"] = ratio(seconds, "irl_loss", "irl_batching")
     part.measure(f"2x{args.units} LSTM, {precision}", lambda: found)
     part.measure(f"memory, {precision}", lambda: memory_of(part, steps, "irl_loss", "irl_batching"))
-    part.measure(f"where a step's time goes, baseline, {precision}", lambda: profile(part, steps["baseline"]))
+    if precision == "bf16-mixed":
+        part.measure("where a step's time goes, baseline", lambda: profile(part, steps["baseline"]))
 
 
 def memory_of(part: Part, steps: Steps, name: str, over: str) -> Row:
@@ -274,7 +274,9 @@ def measure_encoder_decoder(part: Part, label: str, half: torch.dtype | None) ->
     found["IRL batching / baseline"] = ratio(seconds, "IRL batching", "baseline")
     part.measure(f"{size[0]} units, {size[1]} utterances, {label}", lambda: found)
     part.measure(f"memory, {label}", lambda: memory_of(part, steps, "IRL loss", "IRL batching"))
-    part.measure(f"where a step's time goes, IRL loss, {label}", lambda: profile(part, steps["IRL loss"]))
+    # Last, for it takes long to read what so many small operations leave.
+    if half is not None and part.left() > 20:
+        part.measure("where a step's time goes, IRL loss", lambda: profile(part, steps["IRL loss"]))
 
 
 # Noise, features and search
