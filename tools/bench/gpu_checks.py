@@ -458,6 +458,10 @@ def derivatives_search_attacks(part: Part) -> None:
     )
     for method in ("forward", "exact"):
         part.measure(f"lambda_r, {method}, and its gradient", lambda method=method: check_lambda(part.device, method))
+        part.measure(
+            f"lambda_r of an LSTM, {method}, and its gradient",
+            lambda method=method: check_lambda(part.device, method, small_lstm, (3, 5, 8)),
+        )
     part.measure("curvature of the loss", lambda: check_curvature(part.device))
     for dtype in (torch.float64, torch.float32):
         part.measure(f"beam search, {dtype}".replace("torch.", ""), lambda dtype=dtype: check_search(part, dtype))
@@ -488,13 +492,15 @@ def check_forward(device: str, make: Callable[[], nn.Module], x: Tensor) -> Row:
     return {"ok": away < 1e-4, "error": away, "worst": name}
 
 
-def check_lambda(device: str, method: str) -> Row:
+def check_lambda(
+    device: str, method: str, make: Callable[[], nn.Module] | None = None, shape: tuple[int, ...] = (4, 3, 8, 8)
+) -> Row:
     torch.manual_seed(0)
-    x, xi = torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8)
+    x, xi = torch.randn(shape), torch.randn(shape)
     layers = ["logits"] if method == "exact" else None
 
     def run(where: str, dtype: torch.dtype) -> dict[str, Tensor]:
-        model = small_resnet().to(where, dtype)
+        model = (make or small_resnet)().to(where, dtype)
         found = lambda_r(model, x.to(where, dtype), Given(xi), method, layers=layers)
         torch.stack([value.sum() for value in found.values()]).sum().backward()
         return {**found, **{n: p.grad for n, p in model.named_parameters() if p.grad is not None}}
