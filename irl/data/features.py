@@ -83,26 +83,57 @@ class LogMel:
 
     def __call__(self, wave: Tensor) -> Tensor:
         c = self.config
-        if self.window.device != wave.device:
-            self.window, self.filters = self.window.to(wave.device), self.filters.to(wave.device)
-        shortest = c.window + (c.stack - 1) * c.hop
-        if len(wave) < shortest:
-            wave = torch.nn.functional.pad(wave, (0, shortest - len(wave)))
-        frames = wave.unfold(0, c.window, c.hop)
-        spectrum = torch.fft.rfft(frames * self.window, self.fft_size)
-        power = spectrum.real.square() + spectrum.imag.square()
-        x = torch.log((power @ self.filters).clamp(min=c.floor))
+        if len(wave) < self.shortest:
+            wave = torch.nn.functional.pad(wave, (0, self.shortest - len(wave)))
+        x = self._spectra(wave)
         if c.normalise == "utterance":
             std, mean = torch.std_mean(x, dim=0, correction=0)
             x = (x - mean) / std.clamp(min=1e-3)
         count = len(x) // c.stack
         return x[: count * c.stack].reshape(count, c.dim)
 
+    @property
+    def shortest(self) -> int:
+        """Samples of one feature vector."""
+        return self.config.window + (self.config.stack - 1) * self.config.hop
+
+    def _spectra(self, waves: Tensor) -> Tensor:
+        """Log-mel of every window, (..., T) -> (..., windows, mels)."""
+        c = self.config
+        if self.window.device != waves.device:
+            self.window, self.filters = self.window.to(waves.device), self.filters.to(waves.device)
+        frames = waves.unfold(-1, c.window, c.hop)
+        spectrum = torch.fft.rfft(frames * self.window, self.fft_size)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return torch.log((power @ self.filters).clamp(min=c.floor))
+
     def batch(self, waves: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         """Padded waves (N, T) with lengths -> features (N, T', dim), zero on padding, and their lengths (N,)."""
+        if not waves.is_cpu:
+            return self._batch_at_once(waves, lens)
         rows = [self(wave[:n]) for wave, n in zip(waves, lens.tolist())]
         x_lens = torch.tensor([len(row) for row in rows])
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), x_lens
+
+    def _batch_at_once(self, waves: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        """The same up to rounding, in a few operations instead of a few for each wave, which is what a GPU needs. On a
+        CPU an utterance alone has to give the same to the bit."""
+        c = self.config
+        counts = [c.frames(n) for n in lens.tolist()]
+        samples = self.shortest + (max(counts) - 1) * c.stack * c.hop
+        waves = torch.nn.functional.pad(waves, (0, max(0, samples - waves.shape[1])))
+        lens = lens.to(waves.device, non_blocking=True)[:, None]
+        x = self._spectra(waves.masked_fill(torch.arange(waves.shape[1], device=waves.device) >= lens, 0))
+        if c.normalise == "utterance":
+            windows = 1 + (lens.clamp(min=self.shortest) - c.window) // c.hop
+            valid = (torch.arange(x.shape[1], device=x.device) < windows)[..., None]
+            mean = (x * valid).sum(1, keepdim=True) / windows[..., None]
+            std = ((x - mean).square() * valid).sum(1, keepdim=True).div(windows[..., None]).sqrt()
+            x = (x - mean) / std.clamp(min=1e-3)
+        x = x[:, : max(counts) * c.stack].reshape(len(x), max(counts), c.dim)
+        x_lens = torch.tensor(counts)
+        padding = torch.arange(max(counts), device=x.device) >= x_lens.to(x.device, non_blocking=True)[:, None]
+        return x.masked_fill(padding[..., None], 0), x_lens
 
 
 def pad_waves(waves: list[np.ndarray]) -> tuple[Tensor, Tensor]:
