@@ -212,8 +212,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.raw_module.objective = self._objective_at(self.step)
-        found: dict[str, Stat] = {}
-        finite = True
+        parts = []
         # What a forward pass changes by itself: running statistics of batch norm, states that are carried.
         buffers = [(buffer, buffer.clone()) for buffer in self.raw_module.buffers()]
         carried = self.task.carried()
@@ -224,23 +223,29 @@ class Trainer:
                 terms: Terms = self.module(batch, self.step - c.clean_updates)
                 # What is exchanged is the mean over processes, each of which has its part of the sum.
                 self.fabric.backward(terms.total / (len(batches) / self.part.of))
-            values = _values(terms)
-            finite = finite and math.isfinite(values["total"])
-            for name, value in values.items():
-                found[name] = found.get(name, Stat(0, 0)) + Stat(batch.whole.rows * value, batch.whole.rows)
+            parts.append(_values(terms))
         norm = self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=c.clip_norm or math.inf, error_if_nonfinite=False
         )
         assert norm is not None
-        finite = finite and bool(torch.isfinite(norm))
+        # Read all at once: for that a GPU has to finish.
+        *numbers, size = torch.cat([*(values for _, values in parts), norm.double()[None]]).tolist()
+        found: dict[str, Stat] = {}
+        finite = math.isfinite(size)
+        for batch, (names, _) in zip(batches, parts):
+            values = dict(zip(names, numbers))
+            numbers = numbers[len(names) :]
+            finite = finite and math.isfinite(values["total"])
+            for name, value in values.items():
+                found[name] = found.get(name, Stat(0, 0)) + Stat(batch.whole.rows * value, batch.whole.rows)
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
-        if finite or scaler is not None and not torch.isfinite(norm):
+        if finite or scaler is not None and not math.isfinite(size):
             # In float16 the loss scaler leaves the weights alone where a gradient is not finite, and lowers the scale.
             self.optimizer.step()
         elif scaler is not None:
             scaler.update()
         if finite:
-            for name, stat in {**found, "gradient_norm": Stat(float(norm), 1)}.items():
+            for name, stat in {**found, "gradient_norm": Stat(size, 1)}.items():
                 self.stats[name] = self.stats.get(name, Stat(0, 0)) + stat
         else:
             for buffer, before in buffers:
@@ -416,13 +421,14 @@ def _headline(name: str) -> bool:
     return name.startswith(("dev/loss", "dev/cer", "dev/error"))
 
 
-def _values(terms: Terms) -> dict[str, float]:
-    """The terms of the batch of all processes by name: each process has its part of each, see `irl.processes`."""
+def _values(terms: Terms) -> tuple[list[str], torch.Tensor]:
+    """Names and values of the terms of the batch of all processes: each process has its part of each, see
+    `irl.processes`."""
     values = {"total": terms.total, "clean": terms.clean, "noisy": terms.noisy, "dist": terms.dist}
     values.update({f"dist/{layer}": value for layer, value in terms.per_layer.items()})
     values.update(terms.extra)
     parts = torch.stack([value.detach().double() for value in values.values()])
-    return dict(zip(values, processes.total(parts).tolist()))
+    return list(values), processes.total(parts)
 
 
 def main() -> None:

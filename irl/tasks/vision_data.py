@@ -193,8 +193,7 @@ class VisionData:
         labels = len(self.share.take(rows[:labelled]))
         rows = torch.cat([self.share.take(rows[:labelled]), self.share.take(rows[labelled:])])
         device = self.images.device
-        ids = self.numbers[rows].to(device)
-        rows = rows.to(device)
+        ids, rows = (x.to(device, non_blocking=True) for x in (self.numbers[rows], rows))
         x = self.crops.apply(self.images, rows, Keys(ids, self.config.seed, "crops", epoch)).float()
         attack = bool(self.config.attack.kind) and plan.noisy > 0
         clean = self.statistics.normalise(x) if plan.clean or attack else None
