@@ -140,7 +140,8 @@ def wide_resnet(part: Part) -> None:
         speed = resnet_speed(part, args, VIEWS[name], median(values))
         part.measure(f"step, {name}, cudnn.benchmark", lambda: speed)
     part.measure("memory", lambda: memory_of(part, steps, "irl_loss", "irl_batching"))
-    part.measure("where a step's time goes, irl_loss", lambda: profile(part, steps["irl_loss"]))
+    for name in ("baseline", "irl_loss"):
+        part.measure(f"where a step's time goes, {name}", lambda: profile(part, steps[name]))
 
 
 def report_resnet(part: Part, args: argparse.Namespace, seconds: dict[str, np.ndarray]) -> None:
@@ -247,7 +248,8 @@ def measure_language(part: Part, precision: str) -> None:
     part.measure(f"2x{args.units} LSTM, {precision}", lambda: found)
     part.measure(f"memory, {precision}", lambda: memory_of(part, steps, "irl_loss", "irl_batching"))
     if precision == "bf16-mixed":
-        part.measure("where a step's time goes, baseline", lambda: profile(part, steps["baseline"]))
+        for name in ("baseline", "irl_loss"):
+            part.measure(f"where a step's time goes, {name}", lambda: profile(part, steps[name]))
 
 
 def memory_of(part: Part, steps: Steps, name: str, over: str) -> Row:
