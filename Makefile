@@ -2,13 +2,14 @@
 # make test   the fast tests                       make test-all   also the slow ones
 # make check  format, lint, shellcheck, types      make format     apply the formatting
 # make bench  measure speed beside other packages (about 40 minutes); results in tools/bench/RESULTS.md
+# make gpu    check and measure a GPU (8 minutes); results in exp/gpu
 # Each installs what it needs into .venv first; when nothing changed that takes no time.
 
 SHELL := /bin/bash
 bin := .venv/bin
 code := irl egs tests utils tools
 
-.PHONY: install demo test test-all bench check format clean
+.PHONY: install demo test test-all bench gpu check format clean
 
 install:
 	@tools/install
@@ -29,11 +30,14 @@ bench:
 	@tools/install --extras all,bench
 	$(bin)/python tools/bench/run.py
 
+gpu: install
+	tools/bench/gpu.sh exp/gpu
+
 check: install
 	$(bin)/black --quiet --check --line-length 120 $(code)
 	$(bin)/isort --quiet --check-only $(code)
 	$(bin)/flake8 $(code)
-	$(bin)/shellcheck --external-sources --source-path=SCRIPTDIR tools/install utils/*.sh egs/*/run.sh egs/*/local/*.sh egs/*/local/corpora/*.sh .ci/run
+	$(bin)/shellcheck --external-sources --source-path=SCRIPTDIR tools/install tools/bench/*.sh utils/*.sh egs/*/run.sh egs/*/local/*.sh egs/*/local/corpora/*.sh .ci/run
 	$(bin)/mypy
 
 format: install
