@@ -1,9 +1,9 @@
-# make demo   train, decode and score the mini corpus: ends with a table and a picture (about 12 minutes on 2 cores)
-# make test   the fast tests                       make test-all   also the slow ones
-# make check  format, lint, shellcheck, types      make format     apply the formatting
-# make bench  measure speed beside other packages (about 40 minutes); results in tools/bench/RESULTS.md
-# make gpu    check and measure a GPU (8 minutes); results in exp/gpu
-# Each installs what it needs into .venv first; when nothing changed that takes no time.
+# make demo   train, decode and score the mini corpus; ends with a table and a picture (about 7 minutes on 2 cores)
+# make test   run the fast tests                   make test-all   also run the slow ones
+# make check  check format, lint, shell and types  make format     apply the formatting
+# make bench  compare the speed with other packages (about 40 minutes); results in tools/bench/RESULTS.md
+# make gpu    check and measure a GPU (about 8 minutes); results in exp/gpu
+# Each target first installs what it needs into .venv, which takes no time if nothing changed.
 
 SHELL := /bin/bash
 bin := .venv/bin
@@ -17,7 +17,7 @@ install:
 demo: install
 	egs/wsj/run.sh --methods "irl_loss irl_batching baseline" --results exp/mini/results.jsonl
 
-# A file's tests share what they trained; files are spread over the processes.
+# The tests of a file share trained models, so each file stays in one process.
 parallel := --numprocesses 2 --dist loadfile
 
 test: install

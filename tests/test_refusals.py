@@ -36,7 +36,7 @@ BAD = [
     (["objective.alpha=null"], "objective.alpha: expected a value, found null"),
     (["objective.pairs=noisy"], "needs at least 2 copies"),
     (["ctc_weight=0"], "ctc_weight is 0"),
-    (["features.low_hz=50"], "statistics of other feature settings; run stage 3 again"),
+    (["features.low_hz=50"], "made with different feature settings; run stage 3 again"),
     (
         ["objective.distance={l2_mean:0.3}"],
         "objective.distance: expected a space after the colon, as in {l2_mean: 0.3}",

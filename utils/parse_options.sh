@@ -1,11 +1,11 @@
-# Options as in Kaldi: `--some-name value` sets the variable some_name, which must have been given a default before this
-# file is sourced. Words that are no options stay in "$@". --help prints the comment at the top of the script.
+# Options as in Kaldi: `--some-name value` sets the variable some_name. Give the variable a default before you source this
+# file. Words that are not options stay in "$@". --help prints the comment at the top of the script.
 # shellcheck shell=bash disable=SC2034
 
 while [ $# -gt 0 ]; do
     case $1 in
         --help | -h)
-            sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "./${0##*/}"
+            sed -n '2,/^$/{/^#/s/^# \{0,1\}//p}' "./${0##*/}"
             exit 0 ;;
         --*)
             option_name=${1#--}

@@ -1,5 +1,5 @@
-# What the recipes share to run their stages. run.sh sets the defaults of its options and sources this file: options are
-# read, the corpus is looked up in local/corpora, and names of folders follow from its name.
+# Helpers of the three recipes. run.sh sets the defaults of its options and sources this file, which reads the options,
+# finds the corpus in local/corpora and derives the folder names from the corpus name.
 # shellcheck shell=bash disable=SC2034,SC2154
 
 fail() { echo "$0: $1" >&2; exit 1; }
@@ -9,40 +9,41 @@ fail() { echo "$0: $1" >&2; exit 1; }
 # shellcheck source=utils/cmd.sh
 . ./cmd.sh
 
-[[ $stage,$stop_stage,$nj =~ ^[0-9]+,[0-9]+,[1-9][0-9]*$ ]] || fail "--stage, --stop-stage and --nj are numbers"
+[[ $stage,$stop_stage,$nj =~ ^[0-9]+,[0-9]+,[1-9][0-9]*$ ]] ||
+    fail "--stage, --stop-stage and --nj: expected numbers, found $stage, $stop_stage and $nj"
 for flag in ${flags:-}; do
     case ${!flag} in
         "" | false) printf -v "$flag" '' ;;
         true) ;;
-        *) fail "--${flag//_/-} is true or false, not ${!flag}" ;;
+        *) fail "--${flag//_/-}: expected true or false, found ${!flag}" ;;
     esac
 done
 [ $# -eq 0 ] || fail "cannot use $1; values of several words need quotes"
 
-# lists NAME ...: the words of $NAME as the array NAME_list.
+# lists NAME ...: split $NAME into words, as the array NAME_list.
 lists() {
     local list
     for list; do read -rd '' -a "${list}_list" <<<"${!list}" || true; done
 }
 
-# run_stage N "what": whether stage N is asked for; says so.
+# run_stage N "title": succeed if stage N is requested, and print its title.
 run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && echo "stage $1: $2"; }
 
-# jobs CMD NAME: run the commands of $exp/NAME.list, which irl plan wrote, $nj at once; logs are $log/NAME.N.log.
+# jobs CMD NAME: run the commands of $exp/NAME.list (written by irl plan), $nj at once; logs are $log/NAME.N.log.
 jobs() {
     local count
     count=$(wc -l <"$exp/$2.list")
     [ "$count" -eq 0 ] || $1 --max-jobs-run "$nj" "JOB=1:$count" "$log/$2.JOB.log" line.py "$exp/$2.list" JOB
 }
 
-# here NAME: the same one after the other, on the screen.
+# here NAME: run the commands of $exp/NAME.list one after the other, with their output on the screen.
 here() {
     local number count
     count=$(wc -l <"$exp/$1.list")
     for ((number = 1; number <= count; number++)); do line.py "$exp/$1.list" "$number"; done
 }
 
-# finish COMMAND ...: the end of a run: the table of rates, where its picture is, and what one may do next.
+# finish COMMAND ...: print the table of rates, the path of its picture, and the commands as suggestions for the next step.
 finish() {
     [ "$stop_stage" -ge 6 ] && [ -f "$exp/report/table.md" ] || return 0
     sed -n '/^| method /,/^$/{/^$/q;p}' "$exp/report/table.md"
@@ -50,8 +51,8 @@ finish() {
     printf 'next: %s\n' "$@"
 }
 
-# A file of local/corpora may set options that were not given, and defines make_corpus and, if need be, locate, which
-# knows the folders.
+# A file of local/corpora defines make_corpus. It may also set options that the user did not give, and define locate, which
+# sets the data folders.
 [ -f "local/corpora/$corpus.sh" ] || fail "unknown corpus $corpus, known are $(basename -s .sh local/corpora/*.sh | xargs)"
 locate() { :; }
 # shellcheck source=/dev/null

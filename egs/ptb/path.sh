@@ -1,3 +1,3 @@
-# This recipe's environment; sourced by run.sh.
+# The environment of this recipe. run.sh sources this file.
 # shellcheck shell=bash source=utils/path.sh
 . ../../utils/path.sh

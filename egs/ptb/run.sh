@@ -1,20 +1,23 @@
 #!/usr/bin/env bash
-# The LSTM language model with and without the IRL loss, input words blanked or replaced (the paper's Table 1).
+# Train the LSTM language model with and without the IRL loss, input words blanked or replaced (the paper's Table 1).
 #
-#   ./run.sh                                     the mini corpus: Python's manual, taken from its library
+#   ./run.sh                                     the mini corpus: Python's manual, from its standard library
 #   ./run.sh --corpus ptb --source DIR           ptb.train.txt, ptb.valid.txt, ptb.test.txt
 #   ./run.sh --corpus wikitext2 --source DIR     wiki.train.tokens, wiki.valid.tokens, wiki.test.tokens
 #   ./run.sh --corpus text --train-text FILE --valid-text FILE --test-text FILE   your own, words between spaces
 #
 # --stage N --stop-stage N   0 corpus, 1 data, 3 vocabulary, 4 train, 5 evaluate, 6 score, 7 analyse (2 has nothing to do)
-# --methods "..."            of conf/CORPUS and conf/methods, see README.md; the default is the seven rows
-# --seeds "1 2 3"            --nj N jobs at once          --conf DIR (default conf/CORPUS; conf/small is for CPUs)
-# --name NAME                of data/, exp/ and results/
-# --conditions "valid test"  the texts that the table shows
-# --results FILE             JSON lines of finished runs; runs that it holds are not made again
-# --overrides "key=value ..." for every training          --device cpu|cuda   of evaluation; training finds its own
+# --methods "..."            methods of conf/CORPUS and conf/methods, see README.md; the default is all seven
+# --seeds "1 2 3"            one run for each method and seed
+# --nj N                     jobs at once
+# --conf DIR                 configurations (default conf/CORPUS; conf/small is for CPUs)
+# --name NAME                names data/NAME, exp/NAME and results/NAME.jsonl (default CORPUS)
+# --conditions "valid test"  the texts in the table
+# --results FILE             JSON lines of finished runs; runs in this file are not repeated
+# --overrides "key=value ..."   change the configuration of every training
+# --device cpu|cuda          device of evaluation; training chooses its own
 
-# shellcheck disable=SC2034,SC2154  # options are for local/corpora too; utils/recipe.sh sets names and lists
+# shellcheck disable=SC2034,SC2154  # local/corpora reads these options too; utils/recipe.sh sets names and lists
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -32,7 +35,7 @@ done
 settings=("train_text=$data/train.txt" "dev_text=$data/valid.txt" "vocabulary=$data/words.txt" "${overrides_list[@]}")
 mkdir -p "$data"
 
-# take: the texts into $data, so that no result tells where they lay; published ones have as many tokens as is known.
+# take: copy the texts into $data, so that results do not contain the user's paths. Published texts must have the published counts.
 take() {
     python -m irl.bin.validate language "$train_text" "$valid_text" "$test_text" ${counts[0]:+--tokens "${counts[@]}"}
     cp "$train_text" "$data/train.txt"

@@ -1,1 +1,1 @@
-"""The commands: one file each, run as `irl NAME ...` or `irl NAME ...`."""
+"""The commands: one file each, run as `irl NAME ...` or `python -m irl.bin.NAME ...`."""

@@ -1,18 +1,20 @@
 """Measure how far hidden states move under noise: irl analyse RUN ... --clean TEST --noisy COPY --out OUT
 
-TEST and COPY: a data directory and its noisy copy; a set of images and a condition on colours (--settings FILE); a text
-and a kind of noise on its words, applied as often as in the run's training.
+TEST and COPY depend on the modality. Speech: a data directory and its noisy copy. Images: a set of images and a
+condition on colours (--settings FILE). Text: a text and a kind of word noise, with the probability of the run's
+training.
 
-For every run (a directory METHOD.SEED with a checkpoint) and layer, in forward order, OUT/distances.csv holds means
-over the test set. An utterance is compared frame by frame, a text in rows of words, an image's feature maps as one
-vector. The columns are
+OUT/distances.csv has one line for every run (a directory METHOD.SEED with a checkpoint) and layer, in forward order,
+with means over the test set. Utterances are compared frame by frame, texts in rows of words, and the feature maps of an
+image as one vector. The columns are
   the L2 distance between clean and noisy activations divided by the mean norm of the clean ones,
-  their cosine distance, and that norm,
-  the same distances between different examples, as a scale,
+  the cosine distance between clean and noisy activations,
+  the mean norm of the clean activations,
+  the same two distances between different examples, as a scale,
   the effective rank of the clean activations, and
-  the norm of the layer's Jacobian by the input, |J_l|_F, the root of the mean of its square, with its standard error.
-OUT/distances.png and .svg are the paper's Figures 2 to 4, one curve a method. They show norms and ranks too, because
-distances also fall when activations shrink or collapse. A run without a checkpoint is left out, and named.
+  the norm of the layer's Jacobian with respect to the input, |J_l|_F (root mean square), with its standard error.
+OUT/distances.png and .svg are the paper's Figures 2 to 4, one curve for each method. They also show norms and ranks,
+because distances fall too when activations shrink or collapse. Runs without a checkpoint are skipped and reported.
 """
 
 from __future__ import annotations
@@ -50,8 +52,8 @@ def main() -> None:
     parser.add_argument("--clean", type=Path, required=True)
     parser.add_argument("--noisy", type=Path, required=True, help="noisy copy, condition or kind of noise")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--table", type=Path, help="labels of methods; default: conf/table.yaml where there is one")
-    parser.add_argument("--device", default="cpu", help="of images and texts")
+    parser.add_argument("--table", type=Path, help="labels of methods; default: conf/table.yaml, if it exists")
+    parser.add_argument("--device", default="cpu", help="device for images and texts")
     first_word("analyse", "runs", description)
     known, _ = parser.parse_known_args()
     runs = []

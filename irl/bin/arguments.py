@@ -1,4 +1,4 @@
-"""Command lines whose options depend on the modality: it is told by a checkpoint, a run or a configuration."""
+"""Command lines whose options depend on the modality of a checkpoint, a run or a configuration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from irl.training import checkpoint
 from irl.training.modality import Modality
-from irl.training.registry import MODALITIES, modality
+from irl.training.registry import modality
 
 
 def modality_of(path: Path) -> Modality:
@@ -17,33 +17,11 @@ def modality_of(path: Path) -> Modality:
 
 
 def first_word(command: str, what: str, description: str) -> str:
-    """The first argument of the command line, which tells the modality; with no other, help is general."""
+    """The first argument of the command line, which determines the modality. Without it, print the general help."""
     words = sys.argv[1:]
     if words and not words[0].startswith("-"):
         return words[0]
     parser = argparse.ArgumentParser(prog=f"irl {command}", description=description)
-    parser.add_argument(what, help="its modality decides on the further options; give it before --help to see them")
+    parser.add_argument(what, help="its modality determines the remaining options; put it before --help to see them")
     parser.parse_args()
     raise AssertionError("argparse ends the program where the argument is missing")
-
-
-def by_checkpoint(command: str, description: str) -> tuple[argparse.ArgumentParser, Modality]:
-    """The parser of a command on one checkpoint, with the options of its modality."""
-    found = modality_of(Path(first_word(command, "checkpoint", description)))
-    parser = argparse.ArgumentParser(prog=f"irl {command}", description=description)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--conditions", nargs="+", required=True, metavar="NAME")
-    parser.add_argument("--out", type=Path, help="directory to write into; default: evaluate, beside the checkpoint")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
-    found.add_arguments(command, parser)
-    return parser, found
-
-
-def by_task(command: str, description: str) -> tuple[argparse.ArgumentParser, Modality]:
-    """The parser of a command that begins with the name of a task."""
-    found = modality(first_word(command, "task", description), "command line")
-    parser = argparse.ArgumentParser(prog=f"irl {command}", description=description)
-    parser.add_argument("task", choices=MODALITIES)
-    parser.add_argument("paths", type=Path, nargs="+", help="data of that task")
-    found.add_arguments(command, parser)
-    return parser, found

@@ -1,7 +1,7 @@
 """Write a noisy copy of a data directory: irl corrupt DATA_DIR OUT_DIR --condition rir [--musan DIR]
 
-The copy is drawn once, from --seed and the utterance ids alone, as 16-bit wav files that one can listen to, so every
-method is tested on the same samples. `params` lists what was drawn for each utterance.
+The copy is made once, as 16-bit wav files that you can listen to, so every method is tested on the same samples. The
+noise depends on --seed and the utterance ids alone. The file `params` lists the noise of each utterance.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def main() -> None:
     parser.add_argument("--condition", required=True, choices=KINDS)
     parser.add_argument("--musan", default="", help="bank in MUSAN's layout")
     parser.add_argument("--rirs", default="", help="bank in RIRS_NOISES' layout")
-    parser.add_argument("--categories", nargs="+", default=["noise", "music"], help="of additive noise")
+    parser.add_argument("--categories", nargs="+", default=["noise", "music"], help="categories of additive noise")
     for name, what in (("--part", "files of --musan"), ("--rirs-part", "rooms of --rirs")):
-        parser.add_argument(name, default="", choices=("", *PARTS), help=f"of the {what}; empty for all")
+        parser.add_argument(name, default="", choices=("", *PARTS), help=f"part of the {what}; empty: all")
     parser.add_argument("--rate", type=int, default=16000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")

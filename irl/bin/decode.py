@@ -1,4 +1,4 @@
-"""Another name of `irl evaluate`."""
+"""An alias of `irl evaluate`."""
 
 from irl.bin.evaluate import main
 from irl.core.errors import run_command

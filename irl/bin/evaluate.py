@@ -1,18 +1,28 @@
 """Evaluate a trained model under test conditions: irl evaluate CHECKPOINT --conditions NAME ... --out DIR
 
 The options depend on the model: `irl evaluate CHECKPOINT --help` lists them. A recogniser decodes NAME=DATA_DIR, a
-language model reads NAME=TEXT, and a classifier of images meets conditions by their names. What DIR holds already, made
-with the same weights, data and settings, is kept.
+language model reads NAME=TEXT, and an image classifier takes names of conditions. Existing results in DIR are kept if
+they come from the same weights, data and settings.
 """
 
 from __future__ import annotations
 
-from irl.bin.arguments import by_checkpoint
+import argparse
+from pathlib import Path
+
+from irl.bin.arguments import first_word, modality_of
 from irl.core.errors import run_command
 
 
 def main() -> None:
-    parser, modality = by_checkpoint("evaluate", "Evaluate a trained model under test conditions.")
+    description = "Evaluate a trained model under test conditions."
+    modality = modality_of(Path(first_word("evaluate", "checkpoint", description)))
+    parser = argparse.ArgumentParser(prog="irl evaluate", description=description)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--conditions", nargs="+", required=True, metavar="NAME")
+    parser.add_argument("--out", type=Path, help="directory to write into; default: evaluate, beside the checkpoint")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    modality.add_arguments("evaluate", parser)
     args = parser.parse_args()
     args.out = args.out or args.checkpoint.parent / "evaluate"
     modality.evaluate(args)

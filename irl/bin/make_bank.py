@@ -1,7 +1,7 @@
 """Generate a bank: irl make_bank DIR --name train --rate 16000 [--speech DATA_DIR ...]
 
-DIR/{noise,music,speech}/ is in MUSAN's layout, DIR/simulated_rirs/{smallroom,mediumroom}/ in that of RIRS_NOISES.
-Clips of different names have nothing in common. What exists is kept, so an interrupted run is taken up.
+DIR/{noise,music,speech}/ has the layout of MUSAN, DIR/simulated_rirs/{smallroom,mediumroom}/ the layout of RIRS_NOISES.
+Banks with different names share no clips. Existing files are kept, so an interrupted run can be resumed.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def _write(path: Path, rate: int, make: Callable[..., np.ndarray], arguments: tu
 def main() -> None:
     parser = argparse.ArgumentParser(prog="irl make_bank", description="Generate noises, music and rooms.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--name", required=True, help="names the clips: train and test banks share none")
+    parser.add_argument("--name", required=True, help="name of the bank; banks with different names share no clips")
     parser.add_argument("--rate", type=int, default=16000)
     parser.add_argument("--noises", type=int, default=60)
     parser.add_argument("--music", type=int, default=30)
-    parser.add_argument("--rooms", type=int, default=20, help="of each size; 0 to make none")
+    parser.add_argument("--rooms", type=int, default=20, help="rooms of each size; 0: none")
     parser.add_argument("--seconds", type=float, default=12.0, help="length of noises and music")
     parser.add_argument(
         "--speech", type=Path, nargs="*", default=[], help="data directories whose utterances are talkers"
     )
-    parser.add_argument("--max-speech", type=int, default=100, help="at most so many talkers, evenly spaced")
+    parser.add_argument("--max-speech", type=int, default=100, help="maximum number of talkers, evenly spaced")
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
     parser.add_argument("--nj", type=int, default=2)
     args = parser.parse_args()

@@ -1,9 +1,9 @@
 """Plan a table: irl plan CONF_DIR [key=value ...] --methods ... --seeds ... --results FILE --corpus NAME --out EXP
 
-A run has its result if a line of the results file has its configuration, its evaluation and its test conditions. What
-is missing is written into EXP as lists of commands, one a line, which `utils/line.py` runs: clean.list, train.list,
-part.list, evaluate.list, score.list; and analyse.list, for the first seed of every method. EXP/wanted.jsonl lists every
-run asked for; by it `irl report` selects.
+A run is complete if a line of the results file has its configuration, evaluation and test conditions. For all other
+runs, EXP gets lists of commands, one command a line, which `utils/line.py` runs: clean.list, train.list, part.list,
+evaluate.list, score.list. analyse.list covers the first seed of every method. EXP/wanted.jsonl lists every requested
+run; `irl report` uses it to select results.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def irl(name: str, *arguments: object) -> list[str]:
 
 
 def wanted_runs(args: argparse.Namespace, found: Modality, planned: Planned) -> list[dict[str, Any]]:
-    """Every run asked for, with what a line of results must have to be its result."""
+    """Every requested run, with the values that its line of results must have."""
     runs, train_data = [], None
     for method in args.methods:
         for seed in args.seeds:
@@ -50,8 +50,8 @@ def wanted_runs(args: argparse.Namespace, found: Modality, planned: Planned) -> 
 
 
 def lists(args: argparse.Namespace, missing: list[dict[str, Any]], planned: Planned) -> dict[str, Commands]:
-    """The commands that make the missing results, by the name of their list."""
-    # With fewer runs than jobs at once, each is evaluated in several parts, which the last command joins.
+    """The commands that produce the missing results, by the name of their list."""
+    # If there are fewer runs than parallel jobs, each run is evaluated in several parts. The last command joins them.
     parts = -(-args.nj // max(1, len(missing)))
     made: dict[str, Commands] = {name: [] for name in ("clean", "train", "part", "evaluate", "score")}
     phases = dict.fromkeys(run["seed"] for run in missing if run["clean_updates"])
@@ -83,7 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="irl plan", description="List the runs that have no result yet.")
     parser.add_argument("conf", type=Path, help="directory of the methods' configurations")
     parser.add_argument("--methods", nargs="+", required=True)
-    # The configuration of a method tells the modality, and that the further options.
+    # The configuration of a method determines the modality, and the modality determines the remaining options.
     known, _ = parser.parse_known_args([word for word in sys.argv[1:] if word not in ("-h", "--help")])
     task = read_config(known.conf / f"{known.methods[0]}.yaml", []).task
     parser.add_argument("overrides", nargs="*", metavar="key=value")
@@ -91,10 +91,10 @@ def main() -> None:
     parser.add_argument("--conditions", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--corpus", required=True)
-    parser.add_argument("--clean", help="method that trains the clean phase of a seed for all; default: the first")
+    parser.add_argument("--clean", help="method that trains the clean phase of a seed; default: the first")
     parser.add_argument("--nj", type=int, default=1, help="jobs at once")
-    parser.add_argument("--split", action="store_true", help="evaluate in parts where there are fewer runs than jobs")
-    parser.add_argument("--device", default="", help="of evaluation; empty: the modality's choice")
+    parser.add_argument("--split", action="store_true", help="evaluate in parts if there are fewer runs than jobs")
+    parser.add_argument("--device", default="", help="device of evaluation; empty: the modality chooses")
     parser.add_argument("--out", type=Path, required=True, help="directory of the runs")
     found = modality(task, str(known.conf))
     found.add_arguments("plan", parser)

@@ -1,4 +1,4 @@
-"""Make what training needs of its training set beside the examples: irl prepare CONFIG.yaml [key=value ...]
+"""Compute vocabulary and statistics of the training set: irl prepare CONFIG.yaml [key=value ...]
 
 Speech: the vocabulary and the statistics of the features. Images: the statistics of the colours. Text: the vocabulary
 with its counts.

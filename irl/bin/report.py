@@ -1,9 +1,9 @@
 """Table and figure of a results file: irl report RESULTS.jsonl --out DIR
 
-Everything comes from the JSON lines: DIR/table.md has methods x conditions with 95 % intervals, and paired tests;
-DIR/table.png and DIR/table.svg draw it. With --exp and --data one example is shown with the output of every method.
-Labels of methods and tested pairs come from the recipe's conf/table.yaml. Without RESULTS.jsonl, all tables and figures
-are renewed for which that file has a note.
+All numbers come from the JSON lines. DIR/table.md has methods x conditions with 95 % intervals, and paired tests;
+DIR/table.png and DIR/table.svg draw the table. With --exp and --data the report shows one example with the output of
+every method. Labels of methods and tested pairs come from the recipe's conf/table.yaml. Without RESULTS.jsonl, the
+command regenerates every table and figure that has a note in conf/table.yaml.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from irl.reporting.table_config import DEFAULT, TableConfig, read_table_config
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="irl report", description="Table and figure of results.")
-    parser.add_argument("results", type=Path, nargs="?", help="JSON lines; without it, all that --table has notes for")
-    parser.add_argument("--table", type=Path, help=f"labels, tests and notes; default: {DEFAULT} where there is one")
-    parser.add_argument("--corpus", help="only results on this corpus; needed where there are several")
+    parser = argparse.ArgumentParser(prog="irl report", description="Make table and figure of results.")
+    parser.add_argument("results", type=Path, nargs="?", help="JSON lines; without it, every table with a note")
+    parser.add_argument("--table", type=Path, help=f"labels, tests and notes; default: {DEFAULT}, if it exists")
+    parser.add_argument("--corpus", help="only results on this corpus; required if there are several")
     parser.add_argument("--methods", nargs="+", help="only these methods")
-    parser.add_argument("--wanted", type=Path, help="only runs listed in this file of irl plan")
+    parser.add_argument("--wanted", type=Path, help="only runs in this file, written by irl plan")
     parser.add_argument("--out", type=Path, help="directory to write into")
-    parser.add_argument("--name", default="table", help="of the files in --out, without suffix")
-    parser.add_argument("--insert", type=Path, nargs="*", default=[], help="Markdown files with marks for this --name")
+    parser.add_argument("--name", default="table", help="name of the files in --out, without suffix")
+    parser.add_argument("--insert", type=Path, nargs="*", default=[], help="Markdown files with marks for --name")
     parser.add_argument("--note", default="", help="a sentence above the table")
     parser.add_argument("--exp", type=Path, help="directory of the runs, for an example")
     parser.add_argument("--data", type=Path, help="data directory of the example's condition")

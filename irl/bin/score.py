@@ -1,7 +1,7 @@
 """Append a finished, evaluated run to a file of results: irl score RUN --conditions NAME ... --results FILE
 
 The counts of all conditions become one JSON line with configuration, seed, commit and versions; `irl report` makes
-tables of such lines. `irl score_text REF HYP` compares two transcripts.
+tables of these lines. `irl score_text REF HYP` compares two transcripts.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How training runs stand: irl status [EXP ...]
+"""Show the state of training runs: irl status [EXP ...]
 
-Every directory below EXP (default exp) that holds a metrics.jsonl is a run. A line for each: epoch, update and how many
-there will be, last loss, last dev loss or error, updates per second, when something last changed, the time that is left
-at that speed, and its state: finished; running, while its log is about as fresh as its own pace lets expect; stopped
-otherwise, and the same training command goes on from there.
+Every directory below EXP (default exp) with a metrics.jsonl is a run. Each run gets one line: epoch, update and total
+number of updates, last loss, last dev loss or error, updates per second, time since the last change, time left at this
+speed, and state. The state is "finished", "running" (the log is as recent as the run's pace predicts) or "stopped". The
+same training command continues a stopped run.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from irl.core.errors import UserError, run_command
 
 HEAD = ("run", "state", "epoch", "update", "loss", "dev", "updates/s", "changed", "left")
-# A run is taken for stopped when its log is so many times older than the time between two of its lines, and a minute.
+# A run counts as stopped if its log is older than LEAST seconds and PATIENCE times the time between two lines.
 PATIENCE, LEAST = 4, 60.0
-# The first of these that a run has is shown.
+# The first of these metrics that a run has is shown.
 HEADLINES = ("dev/cer/clean", "dev/error/clean", "dev/loss/clean")
 
 
@@ -32,7 +32,7 @@ class Line(NamedTuple):
 
 
 def lines_of(path: Path) -> list[Line]:
-    """Whole lines; one that is being written is left for later, and what a resumed run made again counts once."""
+    """All complete lines. Updates that a resumed run repeated count once."""
     found: list[Line] = []
     for text in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -66,7 +66,7 @@ def pace(lines: list[Line]) -> tuple[float, float]:
 
 
 def row(run: Path, now: float) -> tuple[str, ...]:
-    """The cells of a run. Raises UserError where its configuration cannot be read."""
+    """The cells of a run. Raises UserError if its configuration cannot be read."""
     path = run / "metrics.jsonl"
     lines = lines_of(path)
     age = now - path.stat().st_mtime
@@ -95,7 +95,7 @@ def row(run: Path, now: float) -> tuple[str, ...]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="irl status", description="How training runs stand.")
+    parser = argparse.ArgumentParser(prog="irl status", description="Show the state of training runs.")
     parser.add_argument("exp", type=Path, nargs="*", default=[Path("exp")])
     args = parser.parse_args()
     runs = []

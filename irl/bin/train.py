@@ -1,8 +1,8 @@
 """Train: irl train CONFIG.yaml --exp DIR [key=value ...]
 
-One loop for all tasks, in one process or, begun by torchrun or srun, in several. It resumes exactly from
-DIR/checkpoint.pt if there is one. `--start CHECKPOINT` begins instead from the end of another run's clean phase, which
-is the same for every method, and gives the same weights to the bit.
+One loop trains all tasks, in one process, or in several started by torchrun or srun. If DIR/checkpoint.pt exists,
+training resumes from it exactly. `--start CHECKPOINT` begins from the end of a different run's clean phase instead. The
+clean phase is the same for every method, so the weights are the same to the bit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Transcribe recordings: irl transcribe CHECKPOINT file.wav ...
 
-Any format, rate and number of channels. Formats that libsndfile does not read, such as m4a and webm, need ffmpeg on
-PATH. One line a file: its path, a tab, the text.
+Recordings may have any format, rate and number of channels. Formats that libsndfile does not read, such as m4a and
+webm, need ffmpeg on PATH. Each file gives one line: its path, a tab, the text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+")
     search_options.add_arguments(parser)
     parser.add_argument("--lm", type=Path, help="checkpoint of a character LM, for shallow fusion")
-    parser.add_argument("--tuned", type=Path, help="take the weights from this file of irl tune")
+    parser.add_argument("--tuned", type=Path, help="file of decoding weights, written by irl tune")
     args = parser.parse_args()
     options = search_options.from_arguments(args)
     if args.tuned is not None:

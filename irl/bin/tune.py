@@ -1,9 +1,9 @@
 """Find decoding weights on dev data: irl tune CHECKPOINT ... --data DEV_DIR ... --out FILE [--lm CHECKPOINT]
 
-Every combination of the weights given is tried on every recogniser and data directory, and the one with the fewest
-character errors of all together is written to FILE, which `irl decode --tuned` reads. One choice for all recognisers:
-methods are compared under the same search. A FILE that is there is kept, so that a table filled over several sessions
-has one choice; it is an error if it was made in another way than is asked for. Never give it test data.
+Every combination of the given weights is tried on every recogniser and data directory. The combination with the fewest
+character errors in total is written to FILE, which `irl evaluate --tuned` reads. All recognisers share one choice, so
+that methods are compared under the same search. An existing FILE is kept, so that a table filled over several sessions
+has one choice; if it was made with different settings, this is an error. Never give it test data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from irl.speech.recogniser import Recogniser
 from irl.speech.scoring import count_edits
 from irl.speech.search_options import SearchOptions
 
-# What is tried by default: around the weights of recipes for character models, with room to both sides.
+# The default grid: around the weights of recipes for character models, with room to both sides.
 GRID = {"ctc_weight": (0.3, 0.5, 0.7, 0.9), "lm_weight": (0.0, 0.3, 0.6, 1.0, 1.5), "length_bonus": (0.0, 0.5, 1.0)}
 
 
@@ -39,9 +39,9 @@ def errors(
     """Character errors with each of the options, and the number of reference characters. Batches are encoded once."""
     torch.set_num_threads(1)
     recogniser = Recogniser(checkpoint, lm=lm)
-    if recogniser.state["step"] < recogniser.config.train.updates:
+    if recogniser.updates < recogniser.config.train.updates:
         raise UserError(f"{checkpoint}: training is not finished, so weights are not to be tuned on it")
-    # With more utterances than needed, those of smallest hash: the same ones for every recogniser.
+    # If there are too many utterances, take those with the smallest hash, the same for every recogniser.
     utterances = sorted(read_data_dir(data, allow_pipes=pipes), key=lambda u: stable_hash(u.id))[:most]
     rate = recogniser.config.features.rate
     found, reference = [0] * len(grid), 0
@@ -66,8 +66,8 @@ def main() -> None:
     parser.add_argument("--lm", type=Path, help="checkpoint of a character LM; without it lm_weight is 0")
     search_options.add_arguments(parser, leave_out=(*search_options.WEIGHTS, "search", "nbest"))
     for name, option in zip(GRID, ("--ctc-weights", "--lm-weights", "--length-bonuses")):
-        parser.add_argument(option, type=float, nargs="+", default=GRID[name], help="to try")
-    parser.add_argument("--utterances", type=int, default=100, help="at most so many of each directory")
+        parser.add_argument(option, type=float, nargs="+", default=GRID[name], help="values to try")
+    parser.add_argument("--utterances", type=int, default=100, help="maximum number of utterances of each directory")
     parser.add_argument("--nj", type=int, default=1, help="jobs at once")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
@@ -91,7 +91,7 @@ def main() -> None:
         there = json.loads(args.out.read_text())
         for key, value in wanted.items():
             if there.get(key) != value:
-                raise UserError(f"{args.out}: was tuned with another {key}; remove it, and the results that name it")
+                raise UserError(f"{args.out}: was tuned with a different {key}; remove it and the results that name it")
         logger.info(f"{args.out}: already tuned in this way")
         return
     total, reference = [0] * len(grid), 0
@@ -103,7 +103,7 @@ def main() -> None:
                 total, reference = [a + b for a, b in zip(total, found)], reference + count
         finally:
             pool.shutdown(cancel_futures=True)
-    # Of equals the first, so the smallest weights.
+    # The first of several equal minima has the smallest weights.
     best = grid[min(range(len(grid)), key=lambda i: total[i])]
     runs = [path.parent.name for path in args.checkpoints]
     content = {**wanted, "runs": runs, "errors": total, "reference": reference, "options": dataclasses.asdict(best)}

@@ -1,19 +1,27 @@
 """Check data: irl validate TASK PATH ..., such as irl validate speech --rate 16000 DATA_DIR ...
 
-Kaldi data directories are read whole, and utt2num_samples is written, which later stages use instead of opening each
-file. Sets of images are counted by class, and images that an earlier set of the line holds too are named. Texts are
-counted in words, an <eos> at the end of each line among them.
+Kaldi data directories are read completely. The file utt2num_samples is written, so that later stages need not open each
+recording. Images are counted by class, and images that occur in an earlier set of the command line are reported. Texts
+are counted in words, including an <eos> at the end of each line.
 """
 
 from __future__ import annotations
 
-from irl.bin.arguments import by_task
+import argparse
+from pathlib import Path
+
+from irl.bin.arguments import first_word
 from irl.core.errors import run_command
+from irl.training.registry import MODALITIES, modality
 
 
 def main() -> None:
-    parser, modality = by_task("validate", "Check data.")
-    for line in modality.validate(parser.parse_args()):
+    found = modality(first_word("validate", "task", "Check data."), "command line")
+    parser = argparse.ArgumentParser(prog="irl validate", description="Check data.")
+    parser.add_argument("task", choices=MODALITIES)
+    parser.add_argument("paths", type=Path, nargs="+", help="data of that task")
+    found.add_arguments("validate", parser)
+    for line in found.validate(parser.parse_args()):
         print(line, flush=True)
 
 

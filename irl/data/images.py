@@ -12,6 +12,7 @@ import numpy as np
 
 from irl.core import atomic_io
 from irl.core.errors import UserError
+from irl.core.fingerprint import content_fingerprint
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -33,10 +34,8 @@ class Images:
         return replace(self, images=self.images[index], labels=self.labels[index], numbers=self.numbers[index])
 
     def digest(self) -> str:
-        hashed = hashlib.blake2b(digest_size=8)
-        for array in (self.images, self.labels, self.numbers):
-            hashed.update(np.ascontiguousarray(array).tobytes())
-        return hashed.hexdigest()
+        arrays = (self.images, self.labels, self.numbers)
+        return content_fingerprint(np.ascontiguousarray(array).tobytes() for array in arrays)
 
 
 def write(path: Path, images: Images) -> None:

@@ -35,7 +35,7 @@ class Utterance:
     end: float | None = None
 
 
-def read_table(path: Path, sort_check: bool = True) -> dict[str, str]:
+def read_table(path: Path) -> dict[str, str]:
     """A Kaldi table `key value...`; refuses missing files, duplicate and unsorted keys, and undecodable text."""
     try:
         # Not splitlines(), which also breaks at characters that a transcript may hold.
@@ -54,7 +54,7 @@ def read_table(path: Path, sort_check: bool = True) -> dict[str, str]:
             raise UserError(f"{path}:{number}: id {key} has a slash; ids become file names")
         if key in table:
             raise UserError(f"{path}:{number}: duplicate id {key}")
-        if sort_check and key.encode() < last:
+        if key.encode() < last:
             raise UserError(f"{path}:{number}: id {key} is out of order; sort the file with LC_ALL=C sort")
         last = key.encode()
         table[key] = value.strip()
@@ -75,6 +75,27 @@ def _same_keys(a_path: Path, a: Iterable[str], b_path: Path, b: Iterable[str]) -
             raise UserError(f"{lack}: lacks {len(keys)} of the ids of {have}, the first is {min(keys)}")
 
 
+# A recording, and start and end in seconds; both None for the whole of it.
+Place = tuple[str, float | None, float | None]
+
+
+def read_segments(path: Path, wavs: Mapping[str, str]) -> dict[str, Place]:
+    """Where each utterance lies. wavs: the recordings there are."""
+    segments: dict[str, Place] = {}
+    for key, value in read_table(path).items():
+        try:
+            recording, begin, stop = value.split()
+            start, end = float(begin), float(stop)
+        except ValueError:
+            raise UserError(f"{path}: {key}: expected `<recording> <start> <end>`, found {value!r}") from None
+        if recording not in wavs:
+            raise UserError(f"{path}: {key}: recording {recording} is not in wav.scp")
+        if not 0 <= start < end < math.inf:
+            raise UserError(f"{path}: {key}: expected 0 <= start < end, found {begin} and {stop}")
+        segments[key] = (recording, start, end)
+    return segments
+
+
 def read_data_dir(path: Path | str, need_text: bool = True, allow_pipes: bool = False) -> list[Utterance]:
     """The utterances of a data directory in sorted order. Raises UserError for whatever is missing or inconsistent.
 
@@ -89,42 +110,21 @@ def read_data_dir(path: Path | str, need_text: bool = True, allow_pipes: bool = 
             raise UserError(f"{path / 'wav.scp'}: {key} has no path")
         if "|" in wav and not allow_pipes:
             raise UserError(f"{path / 'wav.scp'}: {key} is a shell command; allow it with --allow-pipes")
-    segments: dict[str, tuple[str, float, float]] = {}
-    if (path / "segments").exists():
-        for key, value in read_table(path / "segments").items():
-            try:
-                recording, start, end = value.split()
-                segments[key] = (recording, float(start), float(end))
-            except ValueError:
-                raise UserError(
-                    f"{path / 'segments'}: {key}: expected `<recording> <start> <end>`, found {value!r}"
-                ) from None
-            if recording not in wavs:
-                raise UserError(f"{path / 'segments'}: {key}: recording {recording} is not in wav.scp")
-            if not 0 <= float(start) < float(end) < math.inf:
-                raise UserError(f"{path / 'segments'}: {key}: expected 0 <= start < end, found {start} and {end}")
-        id_path, ids = path / "segments", list(segments)
-    else:
-        id_path, ids = path / "wav.scp", list(wavs)
+    cut = (path / "segments").exists()
+    id_path = path / ("segments" if cut else "wav.scp")
+    places = read_segments(id_path, wavs) if cut else {key: (key, None, None) for key in wavs}
     speakers = read_table(path / "utt2spk")
-    _same_keys(id_path, ids, path / "utt2spk", speakers)
-    texts: Mapping[str, str | None] = dict.fromkeys(ids)
+    _same_keys(id_path, places, path / "utt2spk", speakers)
+    texts: Mapping[str, str | None] = dict.fromkeys(places)
     if need_text:
         texts = read_table(path / "text")
-        _same_keys(id_path, ids, path / "text", texts)
+        _same_keys(id_path, places, path / "text", texts)
         for key, text in texts.items():
             if not text:
                 raise UserError(f"{path / 'text'}: {key} has no text")
         # Whatever separates words is one space: a no-break space is no token of its own.
         texts = {key: " ".join((text or "").split()) for key, text in texts.items()}
-    return [
-        (
-            Utterance(key, wavs[segments[key][0]], speakers[key], texts[key], *segments[key][1:])
-            if key in segments
-            else Utterance(key, wavs[key], speakers[key], texts[key])
-        )
-        for key in ids
-    ]
+    return [Utterance(key, wavs[place[0]], speakers[key], texts[key], *place[1:]) for key, place in places.items()]
 
 
 def write_data_dir(path: Path, utterances: Iterable[Utterance]) -> None:
@@ -139,10 +139,8 @@ def write_data_dir(path: Path, utterances: Iterable[Utterance]) -> None:
 def read_wave(utterance: Utterance, rate: int) -> np.ndarray:
     """float32 (n,) in [-1, 1]. Raises UserError naming the utterance for what cannot be used as it is."""
     where, start, end = f"utterance {utterance.id} ({utterance.wav})", utterance.start, utterance.end
-    if start is None or end is None:
-        x = read_audio(utterance.wav, rate, kaldi=True, where=where)
-    else:
-        x = read_audio(utterance.wav, rate, round(start * rate), round(end * rate), kaldi=True, where=where)
+    part = () if start is None or end is None else (round(start * rate), round(end * rate))
+    x = read_audio(utterance.wav, rate, *part, kaldi=True, where=where)
     if not len(x):
         raise UserError(f"{where}: no samples")
     if start is not None and end is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import torch
 
 from irl.core.errors import UserError
+from irl.core.fingerprint import file_fingerprint
 from irl.core.logging import progress
 from irl.core.output import Output, tree_map
 from irl.core.rng import Keys
@@ -20,11 +22,16 @@ from irl.objective.smoothness import lambda_r
 from irl.training.layer_stats import LayerPair
 
 
-def layer_pairs(run: Path, text: Path, kind: str, device: str, row: int = 50) -> Iterator[LayerPair]:
+def pairs_fingerprint(args: argparse.Namespace) -> dict[str, Any]:
+    return {"clean": file_fingerprint(args.clean), "noisy": str(args.noisy)}
+
+
+def layer_pairs(run: Path, args: argparse.Namespace, row: int = 50) -> Iterator[LayerPair]:
     """A language model on a text, read as one row, and on a copy with noise; its words are then cut into rows, which
     begin anew where derivatives are taken."""
+    kind, device = str(args.noisy), args.device
     model, vocabulary, config = load(run / "checkpoint.pt", device)
-    words = vocabulary.encode(text).to(device)
+    words = vocabulary.encode(args.clean).to(device)
     counts = [1] * len(vocabulary)
     if kind == "unigram":
         counted = WordVocabulary.read(Path(config.vocabulary))

@@ -15,10 +15,10 @@ from irl.training.config import ObjectiveConfig, TrainConfig
 class LanguageConfig(Checked):
     """A whole experiment with text.
 
-    bptt: tokens of each row that a step looks at; states are carried from step to step. sum_over_time: the objective is
-    multiplied by that number, so that the loss is a sum over time and a mean over rows (Zaremba et al. 2014).
-    share_dropout: the views of a text have the same dropout masks. min_count: words that the training text has fewer
-    times are <unk>.
+    bptt: number of tokens of each row in a step; hidden states are carried from step to step. sum_over_time: multiply
+    the objective by bptt, so that the loss is a sum over time and a mean over rows (Zaremba et al. 2014).
+    share_dropout: the views of a text share their dropout masks. min_count: words with fewer occurrences in the
+    training text are <unk>.
     """
 
     train_text: str

@@ -14,7 +14,7 @@ from irl.core.errors import UserError
 from irl.core.output import Output
 from irl.data.text import WordVocabulary, words_of
 from irl.language.config import LanguageConfig
-from irl.models.lstm_lm import LSTMLM, LMState
+from irl.models.lstm_lm import LSTMLM
 from irl.noise.text import EXTRA
 from irl.training import checkpoint
 from irl.training.checkpoint import load_model
@@ -37,14 +37,6 @@ def by_line(model: LSTMLM, vocabulary: WordVocabulary, path: Path) -> tuple[np.n
 EVALUATED = 500  # tokens at once; results do not depend on it
 
 
-def outputs(model: LSTMLM, x: Tensor, state: LMState) -> tuple[Output, LMState]:
-    """x (N, T) after a state -> logits (N, T, V) and hidden states (N, T, D), all valid, and the state after them."""
-    logits, hidden, state = model.hidden_states(x, state)
-    lens = torch.full((len(x),), x.shape[1], device=x.device)
-    names = ["embedding", *(f"rnn.{i}" for i in range(len(hidden) - 1))]
-    return Output(logits, dict(zip(names, hidden)), dict.fromkeys([*names, "logits"], lens)), state
-
-
 def read_through(model: LSTMLM, texts: list[Tensor]) -> Iterator[tuple[slice, list[Output]]]:
     """Views of a text and its copies, each read as one row from its first word on: for chunks of the positions 0 to
     N - 2, after each of which a word is predicted, the chunk and a view of each. States go on: chunks change nothing.
@@ -54,7 +46,7 @@ def read_through(model: LSTMLM, texts: list[Tensor]) -> Iterator[tuple[slice, li
         chunk = slice(begin, min(begin + EVALUATED, len(texts[0]) - 1))
         views = []
         for i, text in enumerate(texts):
-            view, states[i] = outputs(model, text[None, chunk], states[i])
+            view, states[i] = model.read(text[None, chunk], states[i])
             views.append(view)
         yield chunk, views
 

@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from irl.core.errors import UserError
+from irl.core.fingerprint import content_fingerprint
 from irl.core.output import Output
 from irl.core.rng import Keys
 from irl.data.text import WordVocabulary, tracks
 from irl.language.config import LanguageConfig
-from irl.language.data import Batch
-from irl.language.perplexity import build_model, outputs, read_through, token_losses
+from irl.language.perplexity import build_model, read_through, token_losses
 from irl.models.lstm_lm import LSTMLM, LMState
 from irl.noise.text import WordNoise
 from irl.objective import Terms
 from irl.training.distributed import BatchTotals, Shard, all_reduce_sum
-from irl.training.layer_stats import LayerStats
-from irl.training.task import BaseTask, BatchSpec, Phase, Stat, objectives_of
+from irl.training.layer_stats import LayerStats, Stat
+from irl.training.task import BatchSpec, Phase, Step, Task
 
 
-class LanguageStep(nn.Module):
-    """The model with its loss inside, as the loop calls it, and the state of all views, kept between steps."""
+class Batch(NamedTuple):
+    """Views (B, T) of the same rows of text and the words that follow, y (B, T). clean is None where no term looks at
+    it. first: the rows begin here, with states of zero. ids: where in the text each row begins. totals: the size of the
+    global batch, with its words."""
+
+    ids: Tensor
+    clean: Tensor | None
+    noisy: list[Tensor]
+    y: Tensor
+    first: bool
+    totals: BatchTotals
+
+
+class LanguageStep(Step):
+    """It keeps the state of all views between steps."""
 
     def __init__(self, model: LSTMLM, config: LanguageConfig) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model, config.objective.build())
         self.sum_over_time, self.share_dropout = config.sum_over_time, config.share_dropout
         self.state: LMState | None = None
-        self.objectives = objectives_of(config.objective.build())
 
     def run(self, x: Tensor) -> Output:
         """The output for stacked views (views * B, T), which go on from the state after the last step."""
@@ -42,7 +52,7 @@ class LanguageStep(nn.Module):
         if self.state.h.shape[1] != len(x):
             # After the clean phase every view goes on from the state of the clean one.
             self.state = LMState(*(part.repeat(1, len(x) // part.shape[1], 1) for part in self.state))
-        output, state = outputs(self.model, x, self.state)
+        output, state = self.model.read(x, self.state)
         self.state = LMState(*(part.detach() for part in state))
         return output
 
@@ -58,14 +68,12 @@ class LanguageStep(nn.Module):
         return terms._replace(total=terms.total * batch.y.shape[1]) if self.sum_over_time else terms
 
 
-class LanguageTask(BaseTask):
-    """The task of the training loop (see `irl.training.task.Task`)."""
-
+class LanguageTask(Task):
     def __init__(self, config: LanguageConfig, shard: Shard = Shard()) -> None:
         self.config, self.shard = config, shard
         self.vocabulary = WordVocabulary.read(Path(config.vocabulary))
         train = self.vocabulary.encode(Path(config.train_text))
-        self.digest = hashlib.blake2b(train.numpy().tobytes(), digest_size=8).hexdigest()
+        self.digest = content_fingerprint([train.numpy().tobytes()])
         self.tracks = tracks(train, config.train.batch_size, config.bptt, config.train_text)
         self.dev = self.vocabulary.encode(Path(config.dev_text))
         if len(self.dev) < 2:
@@ -79,7 +87,7 @@ class LanguageTask(BaseTask):
 
     def loader(self, epoch: int, specs: list[BatchSpec], workers: int) -> Iterator[Batch]:
         """Batches are made on the device that trains: workers would have nothing to do."""
-        self.tracks = self.tracks.to(next(self.module.parameters()).device)
+        self.tracks = self.tracks.to(self.device)
         for spec in specs:
             yield self.make(epoch, spec)
 
@@ -96,27 +104,21 @@ class LanguageTask(BaseTask):
         totals = BatchTotals(len(self.tracks), len(self.tracks) * (end - begin))
         return Batch(starts, x if spec.clean else None, noisy, y, spec.batch == 0, totals)
 
-    @torch.no_grad()
-    def evaluate(self) -> dict[str, Stat]:
-        """On the dev text, read as one row, and so by the first process alone: negative log likelihood of a token in
+    def measure(self, stats: LayerStats) -> None:
+        """The dev text is read as one row, and so by the first process alone: negative log likelihood of a token in
         nats, and, where training draws noise, the same after one fixed noisy copy, and for each layer distances, norms
         and ranks as in other tasks."""
-        model, device = self.module.model, next(self.module.parameters()).device
-        measured = LayerStats()
-        self.dev = self.dev.to(device)
+        self.dev = self.dev.to(self.device)
         texts = [self.dev]
         if self.module.objectives["paired"].needs_noisy:
-            keys = Keys(torch.arange(len(self.dev), device=device), self.config.seed, "noise/dev", 0, 1)
+            keys = Keys(torch.arange(len(self.dev), device=self.device), self.config.seed, "noise/dev", 0, 1)
             texts.append(self.noise.apply(self.dev, self.noise.draw(keys)))
-        model.eval()
-        for chunk, views in read_through(model, texts) if self.shard.rank == 0 else ():
+        for chunk, views in read_through(self.module.model, texts) if self.shard.rank == 0 else ():
             count = chunk.stop - chunk.start
             for name, view in zip(("clean", "noisy"), views):
-                measured.add(f"loss/{name}", float(token_losses(view, self.dev, chunk).double().sum()), count)
+                stats.add(f"loss/{name}", float(token_losses(view, self.dev, chunk).double().sum()), count)
             if len(views) > 1:
-                measured.compare(views[0], views[1], count)
-        model.train()
-        return measured.result()
+                stats.compare(views[0], views[1], count)
 
     def extra_state(self) -> dict[str, Any]:
         """What reading a text needs beside weights and configuration; and what the model was trained on."""
@@ -131,8 +133,7 @@ class LanguageTask(BaseTask):
         return {} if self.module.state is None else self.module.state._asdict()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        device = next(self.module.parameters()).device
-        self.module.state = LMState(**{name: part.to(device) for name, part in state.items()}) if state else None
+        self.module.state = LMState(**{name: part.to(self.device) for name, part in state.items()}) if state else None
 
     def gather_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """(L, views * B, H) each, with the rows of all processes."""

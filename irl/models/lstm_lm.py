@@ -118,11 +118,16 @@ class LSTMLM(nn.Module, BatchScorerInterface):
         weight = self.output.weight[: len(self.output.bias)]
         return F.linear(self.dropout(hidden[-1]), weight, self.output.bias), hidden, LMState(h, c)
 
+    def read(self, x: Tensor, state: LMState, x_lens: Tensor | None = None) -> tuple[Output, LMState]:
+        """`hidden_states` as an Output, and the state after it. x_lens (B,): None where all of x (B, T) is valid."""
+        logits, hidden, state = self.hidden_states(x, state)
+        x_lens = torch.full((len(x),), x.shape[1], device=x.device) if x_lens is None else x_lens
+        names = ["embedding", *(f"rnn.{i}" for i in range(len(self.layers)))]
+        return Output(logits, dict(zip(names, hidden)), dict.fromkeys([*names, "logits"], x_lens)), state
+
     def forward(self, x: Tensor, x_lens: Tensor) -> Output:
         """Each row begins anew. x (B, T), x_lens (B,)."""
-        logits, hidden, _ = self.hidden_states(x, self.first_state(len(x)))
-        names = ["embedding", *(f"rnn.{i}" for i in range(len(self.layers)))]
-        return Output(logits, dict(zip(names, hidden)), dict.fromkeys([*names, "logits"], x_lens))
+        return self.read(x, self.first_state(len(x)), x_lens)[0]
 
     def step(self, tokens: Tensor, state: LMState) -> tuple[Tensor, LMState]:
         """Last tokens (B,) -> log probabilities of the next (B, V), new state."""
@@ -154,7 +159,4 @@ class FromEmbeddings(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Output:
-        logits, hidden, _ = self.model.hidden_states(x, self.model.first_state(len(x)))
-        names = ["embedding", *(f"rnn.{i}" for i in range(len(self.model.layers)))]
-        lens = torch.full((len(x),), x.shape[1], device=x.device)
-        return Output(logits, dict(zip(names, hidden)), dict.fromkeys([*names, "logits"], lens))
+        return self.model.read(x, self.model.first_state(len(x)))[0]

@@ -35,12 +35,12 @@ class AttackConfig(Checked):
     """kind: "fgsm" (Goodfellow et al. 2015), "pgd" (Madry et al. 2018), "apgd_ce" or "apgd_dlr" (Croce and Hein 2020),
     "random": random signs (linf) or a random direction (l2) of size eps; "" is none.
 
-    steps, restarts, step_size: of the iterated attacks; step_size 0 is 2.5 eps / steps for PGD, at first 2 eps for
-    APGD.
-    against: what is made large, the loss of the "labels" or, for pgd, the KL divergence from the model's
-    prediction for the clean image, "itself" (TRADES, Zhang et al. 2019).
-    clip: images to valid pixels. eval_mode: the model's batch norm and dropout are those of evaluation while attacking;
-    otherwise batch norm looks at the batch, and its running statistics are left as they are.
+    steps, restarts, step_size: settings of the iterated attacks; step_size 0 means 2.5 eps / steps for PGD, and an
+    initial step of 2 eps for APGD.
+    against: the quantity that the attack increases: the loss of the "labels" or, for pgd, the KL divergence from the
+    model's own prediction for the clean image, "itself" (TRADES, Zhang et al. 2019).
+    clip: clip attacked images to valid pixels. eval_mode: attack the model in evaluation mode; otherwise in training
+    mode, where batch norm uses the batch and its running statistics do not change.
     """
 
     kind: Kind = ""
@@ -182,7 +182,7 @@ def _checkpoints(steps: int) -> set[int]:
 
 
 def worst(model: Model, ball: LpBall, y: Tensor, points: Iterable[Tensor], loss: Loss = cross_entropy) -> Tensor:
-    """Of several points of each sample (N, ...) the one of largest loss, misclassified points before all others."""
+    """The point of largest loss of each sample (N, ...); misclassified points rank before all correct ones."""
     kept, highest = ball.center, torch.full((len(y),), -math.inf, device=ball.center.device)
     for z in points:
         values, wrong, _ = _ascent(model, z, y, loss)

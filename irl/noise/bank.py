@@ -22,7 +22,6 @@ class Clip:
     """One file. frames: its length in samples at the bank's rate. speaker: the name of its folder."""
 
     path: Path
-    category: str
     frames: int
     speaker: str
 
@@ -33,7 +32,7 @@ Part = Literal["", "train", "dev", "test"]  # "" is all of them
 
 
 def audio_files(folder: Path, part: str, split_by: Callable[[Path], str]) -> list[Path]:
-    """Every audio file below a folder, sorted; of a part only those that the hash of split_by(path) puts there."""
+    """Every audio file below a folder, sorted; with a part, the files whose hash of split_by(path) falls into it."""
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
     return [p for p in paths if not part or stable_hash(split_by(p)) % 16 in PARTS[part]]
 
@@ -41,8 +40,8 @@ def audio_files(folder: Path, part: str, split_by: Callable[[Path], str]) -> lis
 class Bank:
     """Clips by category: every audio file below root/CATEGORY, in sorted order.
 
-    part: "train", "dev" or "test" to take only that part of the files, told apart by a hash of their names, so that no
-    clip of training is heard in a test; "" for all of them.
+    part: "train", "dev" or "test" takes only this part of the files; "" takes all. A hash of the file names decides, so
+    no training clip occurs in a test.
 
     Raises UserError if the directory is missing, or a category has no clip, or a clip is empty.
     """
@@ -68,7 +67,7 @@ class Bank:
             info = audio_info(path)
             if info.frames == 0:
                 raise UserError(f"{path}: holds no samples")
-            clips.append(Clip(path, category, info.frames * self.rate // info.rate, path.parent.name))
+            clips.append(Clip(path, info.frames * self.rate // info.rate, path.parent.name))
         return clips
 
     def _load(self, path: Path) -> np.ndarray:
@@ -91,9 +90,9 @@ ROOMS = ("smallroom", "mediumroom")
 class RIRBank:
     """Simulated impulse responses, root/simulated_rirs/SIZE/ROOM/*.wav, by size.
 
-    Of RIRS_NOISES everything else is left out: its point-source noises come from MUSAN, and its folder of real
-    responses holds noises too.
-    part: as of `Bank`, by room: no room of training is heard in a test.
+    The rest of RIRS_NOISES is not used: its point-source noises come from MUSAN, and its folder of real responses also
+    contains noises.
+    part: as in `Bank`, but by room: no training room occurs in a test.
     """
 
     def __init__(self, root: Path | str, rate: int, part: str = "", sizes: Sequence[str] = ROOMS) -> None:

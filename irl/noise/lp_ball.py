@@ -1,4 +1,4 @@
-"""Balls about samples in the L-infinity and L2 norms, within bounds: where adversarial noise is sought."""
+"""Balls about samples in the L-infinity and L2 norms, within bounds: the search space of adversarial noise."""
 
 from __future__ import annotations
 

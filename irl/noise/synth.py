@@ -1,4 +1,4 @@
-"""Generated banks: noises, music and rooms for those who have no MUSAN and no RIRS_NOISES at hand.
+"""Generated banks: noises, music and rooms that replace MUSAN and RIRS_NOISES.
 
 Every clip is a function of its name: the generator is seeded by a stable hash of it.
 """

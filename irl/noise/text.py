@@ -1,4 +1,4 @@
-"""Noise on the input words of a language model (Xie et al. 2017): some are replaced, words to be predicted never are.
+"""Noise on the input words of a language model (Xie et al. 2017): some input words are replaced, target words never.
 
 Draws belong to a position in the text, so they are the same whatever the batch size and the length of a step.
 """

@@ -3,86 +3,25 @@
     0.1 * L2() + Cosine()
 
 A distance maps two tensors (N, M, D), M vectors of D units for each of N samples, to (N, M). All arithmetic is in
-float32 at least. L2 and cosine need only four sums over the units of each pair,
-
-    d2 = sum (a - b)^2,   aa = sum a^2,   bb = sum b^2,   s = sum (a - b)(a + b) = aa - bb,
-
-taken in one pass that keeps no difference tensor. None of them cancels when a ~ b, and with delta = |a| - |b| =
-s / (|a| + |b|) the law of cosines gives 1 - cos(a, b) = (d2 - delta^2) / (2 |a| |b|), accurate where 1 - a.b/|a||b|
-has lost every digit.
+float32 at least. L2 and cosine need only the sums (d2, aa, bb, s) over the units of each pair (see `pair_sums`): with
+delta = |a| - |b| = s / (|a| + |b|) the law of cosines gives 1 - cos(a, b) = (d2 - delta^2) / (2 |a| |b|), accurate
+where 1 - a.b/|a||b| has lost every digit.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from irl.objective.pair_sums import Sums, pair_sums, wide
+
 # A vector whose norm is at or below this counts as zero: it has no direction.
 ZERO_NORM = 1e-8
-# Units from which on a sum of squares needs torch's careful summation.
-LONG = 4096
-# (d2, aa, bb, s) as above.
-Sums = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def _squares(x: Tensor) -> Tensor:
-    """sum of x^2 over the last dimension. A norm reads its tensor once and keeps no product, and costs half of the sum
-    of squares on a CPU, but it adds up one by one and loses digits over long vectors."""
-    return torch.linalg.vector_norm(x, dim=-1).square() if x.shape[-1] <= LONG else (x * x).sum(-1)
-
-
-def _pair_sums(a: Tensor, b: Tensor) -> Sums:
-    a, b = _wide(a), _wide(b)
-    d = a - b
-    d2, aa, bb = (_squares(x) for x in (d, a, b))
-    return d2, aa, bb, (d * (a + b)).sum(-1)
-
-
-class PairSums(torch.autograd.Function):
-    """(d2, aa, bb, s) of two tensors (..., D), each (...). Saves the pair itself, which autograd holds anyway.
-
-    Backward: grad_a = 2 g_d2 (a - b) + 2 (g_aa + g_s) a and grad_b = -2 g_d2 (a - b) + 2 (g_bb - g_s) b.
-    """
-
-    @staticmethod
-    def forward(a: Tensor, b: Tensor) -> Sums:  # type: ignore[override]
-        return _pair_sums(a, b)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        a, b = ctx.saved_tensors
-        g_d2, g_aa, g_bb, g_s = (2 * g.unsqueeze(-1) for g in grads)
-        wa, wb = _wide(a), _wide(b)
-        pull = g_d2 * (wa - wb)
-        grad_a = torch.addcmul(pull, g_aa + g_s, wa).to(a.dtype) if ctx.needs_input_grad[0] else None
-        grad_b = ((g_bb - g_s) * wb - pull).to(b.dtype) if ctx.needs_input_grad[1] else None
-        return grad_a, grad_b
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> Sums:
-        a, b = (_wide(x) for x in ctx.saved_tensors)
-        ta, tb = (torch.zeros_like(x) if t is None else _wide(t) for x, t in zip((a, b), tangents))
-        d_aa, d_bb = 2 * (a * ta).sum(-1), 2 * (b * tb).sum(-1)
-        return 2 * ((a - b) * (ta - tb)).sum(-1), d_aa, d_bb, d_aa - d_bb
-
-
-def pair_sums(a: Tensor, b: Tensor) -> Sums:
-    # A compiler fuses the plain expression by itself, and does not trace functions with a jvp of their own.
-    return _pair_sums(a, b) if torch.compiler.is_compiling() else PairSums.apply(a, b)
 
 
 def _sqrt(x: Tensor) -> Tensor:
@@ -266,7 +205,7 @@ class KL(Elementary):
     name: str = "kl"
 
     def of(self, a: Tensor, b: Tensor) -> Tensor:
-        a, b = _wide(a) / self.temperature, _wide(b) / self.temperature
+        a, b = wide(a) / self.temperature, wide(b) / self.temperature
         forward = self._one_way(a, b)
         return (forward + self._one_way(b, a)) / 2 if self.symmetric else forward
 
@@ -292,7 +231,7 @@ class CrossEntropy(Elementary):
     name: str = "cross_entropy"
 
     def of(self, a: Tensor, b: Tensor) -> Tensor:
-        return -(_wide(a).softmax(-1) * F.log_softmax(_wide(b), dim=-1)).sum(-1)
+        return -(wide(a).softmax(-1) * F.log_softmax(wide(b), dim=-1)).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -302,7 +241,7 @@ class Probabilities(Elementary):
     name: str = "probabilities"
 
     def of(self, a: Tensor, b: Tensor) -> Tensor:
-        return (_wide(a).softmax(-1) - _wide(b).softmax(-1)).square().mean(-1)
+        return (wide(a).softmax(-1) - wide(b).softmax(-1)).square().mean(-1)
 
 
 BY_NAME: dict[str, Elementary] = {

@@ -85,10 +85,12 @@ class IRLLoss:
     warmup: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "beta", "gamma"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be finite and not negative, got {value}")
+        layers = self.layers if isinstance(self.layers, Mapping) else {}
+        weights = {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
+        weights.update({f"the weight of layer {name}": weight for name, weight in layers.items()})
+        for name, weight in weights.items():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ValueError(f"{name} must be finite and not negative, got {weight}")
         if self.alpha == self.beta == self.gamma == 0:
             raise ValueError("alpha, beta and gamma are all 0: nothing to train on")
         if self.warmup < 0:
@@ -106,9 +108,6 @@ class IRLLoss:
             raise ValueError("KL and other distances of distributions, one a frame, need over='frame'")
         if self.layers is not None and self.from_layer is not None:
             raise ValueError("give layers or from_layer, not both")
-        for name, weight in self.layers.items() if isinstance(self.layers, Mapping) else ():
-            if not (math.isfinite(weight) and weight >= 0):
-                raise ValueError(f"the weight of layer {name} must be finite and not negative, got {weight}")
 
     @classmethod
     def preset(cls, name: str, **settings: Any) -> IRLLoss:
@@ -207,13 +206,10 @@ class IRLLoss:
             noisy_loss = sample_weight * torch.stack([task_loss(view) for view in noisy]).mean()
         total = self.alpha * clean_loss + self.beta * noisy_loss
         gamma = self.gamma_at(step)
-        dist = zero
-        per_layer: dict[str, Tensor] = {}
-        parts: dict[str, dict[str, Tensor]] = {}
-        if gamma > 0:
-            dist, per_layer, parts = self.compare(clean, noisy, global_batch_size, sample_weight)
-            total = total + gamma * dist
-        return Terms(total, clean_loss, noisy_loss, dist, per_layer, parts, gamma)
+        if gamma <= 0:
+            return Terms(total, clean_loss, noisy_loss, zero, {}, {}, gamma)
+        dist, per_layer, parts = self.compare(clean, noisy, global_batch_size, sample_weight)
+        return Terms(total + gamma * dist, clean_loss, noisy_loss, dist, per_layer, parts, gamma)
 
     def compare(
         self,

@@ -20,11 +20,8 @@ class Compared(NamedTuple):
     per_unit: Tensor | None = None
 
     def average(self, distances: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        means = {}
-        for name, d in distances.items():
-            d = d * self.per_unit if self.per_unit is not None and name in PER_UNIT else d
-            means[name] = (d * self.weights).sum()
-        return means
+        scales = {} if self.per_unit is None else dict.fromkeys(PER_UNIT, self.per_unit)
+        return {n: ((d * scales[n] if n in scales else d) * self.weights).sum() for n, d in distances.items()}
 
 
 def compared_vectors(
@@ -41,10 +38,8 @@ def compared_vectors(
         raise ValueError(
             f"layer {layer!r} is a {type(a).__name__}, not a tensor: choose what to compare by tap's select"
         )
-    if detach == "clean":
-        a = a.detach()
-    elif detach == "noisy":
-        b = b.detach()
+    a = a.detach() if detach == "clean" else a
+    b = b.detach() if detach == "noisy" else b
     # b may be another sample, and then has the shorter length of the two.
     lens = b_out.lens.get(layer)
     size = len(a) if size is None else size

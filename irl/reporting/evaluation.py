@@ -22,9 +22,9 @@ def read_counts(folder: Path, names: Sequence[str]) -> Iterator[Condition]:
     """Counts by example from FOLDER/NAME.json, as `write_product` left them."""
     for name in names:
         path = folder / f"{name}.json"
-        if not path.exists():
+        product = json.loads(path.read_text()) if path.exists() else {}
+        if "fingerprint" not in product:  # also where an earlier version has evaluated
             raise UserError(f"{path}: not evaluated; run stage 5 first")
-        product = json.loads(path.read_text())
         made = product["fingerprint"]
         yield name, made, {"reference": product["reference"], "errors": product["errors"], "data": made["data"]}
 

@@ -8,18 +8,14 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import pyplot  # noqa: E402 (after the choice of the backend)
+from matplotlib import pyplot
 
 from irl.reporting.table import Table
 from irl.reporting.table_config import TableConfig
 
 matplotlib.use("Agg")
-
-
 # Names inside an SVG come from its content, not from chance: it changes only with its content.
 matplotlib.rcParams["svg.hashsalt"] = "irl"
-
-
 # With more methods bars cannot be told apart.
 MOST_BARS = 5
 

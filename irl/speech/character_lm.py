@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from irl.core.errors import UserError
@@ -18,18 +18,18 @@ from irl.data.ragged import Ragged
 from irl.data.sampler import epoch_batches
 from irl.data.vocabulary import Vocabulary
 from irl.models.lstm_lm import LSTMLM, LSTMLMConfig
-from irl.objective import IRLLoss, Terms
+from irl.objective import Terms
 from irl.training.config import ObjectiveConfig, TrainConfig
 from irl.training.distributed import BatchTotals, Shard
 from irl.training.layer_stats import LayerStats
 from irl.training.modality import MetricSpec, Modality
-from irl.training.task import BaseTask, BatchSpec, Phase, Stat, Task, objectives_of
+from irl.training.task import BatchSpec, Phase, Step, Task
 
 
 @dataclass(frozen=True)
 class CharacterLMConfig(Checked):
-    """train_dir, dev_dir: data directories, of which only `text` is read. extra_text: further training text, plain
-    files of a sentence a line in the characters of the vocabulary, which is the recogniser's."""
+    """train_dir, dev_dir: data directories; only `text` is read. extra_text: plain files with more training text, a
+    sentence a line, in characters of the vocabulary. vocabulary: the recogniser's."""
 
     train_dir: str
     dev_dir: str
@@ -49,7 +49,7 @@ class CharacterLMConfig(Checked):
 
 class Batch(NamedTuple):
     """Sentences x (B, T) beginning with sos, x_lens (B,), and targets y (B, T) ending with eos, padded with -1. totals:
-    the size of the global batch, with its tokens. weight: of these samples, 0 where they only join the others."""
+    the size of the global batch, with its tokens. weight: weight of these samples; 0 on a rank without own samples."""
 
     ids: list[int]
     clean: dict[str, Tensor]
@@ -63,13 +63,7 @@ def token_loss(view: Output, y: Tensor) -> Tensor:
     return F.cross_entropy(view.logits.flatten(0, 1), y.flatten(), ignore_index=-1, reduction="sum")
 
 
-class CharacterLMStep(nn.Module):
-    """The model with its loss inside, as the loop calls it."""
-
-    def __init__(self, model: LSTMLM, objective: IRLLoss) -> None:
-        super().__init__()
-        self.model, self.objectives = model, objectives_of(objective)
-
+class CharacterLMStep(Step):
     def forward(self, batch: Batch, phase: Phase, step: int) -> Terms:
         loss = lambda view: token_loss(view, batch.y) / batch.totals.targets  # noqa: E731
         size = batch.totals.global_batch_size
@@ -104,9 +98,7 @@ def plain_text(path: str) -> Iterator[tuple[str, str]]:
         raise UserError(f"{path}: not UTF-8 text: {error}") from None
 
 
-class CharacterLMTask(BaseTask):
-    """The task of the training loop (see `irl.training.task.Task`)."""
-
+class CharacterLMTask(Task):
     def __init__(self, config: CharacterLMConfig, shard: Shard = Shard()) -> None:
         self.config, self.shard = config, shard
         self.vocabulary = Vocabulary.read(Path(config.vocabulary))
@@ -137,19 +129,13 @@ class CharacterLMTask(BaseTask):
         for spec in specs:
             yield make_batch(self.train, self._batches(epoch)[spec.batch], self.vocabulary.eos, self.shard)
 
-    @torch.no_grad()
-    def evaluate(self) -> dict[str, Stat]:
+    def measure(self, stats: LayerStats) -> None:
         """Negative log likelihood of a dev token in nats, eos included; exp of it is the perplexity of a character."""
-        model, device = self.module.model, next(self.module.parameters()).device
-        model.eval()
-        measured = LayerStats()
         rows, size = list(range(len(self.dev.lengths))), self.config.train.batch_size
         for begin in self.shard.take(range(0, len(rows), size)):
             batch = make_batch(self.dev, rows[begin : begin + size], self.vocabulary.eos)
-            view = model(**{name: value.to(device) for name, value in batch.clean.items()})
-            measured.add("loss/clean", float(token_loss(view, batch.y.to(device))), int((batch.y >= 0).sum()))
-        model.train()
-        return measured.result()
+            view = self.module.model(**{name: value.to(self.device) for name, value in batch.clean.items()})
+            stats.add("loss/clean", float(token_loss(view, batch.y.to(self.device))), int((batch.y >= 0).sum()))
 
     def extra_state(self) -> dict[str, Any]:
         return {"tokens": self.vocabulary.tokens}

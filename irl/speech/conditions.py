@@ -1,4 +1,4 @@
-"""Acoustic conditions by name: the noises that training draws from and those under which a recogniser is tested."""
+"""Acoustic conditions by name: the noises of training and the noises of the tests."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from irl.noise.bank import Bank, Part, RIRBank
 
 Kind = Literal["additive", "rir", "speech", "vup", "vdown", "volume", "tel"]
 KINDS = get_args(Kind)
-# A noise of features instead of waveforms; it stands alone.
+# A noise on features instead of waveforms; it cannot be combined with other noises.
 SPECAUGMENT = "specaugment"
 
 
 @dataclass(frozen=True)
 class NoiseConfig(Checked):
-    """kinds: one is drawn for each noisy copy; or "specaugment" alone, which masks the copy's features instead.
-    categories: of additive noise, "babble" among them by choice.
+    """kinds: each noisy copy draws one of these kinds; or "specaugment" alone, which masks the features of the copy.
+    categories: categories of additive noise; "babble" is an option.
 
     musan, rirs: directories in the layouts of MUSAN and of RIRS_NOISES; read only if a kind needs them.
-    part, rirs_part: of the files of musan and of the rooms of rirs, see `Bank`; empty for all of them.
+    part, rirs_part: part of the files of musan and of the rooms of rirs, see `Bank`; empty: all.
     """
 
     kinds: Annotated[tuple[Literal[Kind, "specaugment"], ...], NonEmpty] = ("additive",)
@@ -34,7 +34,7 @@ class NoiseConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if SPECAUGMENT in self.kinds and len(self.kinds) > 1:
-            raise ValueError(f"kinds: {SPECAUGMENT} stands alone, got {', '.join(self.kinds)}")
+            raise ValueError(f"kinds: {SPECAUGMENT} cannot be combined, found {', '.join(self.kinds)}")
 
     @property
     def masks_features(self) -> bool:

@@ -17,8 +17,8 @@ from irl.training.config import ObjectiveConfig, TrainConfig
 class SpeechConfig(Checked):
     """A whole speech experiment.
 
-    ctc_weight: of the CTC loss in the sum of both, in [0, 1). label_smoothing: share of the target's probability that
-    the attention decoder's cross-entropy spreads evenly over all tokens.
+    ctc_weight: weight of the CTC loss, in [0, 1); the attention loss has the rest. label_smoothing: share of the
+    target's probability that the attention decoder's cross-entropy spreads evenly over all tokens.
     """
 
     train_dir: str

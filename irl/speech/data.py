@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     """Views of the same utterances as model inputs, and their targets. clean is None where no term looks at it.
 
     y: int64 (B, U) padded with -1, y_lens (B,); the last target of every utterance is eos. totals: the size of the
-    global batch, with its target tokens. weight: of these samples, 0 where they are there only to join the others.
+    global batch, with its target tokens. weight: weight of these samples; 0 on a rank without own samples.
     """
 
     ids: list[str]
@@ -103,7 +103,7 @@ class SpeechData(torch.utils.data.Dataset):
                 views.append(self.noise.apply(x, x_lens, self.noise.draw(keys, x_lens)))
             else:
                 params = self.noise.draw(keys, lens, [u.speaker for u in chosen])
-                # Noise keeps the length, so lengths are those of the clean view.
+                # Noise keeps the length, so the lengths of the clean view hold.
                 view, x_lens = self.features.batch(self.noise.apply(waves, lens, params), lens)
                 views.append(view)
         if self.augment.specaugment:

@@ -1,9 +1,9 @@
 """Decode data directories with a trained recogniser.
 
 OUT/NAME/ holds for each directory, as in ESPnet, text, token, token_int and score of the best hypotheses; also
-nbest.jsonl, all hypotheses with their scores by name, and done.json, by which a second run knows that nothing is left.
+nbest.jsonl, all hypotheses with their scores by name, and done.json, which tells a second run that the work is done.
 
-With --jobs N --job I every N-th batch is decoded alone, into OUT/NAME/part.I.of.N.jsonl; the same command with --jobs N
+With --jobs N --job I only every N-th batch is decoded, into OUT/NAME/part.I.of.N.jsonl; the same command with --jobs N
 and no --job then joins the N parts. Batches are the same for any N, and with them the results.
 """
 
@@ -35,9 +35,9 @@ from irl.training.registry import modality, saved_config
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     search_options.add_arguments(parser)
     parser.add_argument("--lm", type=Path, help="checkpoint of a character LM, for shallow fusion")
-    parser.add_argument("--tuned", type=Path, help="take the weights from this file of irl tune")
+    parser.add_argument("--tuned", type=Path, help="file of decoding weights, written by irl tune")
     parser.add_argument("--jobs", type=int, default=1, help="number of parts")
-    parser.add_argument("--job", type=int, help="decode this part alone, 1 ... jobs; without it the parts are joined")
+    parser.add_argument("--job", type=int, help="decode this part only, 1 ... jobs; without it, join the parts")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
 
@@ -178,7 +178,7 @@ def join(
     seconds = audio = 0.0
     for path in parts:
         if head_of(path).get("fingerprint") != part_fingerprint:
-            raise UserError(f"{path}: this part is missing or of another run; decode it again")
+            raise UserError(f"{path}: this part is missing or belongs to a different run; decode it again")
         head, *lines = [json.loads(line) for line in path.read_text().splitlines()]
         seconds, audio = seconds + head["seconds"], audio + head["audio"]
         nbest.update({line["id"]: line["nbest"] for line in lines})

@@ -1,4 +1,4 @@
-"""What the plan of a table of speech recognition adds: noisy test sets, a language model, tuned weights."""
+"""Additions to the plan of a speech table: noisy test sets, a language model, tuned weights."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ GENERATED = "generated"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test-dirs", type=Path, nargs="+", required=True, help="data directories of the test sets")
-    parser.add_argument("--noisy", type=Path, default=Path("noisy"), help="where noisy copies of the test sets lie")
-    parser.add_argument("--musan", default="", help="bank in MUSAN's layout; its part `test` is heard in tests")
-    parser.add_argument("--rirs", default="", help="bank in RIRS_NOISES' layout; likewise")
-    parser.add_argument("--made-bank", default="", help="generated bank that stands for what is not given")
+    parser.add_argument("--noisy", type=Path, default=Path("noisy"), help="noisy copies of the test sets")
+    parser.add_argument("--musan", default="", help="bank in MUSAN's layout; tests use its part `test`")
+    parser.add_argument("--rirs", default="", help="bank in RIRS_NOISES' layout; tests use its part `test`")
+    parser.add_argument("--made-bank", default="", help="generated bank, used where --musan or --rirs is not given")
     search_options.add_arguments(parser)
     parser.add_argument("--lm", type=Path, help="configuration of a language model; it is trained in OUT/lm")
     parser.add_argument("--lm-overrides", nargs="*", default=[], metavar="key=value")
-    parser.add_argument("--tune", type=Path, nargs="*", default=[], help="dev data on which weights are tuned")
+    parser.add_argument("--tune", type=Path, nargs="*", default=[], help="dev data for tuning the decoding weights")
     parser.add_argument("--weights", type=Path, default=Path("weights.json"), help="file of the tuned weights")
 
 

@@ -23,7 +23,7 @@ from irl.training.running_covariance import RunningCovariance
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `irl validate`."""
     parser.add_argument("--rate", type=int, required=True, help="expected sampling rate in Hz")
-    parser.add_argument("--no-text", action="store_true", help="do not ask for text")
+    parser.add_argument("--no-text", action="store_true", help="accept data directories without text")
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
 
 

@@ -1,4 +1,4 @@
-"""A trained speech model as it comes out of a checkpoint, ready to recognise waveforms."""
+"""A trained speech model, loaded from a checkpoint, ready to recognise waveforms."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Recogniser:
 
     def __init__(self, path: Path, options: SearchOptions = SearchOptions(), lm: Path | None = None) -> None:
         state, self.config, weights = load_model(path, "speech", SpeechConfig)
-        self.state: dict[str, Any] = {key: state[key] for key in ("step", "seconds", "skipped", "commit", "versions")}
+        self.updates: int = state["step"]
         self.vocabulary = Vocabulary(state["tokens"])
         self.model = EncoderDecoder(self.config.features.dim, len(self.vocabulary), self.config.model)
         checkpoint.load_weights(self.model, weights, path)
@@ -55,7 +55,7 @@ class Recogniser:
     def _load_lm(self, path: Path) -> LSTMLM:
         state, settings, weights = load_model(path, "character_lm", CharacterLMConfig)
         if state["tokens"] != self.vocabulary.tokens:
-            raise UserError(f"{path}: a language model of other tokens than the recogniser's")
+            raise UserError(f"{path}: expected a language model over the recogniser's tokens, found different tokens")
         if state["step"] < settings.train.updates:
             raise UserError(f"{path}: at update {state['step']} of {settings.train.updates}, train it to its end")
         lm = LSTMLM(len(self.vocabulary), settings.model)

@@ -55,8 +55,6 @@ def total(counts: list[Edits]) -> Edits:
 
 def alignment(reference: list[str], hypothesis: list[str]) -> tuple[str, str]:
     """Two lines of equal columns: *** where one side has nothing, substitutions in capitals."""
-    from rapidfuzz.distance import Levenshtein
-
     top, bottom = [], []
     for op in Levenshtein.opcodes(reference, hypothesis):
         a, b = reference[op.src_start : op.src_end], hypothesis[op.dest_start : op.dest_end]
@@ -154,9 +152,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--banks", nargs=2, default=GENERATED, help="noises and rooms of the test sets")
 
 
-def evaluation_key(line: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What of a results line makes two evaluations the same: the search, and the noises and rooms of the test sets."""
-    return decoding(line["decode"]), line.get("banks", GENERATED)
+def same_evaluation(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """By the search, and by the noises and rooms of the test sets."""
+    return decoding(a["decode"]) == decoding(b["decode"]) and a.get("banks", GENERATED) == b.get("banks", GENERATED)
 
 
 def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:

@@ -1,4 +1,4 @@
-"""How to search, and the same options on every command line that searches."""
+"""Options of the search, shared by every command line that decodes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ class SearchOptions(Checked):
     """search: "joint" beam search over attention, CTC and a language model, "attention" (the same without CTC), "ctc"
     (greedy), or "espnet": ESPnet's own BatchBeamSearch, one utterance at a time.
 
-    beam: running hypotheses. ctc_weight: in [0, 1), 0 is attention alone. lm_weight: of the language model's log
-    probability. length_bonus: for each token and eos, negative to penalise length. max_length, min_length: of a
-    hypothesis in tokens as a share of the encoder's frames; max_length 0 is as many as frames, and an early end where
-    longer ones are hopeless. normalise_length: rank what ended by score per token. pre_beam_ratio: CTC
-    scores only the tokens that attention likes best, so many times the beam of them. nbest: hypotheses to return.
+    beam: number of running hypotheses. ctc_weight: weight of CTC, in [0, 1); 0 is attention alone. lm_weight: weight of
+    the language model's log probability. length_bonus: bonus for each token and eos; negative: a penalty. max_length,
+    min_length: tokens of a hypothesis as a share of the encoder's frames; max_length 0 allows one token for each frame,
+    and the search ends early when longer hypotheses are hopeless. normalise_length: rank ended hypotheses by score per
+    token. pre_beam_ratio: CTC scores only the pre_beam_ratio * beam tokens that the rest of the score ranks best.
+    nbest: number of hypotheses to return.
     """
 
     search: Search = "joint"
@@ -58,17 +59,17 @@ class SearchOptions(Checked):
 
 
 def add_arguments(parser: argparse.ArgumentParser, leave_out: tuple[str, ...] = ()) -> None:
-    """An option for each field of SearchOptions but those to leave out."""
+    """An option for each field of SearchOptions, except the fields in leave_out."""
     helps = {
         "search": None,
-        "beam": "running hypotheses",
-        "ctc_weight": "in [0, 1)",
-        "lm_weight": "of the language model",
-        "length_bonus": "for each token; negative: a penalty",
-        "max_length": "tokens as a share of frames; 0: no limit but an early end",
-        "min_length": "tokens as a share of frames",
-        "pre_beam_ratio": "CTC scores so many times the beam of tokens",
-        "nbest": "hypotheses to write",
+        "beam": "number of running hypotheses",
+        "ctc_weight": "weight of CTC, in [0, 1)",
+        "lm_weight": "weight of the language model",
+        "length_bonus": "bonus for each token; negative: a penalty",
+        "max_length": "maximum tokens as a share of frames; 0: no limit, but an early end",
+        "min_length": "minimum tokens as a share of frames",
+        "pre_beam_ratio": "number of tokens that CTC scores, as a multiple of the beam",
+        "nbest": "number of hypotheses to write",
     }
     for field in dataclasses.fields(SearchOptions):
         if field.name in helps and field.name not in leave_out:
@@ -107,6 +108,10 @@ def decoding(options: Mapping[str, Any], tuned: bool = True) -> dict[str, Any]:
     # Results from before the pre-beam ratio was an option name its default.
     same = [("pre_beam_ratio", 1.5)]
     return {key: value for key, value in options.items() if key != "nbest" and (key, value) not in same}
+
+
+def comparable(options: Mapping[str, Any]) -> dict[str, Any]:
+    return decoding(options, tuned=False)
 
 
 def describe(options: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from irl.core.errors import UserError
@@ -25,7 +25,7 @@ from irl.speech.scoring import count_edits
 from irl.training.distributed import Shard
 from irl.training.layer_stats import LayerStats
 from irl.training.running_covariance import RunningCovariance
-from irl.training.task import BaseTask, BatchSpec, Phase, Stat, objectives_of
+from irl.training.task import BatchSpec, Phase, Step, Task
 
 
 def task_loss(
@@ -39,7 +39,7 @@ def task_loss(
     """(1 - w) * cross-entropy + w * CTC, each a sum over samples, divided by their number of target tokens, or by
     `tokens`, the number in the global batch.
 
-    label_smoothing: of the cross-entropy (Szegedy et al. 2016): that share of each target is uniform over all tokens.
+    label_smoothing: share of each target of the cross-entropy that is uniform over all tokens (Szegedy et al. 2016).
     """
     tokens = y_lens.sum() if tokens is None else tokens
     loss = view.logits.new_zeros(())
@@ -62,14 +62,11 @@ def task_loss(
     return loss
 
 
-class SpeechStep(nn.Module):
-    """The model with its loss inside, as the loop calls it."""
-
+class SpeechStep(Step):
     def __init__(
         self, model: EncoderDecoder, objective: IRLLoss, ctc_weight: float, label_smoothing: float = 0.0
     ) -> None:
-        super().__init__()
-        self.model, self.objectives = model, objectives_of(objective)
+        super().__init__(model, objective)
         self.ctc_weight, self.label_smoothing = ctc_weight, label_smoothing
 
     def forward(self, batch: Batch, phase: Phase, step: int) -> Terms:
@@ -82,7 +79,7 @@ class SpeechStep(nn.Module):
 
 
 def read_statistics(path: Path, features: FeatureConfig) -> RunningCovariance:
-    """Sums of features, which stage 3 wrote. Raises UserError where they are missing, damaged or of other features."""
+    """Sums of features, written by stage 3. Raises UserError if they are missing, damaged or of different features."""
     try:
         sums = json.loads(path.read_text())
     except FileNotFoundError:
@@ -96,7 +93,7 @@ def read_statistics(path: Path, features: FeatureConfig) -> RunningCovariance:
     # Settings that are new in the package are at their defaults in older statistics.
     stored = sums.get("features")
     if stored is None or {**asdict(FeatureConfig()), **stored} != asdict(features):
-        raise UserError(f"{path}: statistics of other feature settings; run stage 3 again")
+        raise UserError(f"{path}: made with different feature settings; run stage 3 again")
     return RunningCovariance.from_sums(sums["frames"], sums["sum"], sums["sum_of_squares"])
 
 
@@ -107,9 +104,7 @@ def _ignore_interrupts(worker: int) -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
-class SpeechTask(BaseTask):
-    """The task of the training loop (see `irl.training.task.Task`)."""
-
+class SpeechTask(Task):
     def __init__(self, config: SpeechConfig, shard: Shard = Shard()) -> None:
         self.config, self.shard = config, shard
         self.vocabulary = Vocabulary.read(Path(config.vocabulary))
@@ -141,37 +136,31 @@ class SpeechTask(BaseTask):
                 raise batch
             yield batch
 
-    @torch.no_grad()
-    def evaluate(self) -> dict[str, Stat]:
-        """On the dev set: loss, without label smoothing, and CTC greedy character errors, and, where training draws
+    def measure(self, stats: LayerStats) -> None:
+        """Loss, without label smoothing, and CTC greedy character errors, and, where training draws
         noise, the same on one fixed noisy copy, and for each layer the relative L2 and cosine distances between the
         two, the clean norm, and the effective rank of clean activations, which falls with the distances where
         representations collapse.
         """
-        model, device = self.module.model, next(self.module.parameters()).device
-        measured = LayerStats()
         noisy = 1 if self.dev.noise is not None else 0
-        model.eval()
         # Epoch 1, not 0, which may be in order of length; always the same, and with it the noise.
         for index in self.shard.take(range(len(self.dev.batches(1)))):
             spec = BatchSpec(index, True, noisy)
-            batch: Batch = tree_map(lambda x: x.to(device), self.dev.make(1, spec))
+            batch: Batch = tree_map(lambda x: x.to(self.device), self.dev.make(1, spec))
             assert batch.clean is not None
-            views = [model(**inputs) for inputs in [batch.clean, *batch.noisy]]
+            views = [self.module.model(**inputs) for inputs in [batch.clean, *batch.noisy]]
             rows = len(batch.ids)
             for name, view in zip(("clean", "noisy"), views):
                 tokens = float(batch.y_lens.sum())
                 loss = task_loss(view, batch.y, batch.y_lens, self.config.ctc_weight)
-                measured.add(f"loss/{name}", tokens * float(loss), tokens)
+                stats.add(f"loss/{name}", tokens * float(loss), tokens)
                 if "ctc" in view.extra:
                     for i, numbers in enumerate(greedy_ctc(view.extra["ctc"], view.lens["ctc"])):
                         reference = self.vocabulary.decode(batch.y[i, : batch.y_lens[i] - 1].tolist())
                         edits = count_edits(reference, self.vocabulary.decode(numbers))
-                        measured.add(f"cer_ctc/{name}", edits.errors, edits.reference)
+                        stats.add(f"cer_ctc/{name}", edits.errors, edits.reference)
             if noisy:
-                measured.compare(views[0], views[1], rows)
-        model.train()
-        return measured.result()
+                stats.compare(views[0], views[1], rows)
 
     def extra_state(self) -> dict[str, Any]:
         return {"tokens": self.vocabulary.tokens}

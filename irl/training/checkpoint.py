@@ -14,7 +14,10 @@ from torch import Tensor
 from irl.core import atomic_io, config
 from irl.core.errors import UserError
 from irl.core.logging import logger
-from irl.training import checkpoint
+
+# Names in checkpoints of earlier versions, and values of objective.pairs in their configurations.
+OLD_NAMES = {"carried": "hidden_state", "slowed": "lr_scale"}
+OLD_PAIRS = {"others": "in_batch"}
 
 
 def previous(path: Path) -> Path:
@@ -60,7 +63,15 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: truncated or damaged, or not a checkpoint: it cannot be read") from None
     if not isinstance(state, dict) or not all(isinstance(state.get(k), dict) for k in ("model", "config")):
         raise UserError(f"{path}: not a checkpoint of this package: it has no model and config")
-    return state
+    return with_new_names(state)
+
+
+def with_new_names(state: dict[str, Any]) -> dict[str, Any]:
+    """The content of a checkpoint with its old names replaced."""
+    objective = state["config"].get("objective", {})
+    if objective.get("pairs") in OLD_PAIRS:
+        objective["pairs"] = OLD_PAIRS[objective["pairs"]]
+    return {OLD_NAMES.get(name, name): value for name, value in state.items()}
 
 
 def load_weights(module: torch.nn.Module, weights: dict[str, Any], path: Path) -> None:
@@ -80,7 +91,7 @@ def load_weights(module: torch.nn.Module, weights: dict[str, Any], path: Path) -
 
 def load_model(path: Path, task: str, config_class: type) -> tuple[dict[str, Any], Any, dict[str, Tensor]]:
     """A checkpoint, its configuration, and the model's weights: the mean of the best ones where there is one."""
-    state = checkpoint.load(path)
+    state = load(path)
     if state["config"].get("task") != task:
         raise UserError(f"{path}: a checkpoint of task {state['config'].get('task')!r}, expected {task!r}")
     weights = state.get("averaged", state["model"])

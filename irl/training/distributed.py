@@ -156,11 +156,7 @@ def build(accelerator: str, precision: str) -> Fabric:
 
 def _processes() -> tuple[int, int, ClusterEnvironment]:
     """How many processes of this run each node has, how many nodes there are, and how they know of each other."""
-    from lightning_fabric.plugins.environments import (
-        LightningEnvironment,
-        SLURMEnvironment,
-        TorchElasticEnvironment,
-    )
+    from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
     if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun
         local = int(os.environ["LOCAL_WORLD_SIZE"])

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Iterable, NamedTuple
 
 from torch import Tensor
 
 from irl.core.logging import progress
 from irl.core.output import Output, lens_to_mask
-from irl.objective import L2, Cosine, IRLLoss
+from irl.objective import L2, Cosine, Distance, IRLLoss
 from irl.training.distributed import all_gather
 from irl.training.running_covariance import RunningCovariance
-from irl.training.task import Stat
 
-DISTANCES = IRLLoss(alpha=0, beta=0, gamma=1, distance=L2("relative") + Cosine())
+RELATIVE = L2("relative") + Cosine()
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A sum and the number of things summed: divided once, at the end (law 5)."""
+
+    total: float
+    count: float
+
+    def __add__(self, other: Stat) -> Stat:
+        return Stat(self.total + other.total, self.count + other.count)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count if self.count else math.nan
 
 
 class LayerPair(NamedTuple):
@@ -58,9 +74,10 @@ def valid_frames(view: Output) -> dict[str, Tensor]:
 
 
 class LayerStats:
-    """Sums over the batches of an evaluation, by name."""
+    """Sums over the batches of an evaluation, by name. distance: its elementary ones are measured."""
 
-    def __init__(self) -> None:
+    def __init__(self, distance: Distance = RELATIVE) -> None:
+        self.objective = IRLLoss(alpha=0, beta=0, gamma=1, distance=distance)
         self.stats: dict[str, Stat] = {}
         self.covariances: dict[str, RunningCovariance] = {}
 
@@ -68,16 +85,19 @@ class LayerStats:
         self.stats[name] = self.stats.get(name, Stat(0, 0)) + Stat(total, count)
 
     def compare(self, clean: Output, noisy: Output, rows: int) -> None:
-        """For each layer the relative L2 and cosine distances between two views that count as so many examples, and
-        the norm of the clean one; its vectors are kept for the rank, which falls with the distances where
-        representations collapse."""
-        for name, layers in DISTANCES.compare(clean, [noisy])[2].items():
-            for layer, value in layers.items():
-                self.add(f"{name}/{layer}", rows * float(value), rows)
+        """For each layer the distances between two views that count as so many examples, and the norm of the clean
+        one; its vectors are kept for the rank, which falls with the distances where representations collapse."""
+        self.add_distances(clean, noisy, rows)
         for layer, value in layer_norms(clean).items():
             self.add(f"norm/{layer}", rows * float(value), rows)
         for layer, vectors in valid_frames(clean).items():
             self.covariances.setdefault(layer, RunningCovariance()).add(vectors)
+
+    def add_distances(self, clean: Output, other: Output, rows: int, suffix: str = "") -> None:
+        """As NAME + suffix/LAYER."""
+        for name, layers in self.objective.compare(clean, [other])[2].items():
+            for layer, value in layers.items():
+                self.add(f"{name}{suffix}/{layer}", rows * float(value), rows)
 
     def result(self) -> dict[str, Stat]:
         """The sums over all processes by name, and the effective rank of each layer that was compared."""

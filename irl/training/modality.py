@@ -1,13 +1,14 @@
 """What a modality offers. Everything that differs between speech, images and text is asked of this one object.
 
 A package such as `irl.vision` exports its object as `modality`; `irl.training.registry` finds it by name. A fourth
-modality is one new package and one line in the registry. Methods import their libraries when they are called, so that
-a command for one modality does not wait for the libraries of another.
+modality is one new package and one line in the registry. The object is a list of where its methods lie (`lazily`), so
+that a command for one modality does not wait for the libraries of another.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, NamedTuple, NoReturn, Sequence
 
@@ -77,6 +78,23 @@ class Planned(NamedTuple):
     analyse: list[str] = []
     lists: dict[str, list[list[str]]] = {}
     needed: dict[str, list[list[str]]] = {}
+
+
+def lazily(module: str, name: str = "") -> Any:
+    """A method or a class of a modality that lies in a module of its package, and is imported at its first use. name:
+    in that module, where it is not the name of the method."""
+    return _Lazily(module, name)
+
+
+class _Lazily:
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = self.name or name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return getattr(importlib.import_module(f"{owner.__module__}.{self.module}"), self.name)
 
 
 class Modality:

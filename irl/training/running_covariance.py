@@ -7,7 +7,7 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor, nn
 
-from irl.objective.smoothness import Diagonal, Full, Sigma, full_precision
+from irl.objective.covariance import Diagonal, Full, Sigma, full_precision
 from irl.training.distributed import all_reduce_sum
 
 
@@ -23,8 +23,9 @@ class RunningCovariance:
         self.diagonal, self.centred, self.dtype = diagonal, centred, dtype
         self.count = 0
         self.origin: Tensor | None = None
-        self.sum: Tensor | float = 0.0
-        self.products: Tensor | float = 0.0
+        # Tensors once there is a vector.
+        self.sum: Any = 0.0
+        self.products: Any = 0.0
 
     @classmethod
     def from_sums(cls, count: int, total: Sequence[float], products: Sequence[Any]) -> RunningCovariance:
@@ -51,14 +52,12 @@ class RunningCovariance:
 
     def sums(self) -> tuple[int, list[float], list[Any]]:
         """(number, sum, sum of products or squares) as plain numbers, for a file."""
-        assert isinstance(self.sum, Tensor) and isinstance(self.products, Tensor)
         return self.count, self.sum.tolist(), self.products.tolist()
 
     def to_cpu(self) -> RunningCovariance:
         copy = RunningCovariance(self.diagonal, self.centred, self.dtype)
         copy.count = self.count
         if self.count:
-            assert isinstance(self.sum, Tensor) and isinstance(self.products, Tensor)
             copy.sum, copy.products = self.sum.cpu(), self.products.cpu()
             copy.origin = None if self.origin is None else self.origin.cpu()
         return copy
@@ -71,7 +70,6 @@ class RunningCovariance:
         if self.origin is None:
             self.count, self.origin, self.sum, self.products = other.count, other.origin, other.sum, other.products
             return
-        assert isinstance(other.sum, Tensor) and isinstance(other.products, Tensor)
         shift = other.origin - self.origin
         cross = torch.outer(shift, other.sum)
         self.products = self.products + other.products + cross + cross.T + other.count * torch.outer(shift, shift)
@@ -81,15 +79,13 @@ class RunningCovariance:
     @property
     def mean(self) -> Tensor:
         """(D,)"""
-        assert isinstance(self.sum, Tensor)
-        mean = self.sum / self.count
+        mean: Tensor = self.sum / self.count
         return mean if self.origin is None else mean + self.origin
 
     @property
     def covariance(self) -> Tensor:
         """(D, D), or the variances (D,) if diagonal; divided by the number of vectors."""
-        assert isinstance(self.sum, Tensor)
-        mean = self.sum / self.count
+        mean: Tensor = self.sum / self.count
         return self.products / self.count - (mean.square() if self.diagonal else torch.outer(mean, mean))
 
     @property
@@ -129,7 +125,6 @@ class NoiseCovariance(nn.Module):
         batch = RunningCovariance(self.diagonal, centred=False, dtype=xi.dtype)
         with full_precision(xi):
             batch.add(xi)
-        assert isinstance(batch.products, Tensor)
         # Over the samples of all processes.
         count = all_reduce_sum(torch.tensor(float(batch.count), device=xi.device))
         moment = all_reduce_sum(batch.products) / count

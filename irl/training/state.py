@@ -14,17 +14,15 @@ from irl.core.provenance import commit, versions
 from irl.training import checkpoint
 from irl.training.best_checkpoints import BestCheckpoints
 from irl.training.config import without_runtime_keys
+from irl.training.layer_stats import Stat
 from irl.training.registry import saved_config
-from irl.training.task import Phase, Stat, Task
+from irl.training.task import Phase, Task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 T = TypeVar("T")
-# What a run that starts from another's clean phase may set differently: the clean phase does not look at it.
-PAIRED_KEYS = {"objective", "noise", "attack", "unlabelled", "smoothness"}
-# Names in checkpoints of earlier versions.
-OLD_NAMES = {"carried": "hidden_state", "slowed": "lr_scale"}
+PROGRESS = ("epoch", "batch", "step", "skipped", "seconds")
 
 
 class RunState:
@@ -80,11 +78,7 @@ class RunState:
             # State of the loss scaler of 16-mixed; empty for other precisions.
             "precision": self.fabric.strategy.precision.state_dict(),
             "config": config.to_dict(self.config),
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "step": self.step,
-            "skipped": self.skipped,
-            "seconds": self.seconds,
+            **{name: getattr(self, name) for name in PROGRESS},
             "waited": self.waited,
             "best": self.best.losses,
             "lr_scale": self.lr_scale,
@@ -118,7 +112,6 @@ class RunState:
     def load(self, path: Path, content: dict[str, Any], start: bool = False) -> None:
         """Take up the run of a checkpoint. start: it is the end of a clean phase, and its objective and noise may be
         others."""
-        content = {OLD_NAMES.get(name, name): value for name, value in content.items()}
         self._check(path, content, start)
         weights = content["model"]
         if start:
@@ -129,7 +122,7 @@ class RunState:
         checkpoint.load_weights(self.task.module, weights, path)
         self.optimizer.load_state_dict(content["optimizer"])
         self.fabric.strategy.precision.load_state_dict(content.get("precision", {}))
-        for name in ("epoch", "batch", "step", "skipped", "seconds"):
+        for name in PROGRESS:
             setattr(self, name, content[name])
         self.waited, self.lr_scale = content.get("waited", 0.0), content.get("lr_scale", 1.0)
         self.averaged = content.get("averaged")
@@ -142,7 +135,7 @@ class RunState:
         if content["config"].get("task") != self.config.task or "optimizer" not in content:
             raise UserError(f"{path}: not a checkpoint of a training run of task {self.config.task}")
         there, here = (without_runtime_keys(config.to_dict(c)) for c in (saved_config(content, path), self.config))
-        ignored = PAIRED_KEYS if start else set()
+        ignored = self.task.paired_keys if start else set()
         for key, old, new in differences(there, here):
             if key.split(".")[0] not in ignored:
                 raise UserError(

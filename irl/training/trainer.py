@@ -24,11 +24,12 @@ from irl.objective import Terms
 from irl.training import distributed
 from irl.training.config import OPTIMIZERS
 from irl.training.distributed import Shard
+from irl.training.layer_stats import Stat
 from irl.training.metrics import MetricsWriter
 from irl.training.registry import modality
 from irl.training.signals import StopSignals
 from irl.training.state import RunState
-from irl.training.task import Stat, Task
+from irl.training.task import Task
 
 
 class Trainer:

@@ -18,7 +18,7 @@ from irl.vision.classifier import Classifier, test_keys
 from irl.vision.conditions import read_settings
 
 
-def fingerprint(args: argparse.Namespace) -> dict[str, Any]:
+def pairs_fingerprint(args: argparse.Namespace) -> dict[str, Any]:
     """The test set, the noise on it, and the device."""
     noise = read_settings(args.settings, args.test).noise(str(args.noisy))
     return {"clean": file_fingerprint(args.clean), "noise": config.to_dict(noise), "device": args.device}

@@ -1,4 +1,4 @@
-"""A trained classifier of images, and its errors under the conditions of a test."""
+"""A trained image classifier, and its errors under test conditions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the test conditions of a classifier of images mean."""
+"""The test conditions of an image classifier."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ APGD_STEPS = 100  # as in AutoAttack
 
 @dataclass(frozen=True)
 class EvaluationConfig(Checked):
-    """What the conditions of a test mean, the same for every method that is compared.
+    """Settings of the test conditions, the same for all compared methods.
 
     none: the images themselves. in: brightness and contrast jitter of strength `jitter` and lighting. out: hue and
-    saturation jitter. ATTACK_EPS, as fgsm_0.2, pgd20_0.2 (20 steps), apgd_ce_0.2, apgd_dlr_0.2, random_0.2,
-    autoattack_8: the model attacked, or random noise of that size; eps as in `irl.noise.adversarial`. corruption: the
-    mean over kinds and severities of `corruptions`, a folder in the layout of CIFAR-10-C; empty: those that stage 2
-    makes.
+    saturation jitter. ATTACK_EPS, such as fgsm_0.2, pgd20_0.2 (20 steps), apgd_ce_0.2, apgd_dlr_0.2, random_0.2,
+    autoattack_8: an attack on the model, or random noise, of this size; eps as in `irl.noise.adversarial`. corruption:
+    the mean over kinds and severities of `corruptions`, a folder in the layout of CIFAR-10-C; empty: the corruptions
+    made by stage 2.
 
-    slow_images: iterated attacks and corruptions look at the first so many test images, 0 for all.
+    slow_images: number of test images for iterated attacks and corruptions, 0 for all.
     """
 
     jitter: Fraction = 0.5
@@ -54,7 +54,7 @@ class EvaluationConfig(Checked):
         """Raises UserError for a condition that is no noise."""
         known = self.noises()
         if condition not in known:
-            raise UserError(f"{condition!r} is no noise on colours, those are {', '.join(known)}")
+            raise UserError(f"{condition!r} is not a colour noise, known are {', '.join(known)}")
         return known[condition]
 
     def check(self, conditions: Sequence[str]) -> None:

@@ -16,10 +16,10 @@ from irl.training.config import ObjectiveConfig, SmoothnessConfig, TrainConfig
 class VisionConfig(Checked):
     """A whole experiment with images.
 
-    crops: pixels of reflection padding that crops are taken from, 0 for no crops; flips: horizontal ones.
-    labels: number of training images whose labels are used, as many of each class, 0 for all. unlabelled: images
-    without labels in each batch beside train.batch_size with; only the distance looks at them.
-    attack: noisy copies are adversarial instead (its kind empty: noise).
+    crops: pixels of reflection padding around the image before it is cropped, 0 for no crops; flips: flip horizontally.
+    labels: number of labelled training images, the same number in each class, 0 for all. unlabelled: number of
+    unlabelled images in each batch, in addition to train.batch_size labelled ones; only the distance uses them.
+    attack: makes the noisy copies adversarial; if its kind is empty, `noise` makes them.
     """
 
     train_set: str
@@ -46,9 +46,11 @@ class VisionConfig(Checked):
         if self.unlabelled and not (self.labels and objective.gamma > 0):
             raise ValueError("unlabelled images need labels (how many there are) and a distance, objective.gamma > 0")
         if self.unlabelled and not objective.needs_noisy:
-            raise ValueError("unlabelled images need a distance between views, not one between images")
+            raise ValueError("unlabelled images need a distance between views, not between different images")
         if self.compile and self.smoothness.used and self.smoothness.method != "forward":
-            raise ValueError("a compiled model is differentiated twice by smoothness.method forward alone")
+            raise ValueError(
+                "compile needs smoothness.method forward: it alone can differentiate a compiled model twice"
+            )
         if self.unlabelled and self.attack.kind:
             raise ValueError("unlabelled images cannot be attacked: attacks need labels")
         names = self.model.layer_names()
@@ -57,6 +59,8 @@ class VisionConfig(Checked):
             smooth = replace(objective, layers=self.smoothness.layers, from_layer=self.smoothness.from_layer)
             smooth.layer_weights([*names, "logits"], names)
             if not objective.needs_clean:
-                raise ValueError("smoothness is taken of clean images, which no term of this objective looks at")
+                raise ValueError("smoothness needs clean images, but no term of this objective uses them")
             if self.smoothness.sigma != "isotropic" and self.attack.kind:
-                raise ValueError("smoothness.sigma is that of drawn noise, not of an attack: it must be isotropic")
+                raise ValueError(
+                    "smoothness.sigma describes drawn noise, not an attack: with an attack it must be isotropic"
+                )

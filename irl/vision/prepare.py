@@ -17,8 +17,13 @@ from irl.vision.config import VisionConfig
 from irl.vision.data import color_sums
 
 
+def train_data(settings: VisionConfig) -> str:
+    path = Path(settings.train_set)
+    return images.read(path).digest() if path.exists() else ""
+
+
 def validate(args: argparse.Namespace) -> Iterator[str]:
-    """Count the images of each set by class, and those that an earlier set holds too."""
+    """Count the images of each set by class, and the images that also occur in an earlier set."""
     seen: set[bytes] = set()
     for path in args.paths:
         content = images.read(path)

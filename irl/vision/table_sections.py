@@ -1,4 +1,4 @@
-"""What tables of image classifiers have beside others: names of attacks, and a check for masked gradients."""
+"""Additional sections in tables of image classifiers: names of attacks, and a check for masked gradients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def heading(condition: str) -> str:
     return f"{attack} {eps}"
 
 
-def masking(table: Table) -> list[str]:
+def table_sections(table: Table) -> list[str]:
     """Errors under random noise, FGSM and PGD side by side, for each size that FGSM and PGD share, on the images that
     all of them saw."""
     rows = []

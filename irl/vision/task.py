@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from irl.core.errors import UserError
@@ -19,22 +19,18 @@ from irl.objective.smoothness import Isotropic, Sigma, lambda_r, omega_r
 from irl.training.distributed import Shard
 from irl.training.layer_stats import LayerStats
 from irl.training.running_covariance import NoiseCovariance
-from irl.training.task import BaseTask, BatchSpec, Phase, Stat, objectives_of
+from irl.training.task import BatchSpec, Phase, Step, Task
 from irl.vision.config import VisionConfig
 from irl.vision.data import Batch, Statistics, VisionData
 
 
-class VisionStep(nn.Module):
-    """The model with its loss inside, as the loop calls it."""
-
+class VisionStep(Step):
     def __init__(self, model: WideResNet, config: VisionConfig, attack: Attack | None, size: Sequence[int]) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model, config.objective.build())
         self.attack, self.seed, self.smoothness = attack, config.seed, config.smoothness
         if self.smoothness.used and self.smoothness.sigma != "isotropic":
             diagonal = self.smoothness.sigma == "diagonal"
             self.running = NoiseCovariance((3, *size), self.smoothness.rate, diagonal)
-        self.objectives = objectives_of(config.objective.build())
 
     def copies(self, batch: Batch, step: int, stream: str = "attack") -> list[Tensor]:
         """The noisy copies of a batch. Those of an attack, which depend on the model too, are made here."""
@@ -77,8 +73,8 @@ class VisionStep(nn.Module):
         return terms._replace(total=total, extra=extra)
 
 
-class VisionTask(BaseTask):
-    """The task of the training loop (see `irl.training.task.Task`)."""
+class VisionTask(Task):
+    paired_keys = Task.paired_keys | {"attack", "unlabelled"}
 
     def __init__(self, config: VisionConfig, shard: Shard = Shard()) -> None:
         self.config, self.shard = config, shard
@@ -103,30 +99,24 @@ class VisionTask(BaseTask):
 
     def loader(self, epoch: int, specs: list[BatchSpec], workers: int) -> Iterator[Batch]:
         """Batches are made on the device that holds the set: workers would have nothing to do."""
-        self.train.to(next(self.module.parameters()).device)
+        self.train.to(self.device)
         for spec in specs:
             yield self.train.make(epoch, spec)
 
-    @torch.no_grad()
-    def evaluate(self) -> dict[str, Stat]:
-        """On the dev set: loss and errors, and, where training draws noise, the same on one fixed noisy copy, and for
-        each layer the relative L2 and cosine distances between the two, the clean norm, and the effective rank.
-        """
+    def measure(self, stats: LayerStats) -> None:
+        """Loss and errors, and, where training draws noise, the same on one fixed noisy copy, and for each layer the
+        relative L2 and cosine distances between the two, the clean norm, and the effective rank."""
         module, objective = self.module, self.module.objectives["paired"]
-        measured = LayerStats()
-        self.dev.to(next(module.parameters()).device)
+        self.dev.to(self.device)
         spec = BatchSpec(0, True, 1 if objective.needs_noisy else 0)
-        module.eval()
         for rows in self.shard.take(torch.arange(len(self.dev.labels)).split(EVALUATED)):
             batch = self.dev.views(rows, 0, spec, len(rows))
             views: list[Output] = [module.model(x) for x in [batch.clean, *module.copies(batch, 0, "attack/dev")]]
             for name, view in zip(("clean", "noisy"), views):
-                measured.add(f"loss/{name}", float(F.cross_entropy(view.logits, batch.y, reduction="sum")), len(rows))
-                measured.add(f"error/{name}", float((view.logits.argmax(1) != batch.y).sum()), len(rows))
+                stats.add(f"loss/{name}", float(F.cross_entropy(view.logits, batch.y, reduction="sum")), len(rows))
+                stats.add(f"error/{name}", float((view.logits.argmax(1) != batch.y).sum()), len(rows))
             if len(views) > 1:
-                measured.compare(views[0], views[1], len(rows))
-        module.train()
-        return measured.result()
+                stats.compare(views[0], views[1], len(rows))
 
     def extra_state(self) -> dict[str, Any]:
         """What a checkpoint needs beside its weights to classify images."""

@@ -101,7 +101,10 @@ def test_parts_join_to_the_whole(recipe, reference):
     run(*part, "--job", 2, cwd=recipe)
     # A part of other options is noticed, and one that is there is not decoded again.
     other = run(*part, "--beam", 2, cwd=recipe, check=False)
-    assert other.returncode == 1 and "part.1.of.3.jsonl: this part is missing or of another run" in other.stderr
+    assert (
+        other.returncode == 1
+        and "part.1.of.3.jsonl: this part is missing or belongs to a different run" in other.stderr
+    )
     before = (recipe / "exp/parts/dev/part.1.of.3.jsonl").stat().st_mtime_ns
     run(*part, "--job", 1, cwd=recipe)
     assert (recipe / "exp/parts/dev/part.1.of.3.jsonl").stat().st_mtime_ns == before
@@ -194,7 +197,7 @@ def test_weights_are_tuned_on_dev_and_fusion_equals_espnets(recipe, reference, l
     assert all(found["options"][key] == value for key, value in best.items())
     assert "already tuned" in run(*tune, *grid, cwd=recipe).stderr
     other = run(*tune, *grid, "--beam", 3, cwd=recipe, check=False)
-    assert other.returncode == 1 and "search.json: was tuned with another grid; remove it" in other.stderr
+    assert other.returncode == 1 and "search.json: was tuned with a different grid; remove it" in other.stderr
     out = ["--lm", lm, "--tuned", "exp/search.json", "--out", "exp/tuned"]
     run("irl.bin.evaluate", "exp/reference/checkpoint.pt", *data, *out, cwd=recipe)
     done = json.loads((recipe / "exp/tuned/dev/done.json").read_text())["fingerprint"]
@@ -241,4 +244,4 @@ def test_weights_are_tuned_on_dev_and_fusion_equals_espnets(recipe, reference, l
     checkpoint.save(recipe / "other_lm.pt", {**state, "tokens": state["tokens"][::-1]})
     other = [*data, "--lm", "other_lm.pt", "--lm-weight", 1, "--out", "exp/x"]
     bad = run("irl.bin.evaluate", "exp/reference/checkpoint.pt", *other, cwd=recipe, check=False)
-    assert bad.returncode == 1 and "a language model of other tokens" in bad.stderr
+    assert bad.returncode == 1 and "expected a language model over the recogniser's tokens" in bad.stderr

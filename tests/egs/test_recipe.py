@@ -154,7 +154,7 @@ def test_librispeech_with_two_test_sets_through_all_stages(egs, tmp_path):
     table = (egs / "exp/librispeech-clean-100-clean-360-incomplete/report/table.md").read_text()
     assert "Test set test-clean." in table and "Test set test-other." in table
     flag = run("./run.sh", "--corpus", "librispeech", "--tune", "yes", cwd=egs, check=False)
-    assert flag.returncode == 1 and "--tune is true or false, not yes" in flag.stderr
+    assert flag.returncode == 1 and "--tune: expected true or false, found yes" in flag.stderr
     missing = run("./run.sh", "--corpus", "librispeech", "--stop-stage", "0", cwd=egs, check=False)
     assert missing.returncode == 1 and "--corpus librispeech needs --librispeech DIR" in missing.stderr
     unknown = run("./run.sh", "--corpus", "timit", cwd=egs, check=False)

@@ -247,5 +247,5 @@ def test_bad_banks_are_refused_by_name(bank_dir, tmp_path):
     ],
 )
 def test_bad_settings(settings):
-    with pytest.raises(ValueError, match="expected|stands alone"):
+    with pytest.raises(ValueError, match="expected|cannot be combined"):
         NoiseConfig(**settings)

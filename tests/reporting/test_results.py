@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irl.core.errors import UserError
+from irl.reporting.evaluation import read_counts
 from irl.reporting.results import append, counts, matches, pack, read
 from irl.training.modality import Modality
 from irl.training.registry import modality
@@ -30,6 +31,14 @@ def test_the_same_model_under_further_conditions_completes_its_line(tmp_path):
     assert [row["conditions"] for row in read(path)] == [{"none": 1, "in": 2, "out": 3}]
     append(path, {**line, "weights": "trained again", "conditions": {"none": 4}}, PLAIN)
     assert [row["conditions"] for row in read(path)] == [{"none": 4}]
+
+
+def test_counts_without_a_fingerprint_are_evaluated_again(tmp_path):
+    """Earlier versions named it otherwise."""
+    (tmp_path / "none.json").write_text('{"mark": {"data": "d"}, "errors": [1], "reference": [2]}\n')
+    for name in ("none", "in"):
+        with pytest.raises(UserError, match=f"{name}.json: not evaluated; run stage 5 first"):
+            list(read_counts(tmp_path, [name]))
 
 
 def test_lines_of_another_training_set_are_no_results():

@@ -8,7 +8,8 @@ import pytest
 import torch
 from tiny import run
 
-from irl.training.registry import read_config
+from irl.training import checkpoint
+from irl.training.registry import read_config, saved_config
 from irl.training.running_covariance import RunningCovariance
 from irl.training.signals import StopSignals
 from irl.training.state import differences
@@ -51,6 +52,22 @@ def test_a_checkpoint_of_another_configuration_names_the_key(folder):
     done = run("irl.bin.train", "irl_loss.yaml", "train.batch_size=4", "--exp", "exp/other", cwd=folder, check=False)
     assert done.returncode == 1 and "was trained with train.batch_size 8, this run has 4; use another" in done.stderr
     assert list(differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}})) == [("a.b", 1, 3), ("c", 2, None)]
+
+
+def test_a_checkpoint_with_old_names_goes_on_and_is_evaluated(folder, trainer):
+    """Runs of earlier versions are not lost: what was renamed since is read under its new name."""
+    settings = ["objective.pairs=in_batch", "objective.stop_grad=none"]
+    state = trainer("irl_loss", *settings).state
+    state.lr_scale = 0.5
+    state.save()
+    old = torch.load(state.path, weights_only=True)
+    old["slowed"], old["carried"] = old.pop("lr_scale"), old.pop("hidden_state")
+    old["config"]["objective"]["pairs"] = "others"
+    torch.save(old, state.path)
+    resumed = trainer("irl_loss", *settings).state
+    resumed.resume()
+    assert resumed.lr_scale == 0.5
+    assert saved_config(checkpoint.load(state.path), state.path).objective.pairs == "in_batch"
 
 
 def test_signals_only_set_a_flag_and_handlers_come_back():

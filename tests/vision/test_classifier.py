@@ -129,7 +129,7 @@ def test_analysis(folder):
     rows = [row.split(",") for row in (folder / "report/distances.csv").read_text().splitlines()]
     assert all(float(row[2]) == 0 and abs(float(row[3])) < 1e-6 for row in rows[1:])
     wrong = run(*analyse, "--noisy", "fog", cwd=folder, check=False)
-    assert wrong.returncode == 1 and "'fog' is no noise on colours, those are none, in, out" in wrong.stderr
+    assert wrong.returncode == 1 and "'fog' is not a colour noise, known are none, in, out" in wrong.stderr
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_analysis(folder):
         (["--conditions", "none", "--test", "hue=3"], "hue: expected float in [0, 1], found 3"),
         (["--conditions", "corruption", "--test", "corruptions=nowhere"], "nowhere: no corruption (NAME.npy) is there"),
         (
-            ["--conditions", "autoattack_8", "--test", "units=pixels"],
-            "autoattack_8: the package autoattack is not installed",
+            ["--conditions", "autoattack_9", "--test", "units=pixels"],
+            "autoattack_9: the package autoattack is not installed",
         ),
         (["--conditions", "autoattack_8"], "autoattack_8: AutoAttack measures eps on pixels: set units: pixels"),
         (["--conditions", "none", "pgd0_0.2"], "unknown condition 'pgd0_0.2'"),

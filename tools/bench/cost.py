@@ -80,11 +80,11 @@ def main() -> None:
     scale = train.batch_size / size
     report = Report(f"Cost of WSJ si284, {args.conf.name}, {device}, {args.precision}", args)
     report.say(
-        f"Batches of {size} utterances of {SECONDS} s and {CHARACTERS} characters, clean or as pairs; "
+        f"Batches of {size} utterances of {SECONDS} s and {CHARACTERS} characters, clean or as clean-noisy pairs; "
         f"{train.updates} updates of {train.batch_size} utterances, the first {train.clean_updates} of them clean."
     )
     report.table(seconds, "baseline", size, "utterances/s")
-    print("| | one device, hours | eight, hours at best |\n|---|---|---|")
+    print("| | hours on one device | least hours on eight |\n|---|---|---|")
     clean = median_interval(seconds["baseline"]).median
     for method, values in seconds.items():
         paired = median_interval(values).median

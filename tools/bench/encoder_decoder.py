@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from irl.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 
-UNITS, PRESETS, FRAMES, TOKENS, MELS, VOCABULARY = 320, 16, 438, 60, 80, 30
+UNITS, UTTERANCES, FRAMES, TOKENS, MELS, VOCABULARY = 320, 16, 438, 60, 80, 30
 
 
 class ESPnet(nn.Module):
@@ -56,12 +56,12 @@ class Ours(nn.Module):
 
 def make_step(model: nn.Module) -> Callable[[], None]:
     torch.manual_seed(0)
-    x = torch.randn(PRESETS, FRAMES, MELS)
+    x = torch.randn(UTTERANCES, FRAMES, MELS)
     # ESPnet's encoder takes batches in order of length only.
-    x_lens = torch.randint(FRAMES * 3 // 4, FRAMES + 1, (PRESETS,)).sort(descending=True).values
+    x_lens = torch.randint(FRAMES * 3 // 4, FRAMES + 1, (UTTERANCES,)).sort(descending=True).values
     x_lens[0] = FRAMES
-    y = torch.randint(1, VOCABULARY - 1, (PRESETS, TOKENS))
-    y_lens = torch.full((PRESETS,), TOKENS)
+    y = torch.randint(1, VOCABULARY - 1, (UTTERANCES, TOKENS))
+    y_lens = torch.full((UTTERANCES,), TOKENS)
     optimizer = torch.optim.Adam(model.parameters())
 
     def step() -> None:
@@ -84,9 +84,9 @@ def main() -> None:
     if args.projections:
         models["ESPnet, projections"] = ESPnet(projection=True)
     sizes = ", ".join(f"{n} {sum(p.numel() for p in m.parameters()) / 1e6:.1f} M" for n, m in models.items())
-    report.say(f"{UNITS} units, {PRESETS} utterances of up to {FRAMES} frames, {TOKENS} tokens. Parameters: {sizes}.")
+    report.say(f"{UNITS} units, {UTTERANCES} utterances of up to {FRAMES} frames, {TOKENS} tokens. Parameters: {sizes}.")
     steps = {name: make_step(model) for name, model in models.items()}
-    report.table(alternate(steps, args.rounds, warmup=1, label="steps"), "irl", PRESETS, "utterances/s")
+    report.table(alternate(steps, args.rounds, warmup=1, label="steps"), "irl", UTTERANCES, "utterances/s")
     report.close()
 
 

@@ -114,7 +114,7 @@ def machine() -> str:
     names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
     kept = all(os.environ.get(key) == value for key, value in KEEP_MEMORY.items())
     cpu = names[0].partition(":")[2].strip() if names else platform.processor()
-    allocator = "keeps freed memory" if kept else "as the system has it"
+    allocator = "keeps freed memory" if kept else "with the system's defaults"
     return f"{cpu}, {torch.get_num_threads()} thread(s); allocator {allocator}"
 
 

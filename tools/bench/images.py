@@ -107,7 +107,8 @@ def main() -> None:
             noise = ImageNoise(ImageNoiseConfig(**{**OFF, **strengths}), DIRECTIONS)  # type: ignore[arg-type]
             steps = {**ours(noise, 255 * x), **peers(name, x)}
             report.say(
-                f"{name.capitalize()}, {batch} images. Of the same factors all make the same but for hue (checked)."
+                f"{name.capitalize()}, {batch} images. With the same factors all give the same images, "
+                "except for hue (checked)."
             )
             report.table(alternate(steps, args.rounds, label=name), "irl", batch, "images/s")
     report.close()

@@ -52,15 +52,16 @@ def compare(report: Report, model: WideResNet, x: Tensor, layers: list[str], arg
     needed = [reverse / forward for reverse, forward in zip(variance["reverse"], variance["forward"])]
     errors = [np.sqrt(value / len(x)) for value in variance["forward"]]
     report.say(
-        f"Relative standard error of one forward draw, mean of the batch: {errors[0]:.2%} at {layers[0]} to "
-        f"{errors[-1]:.2%} at {layers[-1]}. Reverse draws for the same: {min(needed):.2f} to {max(needed):.2f}."
+        f"Relative standard error of one forward draw, mean over the batch: {errors[0]:.2%} at {layers[0]} to "
+        f"{errors[-1]:.2%} at {layers[-1]}. Reverse draws for the same error: {min(needed):.2f} to {max(needed):.2f}."
     )
     # What the layers share is the forward pass with its graph; the rest is each projection's own.
     shared = (sum(seconds[name] for name in modules) - seconds["reverse"]) / (len(modules) - 1)
     charged = shared + sum((seconds[name] - shared) * n for name, n in zip(modules, needed))
     for way in ("by hand", "dual tensors"):
         report.say(
-            f"Reverse over {way}, at equal standard error of every layer: {median_interval(charged / seconds[way])}."
+            f"Time of reverse / time of {way}, at equal standard error of every layer: "
+            f"{median_interval(charged / seconds[way])}."
         )
 
 

@@ -41,7 +41,7 @@ def main() -> None:
     report.say(f"Batches of {args.batch_size}; one noisy copy, and the distance on the last group of blocks.")
     report.table(seconds, "baseline", args.batch_size, "images/s")
     own = next(iter(terms))
-    report.say(f"{own}, over IRL loss: {median_interval(seconds[own] / seconds['irl_loss'])}.")
+    report.say(f"Time of {own} / time of IRL loss: {median_interval(seconds[own] / seconds['irl_loss'])}.")
     report.close()
 
 

@@ -133,9 +133,9 @@ def main() -> None:
         seconds = alternate(steps, args.rounds, label="steps")
     report.table(seconds, "baseline", args.batch_size * args.bptt, "words/s")
     for over in ("baseline", "irl_batching"):
-        report.say(f"IRL loss over {over}: {median_interval(seconds['irl_loss'] / seconds[over])}.")
+        report.say(f"Time of IRL loss / time of {over}: {median_interval(seconds['irl_loss'] / seconds[over])}.")
     speed = median_interval(seconds["plain loop"] / seconds["baseline"])
-    report.say(f"Words/s of the baseline's whole update over those of the plain loop: {speed}.")
+    report.say(f"Words/s of a whole update of the baseline / words/s of the plain loop: {speed}.")
     report.close()
 
 

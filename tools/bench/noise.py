@@ -100,8 +100,9 @@ def mixing(report: Report, folder: Path, speech: list[np.ndarray], noise: list[n
             np.testing.assert_allclose(np.asarray(found[i]).reshape(-1), x, atol=1e-5, err_msg=name)
     audio = sum(map(len, speech)) / RATE
     report.say(
-        f"Mixing at an SNR, {COUNT} utterances, {audio:.0f} s in all. All give the same samples (checked). Training "
-        "takes the batch with its bank. audiomentations reads the noise from its file each time, from the page cache."
+        f"Mixing at an SNR, {COUNT} utterances, {audio:.0f} s in all. All alternatives give the same samples "
+        "(checked). Training uses `irl, batch with bank`. audiomentations reads the noise from its file (in the page "
+        "cache) each time."
     )
     report.table(alternate(steps, rounds, label="mixing"), "irl, batch with bank", audio, "x real time")
 
@@ -154,8 +155,8 @@ def rooms(report: Report, folder: Path, speech: list[np.ndarray], rirs: list[np.
         np.testing.assert_allclose(batch[i, : len(x)].numpy(), y, atol=1e-5)
     audio = sum(map(len, speech)) / RATE
     report.say(
-        f"Reverberation, a response of 0.2-0.6 s of its own for each of {COUNT} utterances. Ours equals a float64 "
-        "convolution (checked); the others differ in how they align and scale the output, not in the convolution."
+        f"Reverberation, {COUNT} utterances, each with a different response of 0.2-0.6 s. Ours equals a float64 "
+        "convolution (checked). The peers use the same convolution, but align and scale the output differently."
     )
     report.table(alternate(steps, rounds, label="reverberation"), "irl, batch with bank", audio, "x real time")
 

@@ -1,7 +1,7 @@
 """Run every benchmark under the same settings and write tools/bench/RESULTS.md. Called by `make bench`.
 
-Each is a process of its own, with one thread and an allocator that keeps freed memory, for us and for peers alike.
-Machines differ and drift: the ratios within a table are what to read, not its times.
+Each benchmark runs in its own process, with one thread and an allocator that keeps freed memory, for us and for peers
+alike. Machines differ and drift: compare the ratios within a table, not its times.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ BENCHMARKS = {
 }
 HEAD = """# Benchmarks
 
-Written by `make bench` (`tools/bench/run.py`). In each round every alternative runs once; a ratio is the median over
-rounds of its time divided, within a round, by that of the alternative in the column's head, with a 95 % interval.
+`make bench` (`tools/bench/run.py`) writes this file. In each round every alternative runs once. Within a round, the
+time of each alternative is divided by the time of the alternative in the column's head. The table shows the median of
+these ratios over all rounds, with a 95 % interval.
 """
 
 

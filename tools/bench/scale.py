@@ -75,10 +75,10 @@ def main() -> None:
     last = lines[-1]
     print(f"## Training on {utterances:,} utterances, conf/{args.model}\n")
     print(
-        f"{hours:.1f} h, in random order, batches of {batch} pairs with the IRL loss; one thread for training, one "
-        f"worker for the data; {machine()}.\n"
+        f"{hours:.1f} h, utterances in random order, batches of {batch} pairs with the IRL loss; one thread for "
+        f"training, one worker for the data; {machine()}.\n"
     )
-    print("| updates | s to the first | s an update | waiting for data | memory in tenths of the run, MB |")
+    print("| updates | s to the first update | s per update | waiting for data | memory in each tenth of the run, MB |")
     print("|---|---|---|---|---|")
     tenths = " ".join(f"{m:.0f}" for m in memory)
     pace = f"{last['seconds'] / last['step']:.2f}"

@@ -43,7 +43,8 @@ def main() -> None:
 
     assert ours() == theirs(), (ours(), theirs())
     report.say(
-        f"{len(references)} pairs with substitutions, deletions and insertions told apart; equal totals (checked)."
+        f"{len(references)} pairs. Substitutions, deletions and insertions are counted separately; the totals of both "
+        "packages are equal (checked)."
     )
     report.table(alternate({"irl": ours, "jiwer": theirs}, args.rounds, label="scoring"), "irl", 1000, "pairs/s")
     report.close()

@@ -38,7 +38,8 @@ def main() -> None:
     model = f"{args.checkpoint.parent.parent.name}/{args.checkpoint.parent.name}"
     report.say(
         f"Model {model}, data {args.data.name}: {len(waves)} utterances, {audio:.0f} s, beam {args.beam}. "
-        f"{equal} of {len(waves)} best hypotheses equal, scores within {gap:.1g}. Features and encoder are included."
+        f"{equal} of {len(waves)} best hypotheses are equal, with scores within {gap:.1g}. Times include "
+        "features and encoder."
     )
     steps = {
         f"irl, {len(waves)} at once": lambda: ours(waves),

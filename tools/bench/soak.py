@@ -56,7 +56,7 @@ def main() -> None:
             found[recipe] = train(recipe, args.updates, Path(folder))
     print(
         "## Resident memory over a long run, MB\n\n| | after 1,000 updates | after",
-        f"{args.updates:,} | most |\n|---|---|---|---|",
+        f"{args.updates:,} updates | maximum |\n|---|---|---|---|",
     )
     for recipe, memory in found.items():
         print(f"| {recipe} | {memory[1000]:.0f} | {memory[args.updates]:.0f} | {max(memory.values()):.0f} |")

@@ -176,10 +176,12 @@ def main() -> None:
         seconds = alternate(steps, args.rounds, label="steps")
         report.table(seconds, "irl_batching", args.batch_size, "images/s")
         overhead = median_interval(seconds["baseline"] / seconds["bare loop"])
-        report.say(f"A whole update of the baseline, data included, over one of the bare loop: {overhead}.")
+        report.say(
+            f"Time of a whole update of the baseline, data included, divided by one of the bare loop: {overhead}."
+        )
         epochs = {row: args.images / args.batch_size * float(np.median(seconds[row])) for row in PRESETS}
         text = ", ".join(f"{row} {value:.0f}" for row, value in epochs.items())
-        report.say(f"Seconds for an epoch of {args.images} images: {text}.")
+        report.say(f"Seconds per epoch of {args.images} images: {text}.")
         if args.device == "cuda":
             speed = product_speed(args.device)
             # A backward pass costs two forward passes.
@@ -208,7 +210,7 @@ def memory(report: Report, args: argparse.Namespace, folder: Path) -> None:
         peaks = {name: pool.apply(peak, (args, name, folder)) for name in [*PRESETS, SEPARATE]}
     base = peaks["irl_batching"]
     text = ", ".join(f"{name} {value:.0f} MiB ({value / base:.3f})" for name, value in peaks.items())
-    report.say(f"Peak memory of three updates and its ratio to irl_batching, once each: {text}.")
+    report.say(f"Peak memory of three updates, measured once (in brackets its ratio to irl_batching): {text}.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-# Python's own manual, made on the spot: nothing to download.
+# Python's own manual, from the standard library, without a download.
 # shellcheck shell=bash disable=SC2034,SC2154
 note=${note:-"Python's manual, some 67,000 words of training text: real, but small."}
 counts=()

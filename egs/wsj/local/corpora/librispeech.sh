@@ -1,6 +1,6 @@
-# LibriSpeech: train-clean-100 or --train-parts; dev-clean and dev-other together; both test sets.
+# LibriSpeech: train-clean-100 or --train-parts for training; dev-clean and dev-other together as the dev set; both test sets.
 # shellcheck shell=bash disable=SC2034,SC2154
-# Other training parts are another experiment: librispeech-clean-100-clean-360.
+# Different training parts are a different experiment, with its own name: librispeech-clean-100-clean-360.
 parts=${train_parts// /}
 parts=${parts//train/} all=${incomplete:+-incomplete}
 [ "$parts" = -clean-100 ] && parts=
