@@ -2,13 +2,14 @@
 # make test   run the fast tests                   make test-all   also run the slow ones
 # make check  check format, lint, shell and types  make format     apply the formatting
 # make bench  compare the speed with other packages (about 40 minutes); results in tools/bench/RESULTS.md
+# make gpu    check and measure a GPU (about 8 minutes); results in exp/gpu
 # Each target first installs what it needs into .venv, which takes no time if nothing changed.
 
 SHELL := /bin/bash
 bin := .venv/bin
 code := irl egs tests utils tools
 
-.PHONY: install demo test test-all bench check format clean
+.PHONY: install demo test test-all bench gpu check format clean
 
 install:
 	@tools/install
@@ -29,11 +30,14 @@ bench:
 	@tools/install --extras all,bench
 	$(bin)/python tools/bench/run.py
 
+gpu: install
+	tools/bench/gpu.sh exp/gpu
+
 check: install
 	$(bin)/black --quiet --check --line-length 120 $(code)
 	$(bin)/isort --quiet --check-only $(code)
 	$(bin)/flake8 $(code)
-	$(bin)/shellcheck --external-sources --source-path=SCRIPTDIR tools/install utils/*.sh egs/*/run.sh egs/*/local/*.sh egs/*/local/corpora/*.sh .ci/run
+	$(bin)/shellcheck --external-sources --source-path=SCRIPTDIR tools/install tools/bench/*.sh utils/*.sh egs/*/run.sh egs/*/local/*.sh egs/*/local/corpora/*.sh .ci/run
 	$(bin)/mypy
 
 format: install

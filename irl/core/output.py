@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 import torch
@@ -103,3 +104,11 @@ def call(model: Callable[..., Any], inputs: Any) -> Any:
 def lens_to_mask(lens: Tensor, max_len: int) -> Tensor:
     """Lengths (N,) -> bool (N, max_len), True on valid positions."""
     return torch.arange(max_len, device=lens.device) < lens[:, None]
+
+
+@functools.lru_cache(maxsize=100)
+def constant(values: Any, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(Nested) tuples of numbers as a tensor, not to be written, made once for each device: a copy to a GPU waits for
+    what runs there."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from irl.core.fingerprint import stable_hash
+from irl.core.output import constant
 
 MASK32 = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -35,16 +36,24 @@ Words = TypeVar("Words", Tensor, "np.ndarray[Any, Any]")
 
 def philox4x32(counter: Words, key: tuple[Words, Words]) -> Words:
     """Ten rounds of Philox4x32. counter: int64 (4, ...) and key: two of a shape that broadcasts with counter[0], all in
-    [0, 2**32) -> int64 (4, ...).
+    [0, 2**32) -> int64 (4, ...). The key may be on a CPU and the counter on a GPU, which then need not be waited for.
 
     Words 0 and 2 are multiplied, and words 1 and 3 mixed in, as pairs. Products wrap; their bits are right.
     """
-    as_tensor = isinstance(counter, Tensor)
-    stack: Any = torch.stack if as_tensor else np.stack
-    flip: Any = (lambda x: x.flip(0)) if as_tensor else (lambda x: x[::-1])
-    like: Any = functools.partial(torch.tensor, device=counter.device) if as_tensor else np.array
-    multipliers, weyl = (like(x).reshape(2, *[1] * (counter.ndim - 1)) for x in (_MULTIPLIERS, _WEYL))
-    schedule = (stack(list(key)) + weyl * like(range(10)).reshape(10, *[1] * counter.ndim)) & MASK32
+    stack: Any = np.stack
+    flip: Any = lambda x: x[::-1]  # noqa: E731
+    on_key: Any = np.array
+    if isinstance(counter, Tensor):
+        stack, flip = torch.stack, lambda x: x.flip(0)
+        on_key = functools.partial(torch.tensor, device=key[0].device)
+    shape = [1] * (counter.ndim - 1)
+    weyl, rounds = on_key(_WEYL).reshape(2, *shape), on_key(range(10)).reshape(10, 1, *shape)
+    schedule: Any = (stack(list(key)) + weyl * rounds) & MASK32
+    multipliers: Any = np.array(_MULTIPLIERS)
+    if isinstance(counter, Tensor):
+        schedule = schedule.to(counter.device, non_blocking=True)
+        multipliers = constant(_MULTIPLIERS, counter.device, torch.int64)
+    multipliers = multipliers.reshape(2, *shape)
     multiplied, mixed = counter[0::2], counter[1::2]
     for halves in schedule:
         product = multiplied * multipliers
@@ -96,7 +105,7 @@ class Keys:
         ids: Any = self.ids.numpy() if self.ids.is_cpu else self.ids
         on: dict[str, Any] = {} if self.ids.is_cpu else {"device": ids.device}
         xp: Any = np if self.ids.is_cpu else torch
-        keys = xp.asarray([stable_hash(self.seed, stream, self.epoch) for stream in streams], **on)[:, None, None]
+        keys = xp.asarray([stable_hash(self.seed, stream, self.epoch) for stream in streams])[:, None, None]
         blocks = xp.arange((n + 3) // 4, **on)
         counter = xp.empty((4, len(streams), len(ids), len(blocks)), dtype=xp.int64, **on)
         for word, value in enumerate(((ids & MASK32)[:, None], (ids >> 32 & MASK32)[:, None], blocks, self.copy)):

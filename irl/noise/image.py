@@ -23,13 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from irl.core.output import constant
 from irl.core.rng import Keys, to_normal, to_uniform
 from irl.core.types import Checked, Fraction, NonNegative
 
 GRAY = (0.299, 0.587, 0.114)
 # NTSC's luma and chroma, to three digits as usual. Rotation keeps Y, so gray stays what it is.
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.321), (0.211, -0.523, 0.311))
-FROM_YIQ = np.linalg.inv(YIQ)
+FROM_YIQ = tuple(map(tuple, np.linalg.inv(YIQ).tolist()))
 LightingAxes = Literal["eigenvalues", "deviations"]
 JITTERS = ("brightness", "contrast", "saturation")
 Params = dict[str, Tensor]
@@ -79,7 +80,7 @@ class ColorMap:
 
 def hue_rotation(angle: Tensor) -> Tensor:
     """Rotations of the chroma plane in RGB, angles (N,) in radians -> (N, 3, 3)."""
-    yiq, back = (torch.tensor(m, dtype=torch.float64, device=angle.device) for m in (YIQ, FROM_YIQ))
+    yiq, back = (constant(m, angle.device, torch.float64) for m in (YIQ, FROM_YIQ))
     cos, sin, zero = torch.cos(angle.double()), torch.sin(angle.double()), torch.zeros_like(angle.double())
     rows = (torch.ones_like(cos), zero, zero, zero, cos, -sin, zero, sin, cos)
     rotation = torch.stack(rows, -1).view(-1, 3, 3)
@@ -139,7 +140,7 @@ class ImageNoise:
     def map(self, x: Tensor, params: Params) -> ColorMap:
         """The colour map of the parameters on images x; only contrast looks at them."""
         m = ColorMap.identity(len(x), x.device)
-        gray = torch.tensor(GRAY, device=x.device)
+        gray = constant(GRAY, x.device)
         if "brightness" in params:
             m = m.scaled(params["brightness"])
         if "contrast" in params:

@@ -54,11 +54,11 @@ class SpecAugment:
     def apply(self, features: Tensor, lens: Tensor, params: Masks) -> Tensor:
         """What is masked gets the mean of its channel over the utterance."""
         n, frames, dim = features.shape
-        time = torch.arange(frames)[None, :, None]
+        time = torch.arange(frames, device=features.device)[None, :, None]
         # Frames outside 0 ... len - 1 are padding: it counts in no mean, and no mask reaches it.
         valid = time[..., 0] < lens[:, None]
         mean = (features * valid[..., None]).sum(1) / lens.clamp(min=1)[:, None]
-        mel = (torch.arange(dim) % self.mels)[None, :, None]
+        mel = (torch.arange(dim, device=features.device) % self.mels)[None, :, None]
         in_time = ((time >= params.time_begin[:, None]) & (time < params.time_end[:, None])).any(-1)
         in_mel = ((mel >= params.mel_begin[:, None]) & (mel < params.mel_end[:, None])).any(-1)
         masked = (in_time[..., None] | in_mel[:, None]) & valid[..., None]

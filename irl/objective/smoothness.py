@@ -18,30 +18,20 @@ enabled all three can be differentiated by the weights, and used as terms of a l
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, Callable, Iterator, Literal, Mapping, Sequence, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from irl.core.output import Output, call, lens_to_mask, tree_map
 from irl.objective.covariance import Diagonal, Full, Isotropic, Sigma, standard_normal  # noqa: F401
+from irl.objective.forward_mode import forward_mode_kernels, twice_differentiable_kernels
 from irl.objective.irl_loss import IRLLoss
 
 Method = Literal["forward", "reverse", "exact"]
 METHODS = get_args(Method)
-
-
-@contextlib.contextmanager
-def _forward_mode_kernels(model: Any) -> Iterator[None]:
-    """The fused LSTMs of oneDNN and cuDNN have no forward mode; convolutions keep their fast kernels."""
-    if not (isinstance(model, nn.Module) and any(isinstance(m, nn.RNNBase) for m in model.modules())):
-        yield
-        return
-    with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
-        yield
 
 
 def _split(inputs: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
@@ -61,7 +51,7 @@ def push_forward(model: Callable[..., Output], inputs: Any, tangent: Tensor) -> 
     if hasattr(model, "push_forward") and isinstance(inputs, Tensor):
         value, moved = model.push_forward(x, tangent[None])
         return value, tree_map(lambda t: t[0], moved)
-    with forward_ad.dual_level(), _forward_mode_kernels(model):
+    with forward_ad.dual_level(), forward_mode_kernels(model):
         output = call(model, whole(forward_ad.make_dual(x.contiguous(), tangent)))
 
         def part(index: int) -> Output:
@@ -111,7 +101,8 @@ def lambda_r(
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        output = call(model, whole(x))
+        with twice_differentiable_kernels(model):
+            output = call(model, whole(x))
         named = output.named()
         found = {}
         for name in chosen.layer_weights(list(named), list(output.hidden)):
@@ -154,7 +145,8 @@ def omega_r(
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        log_f = call(model, whole(x)).logits.log_softmax(-1)
+        with twice_differentiable_kernels(model):
+            log_f = call(model, whole(x)).logits.log_softmax(-1)
         weights = target if target.dim() == 2 else None
         if weights is None:
             picked = log_f.gather(1, target[:, None])
@@ -184,7 +176,9 @@ def half_curvature(
     total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        loss = F.cross_entropy(call(model, whole(x)).logits, target, reduction="sum")
+        with twice_differentiable_kernels(model):
+            logits = call(model, whole(x)).logits
+        loss = F.cross_entropy(logits, target, reduction="sum")
         (slope,) = torch.autograd.grad(loss, x, create_graph=True)
         for _ in range(draws):
             xi = sigma.draw(x.detach(), generator)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator
 
 import torch
+from torch import Tensor
 
 from irl.core.errors import REQUEUE, Requeue, UserError
 from irl.core.logging import logger, resident_mb
@@ -146,20 +147,20 @@ class Trainer:
         # The forward pass changes buffers (running statistics of batch norm) and the hidden state.
         buffers = [(buffer, buffer.clone()) for buffer in self.raw_module.buffers()]
         hidden = self.task.hidden_state()
-        stats, finite = self._backward(batches)
+        terms = self._backward(batches)
         norm = self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=c.clip_norm or math.inf, error_if_nonfinite=False
         )
         assert norm is not None
-        finite = finite and bool(torch.isfinite(norm))
+        stats, finite = _sums(batches, terms, norm)
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
-        if finite or scaler is not None and not torch.isfinite(norm):
+        if finite or scaler is not None and not math.isfinite(stats["gradient_norm"].total):
             # In float16 the loss scaler leaves the weights alone where a gradient is not finite, and lowers the scale.
             self.optimizer.step()
         elif scaler is not None:
             scaler.update()
         if finite:
-            state.add({**stats, "gradient_norm": Stat(float(norm), 1)})
+            state.add(stats)
         else:
             for buffer, before in buffers:
                 buffer.copy_(before)
@@ -169,11 +170,10 @@ class Trainer:
         state.batch += len(batches)
         return finite
 
-    def _backward(self, batches: list[Any]) -> tuple[dict[str, Stat], bool]:
-        """Accumulate the gradients of the batches; return their terms by name, and whether all losses were finite."""
+    def _backward(self, batches: list[Any]) -> list[Values]:
+        """Accumulate the gradients of the batches; return the values of the terms of each, still on the device."""
         phase, step = self.state.phase_at(self.state.step)
-        stats: dict[str, Stat] = {}
-        finite = True
+        values = []
         for i, batch in enumerate(batches, 1):
             batch = self.fabric.to_device(batch)
             # Processes exchange gradients once, with those of the last batch.
@@ -181,12 +181,8 @@ class Trainer:
                 terms: Terms = self.module(batch, phase, step)
                 # DDP averages over processes, and each process has its part of the sum.
                 self.fabric.backward(terms.total / (len(batches) / self.shard.world_size))
-            values = _values(terms)
-            finite = finite and math.isfinite(values["total"])
-            size = batch.totals.global_batch_size
-            for name, value in values.items():
-                stats[name] = stats.get(name, Stat(0, 0)) + Stat(size * value, size)
-        return stats, finite
+            values.append(_values(terms))
+        return values
 
     # Stopping
 
@@ -257,10 +253,29 @@ class Trainer:
 HEADLINES = ("dev/loss", "dev/cer", "dev/error")  # shown on the screen; metrics.jsonl has all
 
 
-def _values(terms: Terms) -> dict[str, float]:
-    """The terms of the global batch by name: the sum of the parts that the processes have."""
+# Names of terms, and float64 values in the same order.
+Values = tuple[list[str], Tensor]
+
+
+def _values(terms: Terms) -> Values:
+    """The terms of the global batch: the sum of the parts that the processes have."""
     values = {"total": terms.total, "clean": terms.clean, "noisy": terms.noisy, "dist": terms.dist}
     values.update({f"dist/{layer}": value for layer, value in terms.per_layer.items()})
     values.update(terms.extra)
     parts = torch.stack([value.detach().double() for value in values.values()])
-    return dict(zip(values, distributed.all_reduce_sum(parts).tolist()))
+    return list(values), distributed.all_reduce_sum(parts)
+
+
+def _sums(batches: list[Any], terms: list[Values], norm: Tensor) -> tuple[dict[str, Stat], bool]:
+    """Sums of the terms of the batches and of the gradient's norm by name, and whether the losses and the norm are all
+    finite. Everything is read from the device at once, because each reading waits for the device."""
+    *numbers, size = torch.cat([*(values for _, values in terms), norm.double()[None]]).tolist()
+    stats: dict[str, Stat] = {}
+    finite = math.isfinite(size)
+    for batch, (names, _) in zip(batches, terms):
+        values, numbers = dict(zip(names, numbers)), numbers[len(names) :]
+        finite = finite and math.isfinite(values["total"])
+        rows = batch.totals.global_batch_size
+        for name, value in values.items():
+            stats[name] = stats.get(name, Stat(0, 0)) + Stat(rows * value, rows)
+    return {**stats, "gradient_norm": Stat(size, 1)}, finite

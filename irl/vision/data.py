@@ -142,8 +142,7 @@ class VisionData:
         labels = len(self.shard.take(rows[:labelled]))
         rows = torch.cat([self.shard.take(rows[:labelled]), self.shard.take(rows[labelled:])])
         device = self.images.device
-        ids = self.numbers[rows].to(device)
-        rows = rows.to(device)
+        ids, rows = (x.to(device, non_blocking=True) for x in (self.numbers[rows], rows))
         x = self.crops.apply(self.images, rows, Keys(ids, self.config.seed, "crops", epoch)).float()
         attack = bool(self.config.attack.kind) and spec.noisy > 0
         clean = self.statistics.normalise(x) if spec.clean or attack else None

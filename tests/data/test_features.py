@@ -91,6 +91,17 @@ def test_batch_equals_alone(kind):
         assert torch.equal(row[:n], extract(torch.from_numpy(wave))) and row[n:].abs().sum() == 0
 
 
+@pytest.mark.parametrize("normalise", ["global", "utterance"])
+@pytest.mark.parametrize("lens", [(4000, 300, 9000), (100, 30, 900), (8000, 7999, 7901)])
+def test_batch_at_once_equals_row_by_row(normalise, lens):
+    log_mel = LogMel(FeatureConfig(mels=20, stack=3, normalise=normalise))
+    waves, lens = 0.1 * torch.randn(3, 9500)[:, : max(lens) + 7], torch.tensor(lens)
+    expected, expected_lens = log_mel.batch(waves, lens)
+    found, found_lens = log_mel._batch_at_once(waves, lens)
+    assert torch.equal(found_lens, expected_lens)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_silence_is_finite():
     assert float(LogMel(FeatureConfig())(torch.zeros(1000)).max()) == pytest.approx(np.log(1e-10))
 

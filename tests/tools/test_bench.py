@@ -1,6 +1,8 @@
 """The benchmarks' statistics; the benchmarks themselves are run by hand."""
 
 import importlib.util
+import json
+import os
 import subprocess
 import sys
 import time
@@ -48,3 +50,31 @@ def test_too_few_rounds_are_refused():
     command = [sys.executable, str(BENCH / "scoring.py"), "--rounds", "5"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode and "--rounds must be at least 6, got 5" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_gpu_script_runs_without_one(tmp_path):
+    command = [BENCH / "gpu.sh", tmp_path, "--device", "cpu", "--tiny", "--parts", "draws and noise", "objective"]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHON": sys.executable})
+    rows = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
+    assert {row["status"] for row in rows} == {"ok"} and len(rows) > 20
+    assert len((tmp_path / "gpu.md").read_text().splitlines()) == 2 + len(rows)
+
+
+@pytest.mark.slow
+def test_a_part_of_the_gpu_script_ends_when_its_time_is_up(tmp_path):
+    command = [
+        BENCH / "gpu.sh",
+        tmp_path,
+        "--device",
+        "cpu",
+        "--tiny",
+        "--stretch",
+        "0.02",
+        "--parts",
+        "models",
+        "peaks",
+    ]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHON": sys.executable})
+    rows = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
+    assert [(row["part"], row["status"]) for row in rows[1:]] == [("models", "TIME UP"), ("peaks", "TIME UP")]

@@ -8,6 +8,7 @@ interval from order statistics (free of assumptions about the distribution).
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import time
@@ -45,18 +46,31 @@ def median_interval(values: np.ndarray) -> Ratio:
 
 
 def alternate(
-    steps: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 2, label: str = ""
+    steps: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    warmup: int = 2,
+    label: str = "",
+    after: Callable[[], Any] = lambda: None,
+    limit: float = math.inf,
 ) -> dict[str, np.ndarray]:
-    """Seconds of each step in each round, (rounds,) by name."""
+    """Seconds of each step in each round, (rounds,) by name.
+
+    after: waits for what a step has begun, such as work on a GPU, before the clock is read. limit: seconds after which
+    no further round begins.
+    """
     from irl.core.logging import progress
 
     names = list(steps)
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    end = time.perf_counter() + limit
     for i in progress(range(-warmup, rounds), label or "rounds", unit="round"):
+        if i > 0 and time.perf_counter() > end:
+            break
         turn = i % len(names)
         for name in names[turn:] + names[:turn]:
             begin = time.perf_counter()
             steps[name]()
+            after()
             spent = time.perf_counter() - begin
             if i >= 0:
                 seconds[name].append(spent)

@@ -15,6 +15,7 @@ from typing import Callable
 import torch
 from harness import KEEP_MEMORY, Report, alternate, arguments, parse
 
+from irl.core.output import tree_map
 from irl.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from irl.objective import L2, Cosine, IRLLoss
 from irl.speech.data import Batch
@@ -27,6 +28,7 @@ OBJECTIVES = {
     "IRL loss": IRLLoss(gamma=0.1, distance=L2("mean") + Cosine()),
     "IRL loss, clean side constant": IRLLoss(gamma=0.1, distance=L2("mean") + Cosine(), stop_grad="clean"),
     "IRL batching": IRLLoss(gamma=0.0),
+    "baseline": IRLLoss.preset("baseline"),
 }
 
 
@@ -41,20 +43,24 @@ def batch_of(units: int, rows: int, frames: int, tokens: int) -> Batch:
     return Batch([str(i) for i in range(rows)], clean, [noisy], y, y_lens, BatchTotals(rows, rows * tokens))
 
 
-def make_step(size: tuple[int, int, int, int], name: str) -> Callable[[], None]:
-    """One training step of one objective over a model of its own."""
+def make_step(
+    size: tuple[int, int, int, int], name: str, device: str = "cpu", half: torch.dtype | None = None
+) -> Callable[[], None]:
+    """One training step of one objective over a model of its own. half: the type of autocast, if any."""
     units = size[0]
     torch.manual_seed(1)
     config = EncoderDecoderConfig(
         encoder_units=units, decoder_units=units, embedding_units=units, attention_units=units, dropout=0.1
     )
     objective = OBJECTIVES[name.removesuffix(", a pass for each view")]
-    module = SpeechStep(EncoderDecoder(MELS, TOKENS, config), objective, 0.5)
+    module = SpeechStep(EncoderDecoder(MELS, TOKENS, config), objective, 0.5).to(device)
     optimizer = torch.optim.Adam(module.parameters())
-    batch = batch_of(*size)
+    batch = tree_map(lambda x: x.to(device), batch_of(*size))
 
     def step() -> None:
-        module(batch, "paired", 10**6).total.backward()
+        with torch.autocast(device, half, enabled=half is not None):
+            total = module(batch, "paired", 10**6).total
+        total.backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -95,7 +101,9 @@ def main() -> None:
     report = Report(f"IRL loss beside IRL batching, size {args.size}", args)
     units, rows, frames, tokens = size
     report.say(f"{units} units, {rows} clean and {rows} noisy rows of up to {frames} frames, {tokens} tokens.")
-    names = [*OBJECTIVES, "IRL loss, a pass for each view"] if args.all else ["IRL loss", "IRL batching"]
+    names = ["IRL loss", "IRL batching"]
+    if args.all:
+        names = [*(name for name in OBJECTIVES if name != "baseline"), "IRL loss, a pass for each view"]
     steps = {name: make_step(size, name) for name in names}
     seconds = alternate(steps, args.rounds, label="steps")
     report.table(seconds, "IRL batching", 2 * rows, "rows/s")

@@ -48,6 +48,7 @@ def settings_of(args: argparse.Namespace, name: str, folder: Path) -> VisionConf
         {
             **paths,
             "statistics": str(folder / "statistics.json"),
+            "compile": getattr(args, "compile", False),
             "model": {"depth": args.depth, "width": args.width},
             "objective": {**PRESETS[name], "copies": args.copies},
             "train": {
@@ -155,6 +156,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", default="32-true")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--images", type=int, default=45000, help="in an epoch, for its seconds")
     args = parse(parser)
     model = WideResNetConfig(args.depth, args.width)
