@@ -58,6 +58,8 @@ def run(module, *args, cwd, check=True):
     finally:
         os.chdir(before)
         sys.argv = argv
+        # Training in half precision switches oneDNN off in its process.
+        torch.backends.mkldnn.set_flags(True)
     assert status == 0 or not check, err.getvalue()
     return Done(status, out.getvalue(), err.getvalue())
 

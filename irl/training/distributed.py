@@ -135,8 +135,10 @@ def build(accelerator: str, precision: str) -> Fabric:
         # As a plugin, for by name Fabric would make bf16-mixed of it on a CPU.
         plugins.append(MixedPrecision("16-mixed", "cuda" if cuda else "cpu"))
         known = None
-        if not cuda:
-            torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]  # oneDNN's LSTM knows no float16
+    bf16 = precision == "bf16-mixed" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if not cuda and precision != "32-true" and not bf16:
+        # oneDNN's LSTM knows no float16, and bfloat16 only where the processor does.
+        torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
     several = devices * nodes > 1
     try:
         fabric = Fabric(

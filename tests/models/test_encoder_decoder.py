@@ -168,10 +168,9 @@ def test_dropout_masks_differ_between_views_and_hidden_states_come_before_them()
     x, x_lens, y, y_lens = inputs(torch.float32)
     twice = [t.repeat(2, *[1] * (t.dim() - 1)) for t in (x, x_lens, y, y_lens)]
     a, b = model(*twice).views(2)
-    out = model(*twice)
-    a, b = out.views(2)
-    assert torch.equal(a.hidden["encoder.0"], b.hidden["encoder.0"])
-    assert not torch.equal(a.hidden["encoder.1"], b.hidden["encoder.1"])
+    # A processor's LSTM may round rows of one batch differently.
+    torch.testing.assert_close(a.hidden["encoder.0"], b.hidden["encoder.0"], rtol=1e-5, atol=1e-6)
+    assert (a.hidden["encoder.1"] - b.hidden["encoder.1"]).abs().max() > 0.01
 
 
 @pytest.mark.parametrize(

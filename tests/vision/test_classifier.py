@@ -77,13 +77,17 @@ def test_batches_and_their_size_change_nothing(folder):
     assert (counts(folder, "out")[0] == whole).all()
 
 
-def test_scores_table_and_masking(folder):
-    conditions = ["none", "in", "fgsm_0.1", "pgd3_0.1", "random_0.1"]
+def score(folder, conditions, file):
+    """Evaluate and score both models into a results file."""
     for name in ("irl_batching.1", "adversarial.1"):
         evaluate(folder, "--conditions", *conditions, run_name=name)
         method = name.partition(".")[0]
-        run("irl.bin.score", f"exp/{name}", "--corpus", "p", "--method", method, "--results", "r.jsonl",
+        run("irl.bin.score", f"exp/{name}", "--corpus", "p", "--method", method, "--results", file,
             "--data", "data/test.npz", "--conditions", *conditions, cwd=folder)  # fmt: skip
+
+
+def test_scores_table_and_masking(folder):
+    score(folder, ["none", "in", "fgsm_0.1", "pgd3_0.1", "random_0.1"], "r.jsonl")
     lines = results.read(folder / "r.jsonl")
     assert [line["method"] for line in lines] == ["irl_batching", "adversarial"]
     assert lines[0]["decode"]["jitter"] == 0.5 and lines[0]["dev"]["error/clean"] >= 0
@@ -104,15 +108,16 @@ def test_missing_runs(folder):
     (folder / "conf").mkdir()
     for name in ("irl_batching", "adversarial"):
         (folder / "conf" / f"{name}.yaml").write_text((folder / f"{name}.yaml").read_text())
-    arguments = ["conf", "train.updates=40", "--results", "r.jsonl", "--corpus", "p", "--methods", "irl_batching",
+    score(folder, ["none", "in"], "planned.jsonl")
+    arguments = ["conf", "train.updates=40", "--results", "planned.jsonl", "--corpus", "p", "--methods", "irl_batching",
                  "adversarial", "--seeds", "1", "2", "--settings", "evaluation.yaml", "--data", "data/test.npz",
                  "--out", "missing"]  # fmt: skip
     out = run("irl.bin.plan", *arguments, "--conditions", "none", "in", cwd=folder).stdout
-    assert "runs without a result in r.jsonl: 2" in out
+    assert "runs without a result in planned.jsonl: 2" in out
     out = run("irl.bin.plan", *arguments, "--conditions", "none", "out", cwd=folder).stdout
-    assert "r.jsonl: 4" in out
+    assert "planned.jsonl: 4" in out
     out = run("irl.bin.plan", *arguments, "--conditions", "none", "--test", "hue=0.1", cwd=folder).stdout
-    assert "r.jsonl: 4" in out
+    assert "planned.jsonl: 4" in out
 
 
 def test_analysis(folder):

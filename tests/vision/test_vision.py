@@ -227,5 +227,6 @@ def test_dropout_of_a_step_is_a_function_of_seed_and_step(inside):
 
 
 def test_metrics_are_json(folder):
-    lines = (folder / "exp/batching/metrics.jsonl").read_text().splitlines()
+    run("irl.bin.train", "irl_batching.yaml", "--exp", "exp/lines", cwd=folder)
+    lines = (folder / "exp/lines/metrics.jsonl").read_text().splitlines()
     assert all(json.loads(line)["step"] <= 12 for line in lines)
