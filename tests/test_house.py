@@ -123,7 +123,7 @@ def test_pins_name_no_poisoned_release():
 # The registry lists the modalities. These commands are for one of them alone.
 NAMES_A_MODALITY = {
     "training/registry.py",
-    *(f"bin/{n}.py" for n in "corrupt make_bank score_text transcribe tune".split()),
+    *(f"bin/{n}.py" for n in "corrupt make_bank score_text spectrograms transcribe tune".split()),
 }
 
 

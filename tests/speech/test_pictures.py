@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 from matplotlib import image
+from tiny import run
 
 from irl.core.errors import UserError
 from irl.data.kaldi import Utterance, write_data_dir
@@ -48,3 +49,11 @@ def test_what_cannot_be_drawn(folders, tmp_path):
     soundfile.write(tmp_path / "soft.wav", np.zeros(100), 16000)
     with pytest.raises(UserError, match="utterance utt1 .*sampling rate 16000 Hz, expected 8000"):
         spectrograms("utt1", folders, tmp_path / "out.png")
+
+
+def test_the_command_draws_the_first_utterance(folders, tmp_path):
+    conditions = [f"none={folders['clean']}", f"vdown={folders['soft']}"]
+    out = run("irl.bin.spectrograms", *conditions, "--out", "a.png", cwd=tmp_path).stdout
+    assert out == "a.png: utterance utt1 under none, vdown\n" and (tmp_path / "a.png").stat().st_size
+    wrong = run("irl.bin.spectrograms", "clean", "--out", "b.png", cwd=tmp_path, check=False)
+    assert wrong.returncode == 1 and "expected NAME=DATA_DIR, found clean" in wrong.stderr
