@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("data", "noise", "models", "objective")
 FILES = sorted((ROOT / "irl").rglob("*.py"))
-SHARED = {"errors", "files", "types", "hashing", "random", "version", "fabric", "processes"}
+SHARED = {"errors", "gpu", "kernels", "files", "types", "hashing", "random", "version", "fabric", "processes"}
 
 
 def imports(path):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from irl.objective.distances import L2, OF_LOGITS, PER_UNIT, Cosine, Distance
-from irl.types import Output, call, lens_to_mask, next_example, stack_views
+from irl.types import Output, call, constant, lens_to_mask, next_example, stack_views
 
 # (alpha, beta, gamma) of the paper's rows.
 ROWS = {
@@ -227,11 +227,17 @@ class IRLLoss:
             if len(noisy) < 2:
                 raise ValueError(f"pairs={self.pairs!r} needs at least 2 noisy copies, got {len(noisy)}")
             pairs += itertools.combinations(noisy, 2)
+        known: dict[Any, Tensor] = {}
         compared = [
-            self._prepare(a, b, layer, self.stop_grad if a is clean else "none", rows)
+            self._prepare(a, b, layer, self.stop_grad if a is clean else "none", rows, known)
             for layer in weights
             for a, b in pairs
         ]
+        at_once = None
+        if all(c.per_unit is None for c in compared):
+            at_once = self.distance.at_once([(c.a, c.b) for c in compared])
+        if at_once is not None:
+            return self._combine_at_once(at_once, compared, weights)
         found = self.distance.parts([(c.a, c.b) for c in compared])
         values = [c.average(distances) for c, distances in zip(compared, found)]
         per_layer: dict[str, Tensor] = {}
@@ -246,8 +252,38 @@ class IRLLoss:
         dist = torch.stack([weight * per_layer[layer] for layer, weight in weights.items()]).sum()
         return dist, per_layer, parts
 
-    def _prepare(self, a_out: Output, b_out: Output, layer: str, detach: str, rows: float | None) -> _Compared:
-        """One layer of a pair of views as vectors, with what each counts in the average over frames and samples."""
+    def _combine_at_once(
+        self, distances: Tensor, compared: Sequence[_Compared], weights: Mapping[str, float]
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+        """The same in a few operations, which on a GPU cost more to launch than to do. distances: as of
+        `Distance.at_once`."""
+        device = distances.device
+        weighted = distances * torch.cat([c.weights.flatten() for c in compared])
+        sizes = [c.weights.numel() for c in compared]
+        if len(set(sizes)) == 1:
+            means = weighted.unflatten(1, (len(sizes), sizes[0])).sum(2)
+        else:
+            means = torch.stack([part.sum(1) for part in weighted.split(sizes, 1)], 1)
+        if len(compared) > len(weights):
+            means = means.unflatten(1, (len(weights), -1)).mean(2)
+        each = constant(tuple(weight for weight, _ in self.distance.weighted), device)
+        per_layer = (each[:, None] * means).sum(0)
+        dist = (constant(tuple(weights.values()), device) * per_layer).sum()
+        names = [part.name for _, part in self.distance.weighted]
+        parts = {name: dict(zip(weights, row.unbind())) for name, row in zip(names, means)}
+        return dist, dict(zip(weights, per_layer.unbind())), parts
+
+    def _prepare(
+        self,
+        a_out: Output,
+        b_out: Output,
+        layer: str,
+        detach: str,
+        rows: float | None,
+        known: dict[Any, Tensor],
+    ) -> _Compared:
+        """One layer of a pair of views as vectors, with what each counts in the average over frames and samples. known:
+        masks and weights of layers before, of which those with the same lengths have the same."""
         a, b = a_out.named()[layer], b_out.named()[layer]
         if not isinstance(a, Tensor):
             raise ValueError(
@@ -261,18 +297,30 @@ class IRLLoss:
         lens = b_out.lens.get(layer)
         rows = len(a) if rows is None else rows
         dtype = torch.promote_types(a.dtype, torch.float32)
-        alike = torch.full((len(a), 1), 1 / rows, dtype=dtype, device=a.device)
+
+        def once(key: Any, make: Callable[[], Tensor]) -> Tensor:
+            if torch.compiler.is_compiling():
+                return make()
+            if key not in known:
+                known[key] = make()
+            return known[key]
+
+        def alike() -> Tensor:
+            return once((len(a), dtype), lambda: torch.full((len(a), 1), 1 / rows, dtype=dtype, device=a.device))
+
         if lens is None:
             a, b = _as_vectors(a, b)
-            return _Compared(a[:, None], b[:, None], alike)
+            return _Compared(a[:, None], b[:, None], alike())
         a, b = a.flatten(2), b.flatten(2)
-        mask = lens_to_mask(lens.to(a.device), a.shape[1])
+        key = (0 if torch.compiler.is_compiling() else lens.data_ptr(), lens.stride(), a.shape[:2])
+        mask = once(key, lambda: lens_to_mask(lens.to(a.device), a.shape[1]))
         if self.over == "sample":
             # A mean over units counts the padding that is zeroed here: undo that.
             per_unit = mask.shape[1] / mask.sum(1, keepdim=True, dtype=dtype).clamp(min=1)
             a, b = (x.masked_fill(~mask[..., None], 0).flatten(1)[:, None] for x in (a, b))
-            return _Compared(a, b, alike, per_unit)
-        return _Compared(a, b, mask / (mask.sum(1, keepdim=True, dtype=dtype).clamp(min=1) * rows))
+            return _Compared(a, b, alike(), per_unit)
+        weights = lambda: mask / (mask.sum(1, keepdim=True, dtype=dtype).clamp(min=1) * rows)  # noqa: E731
+        return _Compared(a, b, once((*key, dtype), weights))
 
 
 def _as_vectors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
