@@ -47,6 +47,9 @@ def build(accelerator: str, precision: str) -> Fabric:
         known = None
         if not cuda:
             torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]  # oneDNN's LSTM knows no float16
+    if cuda:
+        # Or two runs of one network differ, and so do a run and its resumption.
+        torch.backends.cudnn.deterministic = True
     several = devices * nodes > 1
     try:
         fabric = Fabric(

@@ -20,8 +20,9 @@ from typing import Any, Iterable, Iterator
 
 import torch
 
-from irl import checkpoint, command, config, files, processes
+from irl import checkpoint, command, config, cuda_graphs, files, processes
 from irl.averaging import BestWeights
+from irl.cuda_graphs import Recorder
 from irl.errors import UserError
 from irl.experiment import read_config, saved_config, task_classes
 from irl.objective import IRLLoss, Terms
@@ -57,6 +58,15 @@ class Trainer:
         self.raw_module = self.task.module
         self.module, self.optimizer = self.fabric.setup(self.task.module, optimizer)
         self.objective = settings.objective.build()
+        self.recorder: Recorder | None = None
+        if c.cuda_graphs and cuda_graphs.usable(self.fabric.device):
+            if not self.task.recordable or self.part.of > 1:
+                raise UserError(
+                    "train.cuda_graphs is for one process, and for images without attacks and smoothness or text"
+                )
+            self.recorder = Recorder(self._pass, self.task)
+        self._ahead: _Ahead | None = None
+        self._kept: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
         if self.objective.pairs == "others" and c.batch_size < 2 * self.part.of:
             raise UserError(
                 f"objective.pairs others compares the samples of one process; train.batch_size {c.batch_size} leaves "
@@ -170,7 +180,7 @@ class Trainer:
             plans.append(Plan(index, objective.needs_clean, self.task.copies(objective)))
         return plans
 
-    def _groups(self, stop: int) -> Iterator[list[Any]]:
+    def groups(self, stop: int) -> Iterator[list[Any]]:
         """Batches of one update at a time until `stop`; an epoch's remainder that fills no update is left out."""
         c = self.config.train
         while self.step < stop:
@@ -182,7 +192,8 @@ class Trainer:
                     f"accumulate {c.accumulate} exceeds the {self.task.batches_in(self.epoch)} batches there are"
                 )
             group: list[Any] = []
-            for batch in self._timed(self.task.loader(self.epoch, plans[:usable], c.workers)):
+            self._ahead = _Ahead(self._timed(self.task.loader(self.epoch, plans[:usable], c.workers)))
+            for batch in self._ahead:
                 group.append(batch)
                 if len(group) == c.accumulate:
                     yield group
@@ -214,20 +225,22 @@ class Trainer:
         self.raw_module.objective = self._objective_at(self.step)
         parts = []
         # What a forward pass changes by itself: running statistics of batch norm, states that are carried.
-        buffers = [(buffer, buffer.clone()) for buffer in self.raw_module.buffers()]
+        self._keep_buffers()
         carried = self.task.carried()
+        if self.recorder is not None:
+            carried = {name: x.clone() for name, x in carried.items()}
         for i, batch in enumerate(batches, 1):
             batch = self.fabric.to_device(batch)
-            # Gradients are exchanged once, with those of the last batch.
-            with self.fabric.no_backward_sync(self.module, enabled=i < len(batches)):
-                terms: Terms = self.module(batch, self.step - c.clean_updates)
-                # What is exchanged is the mean over processes, each of which has its part of the sum.
-                self.fabric.backward(terms.total / (len(batches) / self.part.of))
-            parts.append(_values(terms))
+            if self.recorder is not None:
+                parts.append(self.recorder(batch, self._phase()))
+            else:
+                parts.append(self._pass(batch, len(batches), i == len(batches)))
         norm = self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=c.clip_norm or math.inf, error_if_nonfinite=False
         )
         assert norm is not None
+        if self._ahead is not None and self.fabric.device.type == "cuda":
+            self._ahead.fetch()
         # Read all at once: for that a GPU has to finish.
         *numbers, size = torch.cat([*(values for _, values in parts), norm.double()[None]]).tolist()
         found: dict[str, Stat] = {}
@@ -248,13 +261,40 @@ class Trainer:
             for name, stat in {**found, "gradient_norm": Stat(size, 1)}.items():
                 self.stats[name] = self.stats.get(name, Stat(0, 0)) + stat
         else:
-            for buffer, before in buffers:
-                buffer.copy_(before)
+            for buffers, kept in self._kept:
+                torch._foreach_copy_(buffers, kept)
             self.task.carry(carried)
         self.optimizer.zero_grad()
         self.step += 1
         self.batch += len(batches)
         return finite
+
+    def _pass(self, batch: Any, batches: int = 1, last: bool = True) -> tuple[list[str], torch.Tensor]:
+        """Forward and backward pass of one of the batches of an update: names and values of its terms."""
+        # Gradients are exchanged once, with those of the last batch.
+        with self.fabric.no_backward_sync(self.module, enabled=not last):
+            terms: Terms = self.module(batch, self.step - self.config.train.clean_updates)
+            # What is exchanged is the mean over processes, each of which has its part of the sum.
+            self.fabric.backward(terms.total / (batches / self.part.of))
+        return _values(terms)
+
+    def _phase(self) -> tuple[bool, float] | None:
+        """What a pass depends on beside its batch: whether it is of the clean phase, and gamma; None while it rises."""
+        step = self.step - self.config.train.clean_updates
+        if step < 0:
+            return True, 0.0
+        return None if step < self.objective.warmup else (False, self.objective.gamma_at(step))
+
+    def _keep_buffers(self) -> None:
+        """Copies all buffers, those of one type at once, for an update that has to be undone."""
+        if not self._kept:
+            by_type: dict[torch.dtype, list[torch.Tensor]] = {}
+            for buffer in self.raw_module.buffers():
+                by_type.setdefault(buffer.dtype, []).append(buffer)
+            self._kept = [(same, [torch.empty_like(x) for x in same]) for same in by_type.values()]
+        with torch.no_grad():
+            for same, kept in self._kept:
+                torch._foreach_copy_(kept, same)
 
     # The loop
 
@@ -274,7 +314,7 @@ class Trainer:
             None, self.exp.name, total=stop, initial=self.step, unit="update", disable=not self.first
         )
         with self._board() as board, bar, self._finishing_steps():
-            for batches in self._groups(stop):
+            for batches in self.groups(stop):
                 # A signal may come to one process alone, or to each at another update.
                 stopped = processes.highest(self._stopped or 0)
                 if stopped:
@@ -408,6 +448,26 @@ class Trainer:
             bar.set_postfix(loss=f"{values['total']:.3f}", skipped=self.skipped, refresh=False)
 
 
+class _Ahead:
+    """The same batches, of which the next can be fetched ahead: while a GPU is busy with the one before."""
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self.batches = batches
+        self.fetched: list[Any] = []
+
+    def fetch(self) -> None:
+        if not self.fetched:
+            self.fetched.append(next(self.batches, None))
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            self.fetch()
+            batch = self.fetched.pop()
+            if batch is None:
+                return
+            yield batch
+
+
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(dotted key, old, new) wherever two configurations differ."""
     if isinstance(old, dict) and isinstance(new, dict):
@@ -427,8 +487,10 @@ def _values(terms: Terms) -> tuple[list[str], torch.Tensor]:
     values = {"total": terms.total, "clean": terms.clean, "noisy": terms.noisy, "dist": terms.dist}
     values.update({f"dist/{layer}": value for layer, value in terms.per_layer.items()})
     values.update(terms.extra)
-    parts = torch.stack([value.detach().double() for value in values.values()])
-    return list(values), processes.total(parts)
+    parts = [value.detach() for value in values.values()]
+    if len({part.dtype for part in parts}) > 1:
+        parts = [part.double() for part in parts]
+    return list(values), processes.total(torch.stack(parts).double())
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from tiny import metrics, run, same_weights
 
 from irl import checkpoint
 from irl.experiment import read_config
+from irl.train import _Ahead
 
 pytest.importorskip("lightning_fabric")
 
@@ -192,3 +193,12 @@ def test_adadelta_is_espnets(recipe):
     run("irl.train", "irl_loss.yaml", *options, "--exp", "exp/adadelta", cwd=recipe)
     group = checkpoint.load(recipe / "exp/adadelta/checkpoint.pt")["optimizer"]["param_groups"][0]
     assert (group["rho"], group["eps"]) == (0.95, 1e-8)
+
+
+def test_batches_fetched_ahead_are_the_same():
+    ahead, found = _Ahead(iter(range(1, 8))), []
+    for batch in ahead:
+        found.append(batch)
+        for _ in range(batch % 3):
+            ahead.fetch()
+    assert found == list(range(1, 8)) and not list(ahead)

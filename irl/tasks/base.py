@@ -104,6 +104,8 @@ class TrainConfig:
     eval_every: updates between evaluations, 0 for none but the last, -1 for the end of every epoch.
     average: number of evaluations after the clean phase, those of lowest loss, whose weights are averaged at the end.
     batch_size: of all processes together, where there are several.
+    cuda_graphs: on a GPU, passes are recorded and played back, which is faster where they consist of many small
+    operations; for tasks whose batches are all alike, and one process.
     threads: of torch on a CPU, 0 to leave them; results are equal to the bit only for equal numbers of threads, and of
     processes.
     """
@@ -124,6 +126,7 @@ class TrainConfig:
     accelerator: str = "auto"
     threads: int = 0
     workers: int = 0
+    cuda_graphs: bool = False
     log_every: int = 50
     eval_every: int = 0
     save_every: int = 500
@@ -149,6 +152,8 @@ class TrainConfig:
             raise ValueError(
                 f"average must not be negative, and needs eval_every and updates that are not clean, got {self.average}"
             )
+        if self.cuda_graphs and (self.accumulate > 1 or self.precision == "16-mixed"):
+            raise ValueError("cuda_graphs is for accumulate 1, and not for precision 16-mixed")
         if self.accelerator not in ACCELERATORS:
             raise ValueError(f"accelerator must be one of {', '.join(ACCELERATORS)}, got {self.accelerator!r}")
         if min(self.weight_decay, self.clip_norm) < 0:
@@ -215,6 +220,7 @@ class BaseTask:
 
     config: Any
     part: Part  # what this process takes of every batch
+    recordable = False  # whether passes over batches of one shape do the same on the device
 
     def copies(self, objective: IRLLoss) -> int:
         return self.config.objective.copies if objective.needs_noisy else 0
@@ -244,6 +250,11 @@ class Task(Protocol):
     """
 
     module: nn.Module
+
+    @property
+    def recordable(self) -> bool:
+        """Whether passes over batches of one shape do the same operations on the device, and no others."""
+        ...
 
     def carried(self) -> dict[str, Tensor]:
         """What goes on from one batch to the next in this process: states of a language model."""

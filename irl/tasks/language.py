@@ -143,6 +143,8 @@ def token_losses(view: Output, text: Tensor, chunk: slice) -> Tensor:
 class LanguageTask(BaseTask):
     """The task of the training loop (see `irl.tasks.base.Task`)."""
 
+    recordable = True
+
     def __init__(self, config: LanguageConfig, part: Part = Part()) -> None:
         self.config, self.part = config, part
         self.vocabulary = WordVocabulary.read(Path(config.vocabulary))

@@ -91,6 +91,8 @@ class VisionTask(BaseTask):
         model = build_model(config, len(self.train.classes))
         attack = Attack(config.attack, self.statistics.mean, self.statistics.std) if config.attack.kind else None
         self.module = VisionStep(model, config, attack, self.train.size)
+        # Attacks draw on a CPU; the first update of a running covariance is another than those after it.
+        self.recordable = not config.attack.kind and not config.smoothness.used
 
     def copies(self, objective: IRLLoss) -> int:
         """A running covariance looks at noise that no other term may need; not in a clean phase, whose gamma is 0."""
