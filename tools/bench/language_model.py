@@ -20,7 +20,6 @@ from torch.nn import functional as F
 
 from irl import config
 from irl.data.text import EOS, WordVocabulary
-from irl.tasks.base import Plan
 from irl.tasks.language import LanguageConfig
 from irl.train import Trainer
 
@@ -53,6 +52,7 @@ def settings_of(args: argparse.Namespace, name: str, folder: Path) -> LanguageCo
                 "batch_size": args.batch_size, "optimizer": "sgd", "learning_rate": 0.1, "clip_norm": 5.0,
                 "updates": 10**6, "warmup_updates": 0, "decay": "none", "precision": args.precision,
                 "accelerator": "gpu" if args.device == "cuda" else "cpu", "threads": args.threads,
+                "cuda_graphs": getattr(args, "cuda_graphs", False),
             },
         },
         "benchmark",
@@ -64,11 +64,10 @@ def make_step(args: argparse.Namespace, name: str, folder: Path) -> Callable[[],
     """One update after another, batches included."""
     trainer = Trainer(settings_of(args, name, folder), folder / "exp")
     trainer.module.train()
-    noisy = int(trainer.objective.needs_noisy)
+    groups = trainer.groups(10**6)
 
     def step() -> None:
-        index = trainer.step % trainer.task.batches_in(0)
-        trainer.update(list(trainer.task.loader(0, [Plan(index, True, noisy)], 0)))
+        trainer.update(next(groups))
         if args.device == "cuda":
             torch.cuda.synchronize()
 

@@ -53,7 +53,7 @@ def settings_of(args: argparse.Namespace, name: str, folder: Path) -> VisionConf
             "train": {
                 "batch_size": args.batch_size, "optimizer": "nesterov", "learning_rate": 0.01, "clip_norm": 0.0,
                 "updates": 10**6, "precision": args.precision, "accelerator": "gpu" if args.device == "cuda" else "cpu",
-                "threads": args.threads,
+                "threads": args.threads, "cuda_graphs": getattr(args, "cuda_graphs", False),
             },
         },
         "benchmark",
@@ -79,10 +79,10 @@ def make_step(
     objective, module = trainer.objective, trainer.raw_module
     plan = Plan(0, True, args.copies if objective.needs_noisy else 0)
     module.objective = objective
+    groups = trainer.groups(10**6)
 
     def step() -> None:
-        batch = next(iter(trainer.task.loader(trainer.step, [plan], 0)))
-        trainer.update([batch])
+        trainer.update(next(groups))
         done()
 
     def passes() -> None:
