@@ -24,6 +24,7 @@ MODALITIES = FLOORS[4]
 
 
 def floor(room):
+    assert any(room in rooms for rooms in FLOORS), f"irl/{room} is on no floor: add it to FLOORS"
     return next(number for number, rooms in enumerate(FLOORS, 1) if room in rooms)
 
 

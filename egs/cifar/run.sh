@@ -49,6 +49,7 @@ make_sets() {
         --train "$train_images" --dev "$dev_images" "${@:2}"
 }
 
+# Always: which runs are missing, and the lists of commands $exp/*.list that the stages run.
 python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" \
     --seeds "${seeds_list[@]}" --conditions "${conditions_list[@]}" --settings "$conf/evaluation.yaml" --data "$test_set" \
     --test "${test_overrides_list[@]}" ${corruptions:+"corruptions=$corruptions"} --corruptions "$made" --device "$device" --out "$exp"

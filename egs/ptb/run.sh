@@ -45,6 +45,7 @@ take() {
 
 tests=()
 for text in "${conditions_list[@]}"; do tests+=("$text=$data/$text.txt"); done
+# Always: which runs are missing, and the lists of commands $exp/*.list that the stages run.
 python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" \
     --seeds "${seeds_list[@]}" --conditions "${tests[@]}" --device "$device" --out "$exp"
 

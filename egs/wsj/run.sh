@@ -59,6 +59,7 @@ decoding=(--search "$search" --beam "$beam" --ctc-weight "$ctc_weight" --length-
 [ -z "$lm" ] || decoding+=(--lm "$conf/lm.yaml" --lm-overrides "${lm_settings[@]}" --lm-weight "$lm_weight")
 [ -z "$tune" ] || decoding+=(--tune "${dev[@]}" --weights "${results%.jsonl}.${lm:+lm-}weights.json")
 
+# Always: which runs are missing, and the lists of commands $exp/*.list that the stages run.
 python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" --split \
     --seeds "${seeds_list[@]}" --clean irl_batching --test-dirs "${test_dirs_list[@]}" --conditions "${conditions_list[@]}" \
     --noisy "$data/noisy" --musan "$musan" --rirs "$rirs" --made-bank "$bank_test" "${decoding[@]}" --out "$exp"

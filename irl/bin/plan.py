@@ -30,6 +30,7 @@ def irl(name: str, *arguments: object) -> list[str]:
 
 def wanted_runs(args: argparse.Namespace, found: Modality, planned: Planned) -> list[dict[str, Any]]:
     """Every requested run, with the values that its line of results must have."""
+    # All methods of a table train on one set: its fingerprint is taken once.
     runs, train_data = [], None
     for method in args.methods:
         for seed in args.seeds:

@@ -14,7 +14,11 @@ class Speech(Modality):
 
     name = "speech"
     metric = MetricSpec(
-        "character error rate", "%", "utterances", True, ("none", "additive", "mean over noisy conditions")
+        "character error rate",
+        "%",
+        "utterances",
+        averaged=True,
+        tested=("none", "additive", "mean over noisy conditions"),
     )
     Config = lazily("config", "SpeechConfig")
     task = lazily("task", "SpeechTask")

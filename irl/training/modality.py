@@ -1,8 +1,8 @@
 """What a modality offers. Everything that differs between speech, images and text is asked of this one object.
 
 A package such as `irl.vision` exports its object as `modality`; `irl.training.registry` finds it by name. A fourth
-modality is one new package and one line in the registry. The object is a list of where its methods lie (`lazily`), so
-that a command for one modality does not wait for the libraries of another.
+modality is one new package and one line in the registry. Its attributes name the module of each method, which is
+imported at first use (`lazily`): a command for one modality does not wait for the libraries of another.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class Planned(NamedTuple):
     """What a modality adds to the plan of a table.
 
     conditions: as `evaluate` takes them, NAME or NAME=PATH.
-    fields: of a results line, "decode" among them, by which runs evaluated in this way are known.
+    fields: entries of a results line, including "decode", that identify this evaluation.
     evaluate, score, analyse: further arguments of those commands.
     lists: further lists of commands by name, such as those that make test sets; a command is its name and arguments.
-    needed: such lists that matter only where a run is missing.
+    needed: like `lists`, but left empty if no run is missing.
     """
 
     conditions: list[str]
@@ -98,8 +98,8 @@ class _Lazily:
 
 
 class Modality:
-    """The interface, with what holds unless a modality says otherwise. Commands name the one that asks: its options
-    come from `add_arguments` and reach the method as the parsed arguments."""
+    """The interface, with what holds unless a modality says otherwise. Its options come from
+    `add_arguments`, for the command of that name, and reach the method as the parsed arguments."""
 
     name: str
     metric: MetricSpec
@@ -126,8 +126,8 @@ class Modality:
         self._refuse("validate")
 
     def planned(self, args: argparse.Namespace) -> Planned:
-        """How `irl plan` has runs evaluated. Raises UserError for conditions that there are not, before anything is
-        trained for them."""
+        """How `irl plan` has runs evaluated. Raises UserError for unknown conditions, before anything is trained
+        for them."""
         self._refuse("plan")
 
     def train_data(self, config: Any) -> str:
