@@ -37,6 +37,7 @@ class WordNoise:
         self.size = len(counts)
         # Bounds in whole numbers: a word's share of the draws is its share of the counts, to 2**-32.
         self.bounds = counts.long().cumsum(0)
+        self.total = int(self.bounds[-1])
 
     def draw(self, keys: Keys) -> tuple[Tensor, Tensor]:
         """For each of N positions whether its word is replaced, bool (N,), and by which input symbol, int64 (N,)."""
@@ -44,7 +45,7 @@ class WordNoise:
         replaced = keys.sub("where").uniform(1)[:, 0] < c.p
         if c.kind == "unigram":
             self.bounds = self.bounds.to(keys.ids.device)
-            place = keys.sub("word").integers(1, int(self.bounds[-1]))[:, 0]
+            place = keys.sub("word").integers(1, self.total)[:, 0]
             return replaced, torch.searchsorted(self.bounds, place, right=True)
         return replaced, torch.full_like(keys.ids, self.size + EXTRA[c.kind])
 

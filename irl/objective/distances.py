@@ -16,12 +16,39 @@ from typing import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
+from irl.core.gpu import kernels_for
 from irl.objective.pair_sums import Sums, pair_sums, wide
 
 # A vector whose norm is at or below this counts as zero: it has no direction.
 ZERO_NORM = 1e-8
+# Types that the kernels for a GPU read.
+IN_KERNELS = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def _at_once(parts: Sequence[FromSums], pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
+    """Distances of vectors (..., D), float32 (K, N_1 M_1 + ...) for K parts, by kernels for a GPU. None where there are
+    no kernels: on a CPU, in float64, in forward mode, and for other distances."""
+    tensors = [x for pair in pairs for x in pair]
+    kernels = kernels_for(tensors[0]) if parts and tensors else None
+    if kernels is None or forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+        return None
+    if not all(part.kernel in kernels.KINDS for part in parts) or any(x.dtype not in IN_KERNELS for x in tensors):
+        return None
+    kinds = [kernels.KINDS.index(part.kernel) for part in parts]
+    rows = [(a.flatten(0, -2), b.flatten(0, -2)) for a, b in pairs]
+    found: Tensor = kernels.distances(kinds, rows, lambda rows: torch.stack(_plain(parts, rows)))
+    return found
+
+
+def _plain(parts: Sequence[FromSums], pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """The same by torch's operations: for each part (N_1 M_1 + ...,)."""
+    each = [pair_sums(a, b) for a, b in pairs]
+    d2, aa, bb, s = (torch.cat([sums[i].flatten() for sums in each]) for i in range(4))
+    units = torch.cat([d2.new_full((sums[0].numel(),), a.shape[-1]) for sums, (a, _) in zip(each, pairs)])
+    return [part.from_sums((d2, aa, bb, s), units) for part in parts]
 
 
 def _sqrt(x: Tensor) -> Tensor:
@@ -64,19 +91,23 @@ class Distance:
         found: list[dict[str, Tensor]] = [{} for _ in pairs]
         from_sums = [part for _, part in self.weighted if isinstance(part, FromSums)]
         if from_sums:
-            each = [pair_sums(a, b) for a, b in pairs]
-            d2, aa, bb, s = (torch.cat([sums[i].flatten() for sums in each]) for i in range(4))
-            sizes = [sums[0].numel() for sums in each]
-            units = torch.cat([d2.new_full((n,), a.shape[-1]) for n, (a, _) in zip(sizes, pairs)])
-            for part in from_sums:
-                values = part.from_sums((d2, aa, bb, s), units).split(sizes)
-                for out, sums, value in zip(found, each, values):
-                    out[part.name] = value.view_as(sums[0])
+            at_once = _at_once(from_sums, pairs)
+            sizes = [math.prod(a.shape[:-1]) for a, _ in pairs]
+            for part, values in zip(from_sums, _plain(from_sums, pairs) if at_once is None else at_once):
+                for out, (a, _), value in zip(found, pairs, values.split(sizes)):
+                    out[part.name] = value.view(a.shape[:-1])
         for _, other in self.weighted:
             if not isinstance(other, FromSums):
                 for out, (a, b) in zip(found, pairs):
                     out[other.name] = other.of(a, b)
         return found
+
+    def at_once(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
+        """What `parts` returns as one tensor, by elementary distance and vector of all pairs, (K, N_1 M_1 + ...): by a
+        few kernels on a GPU; None elsewhere, and where a distance needs more than pair sums."""
+        parts = [part for _, part in self.weighted]
+        from_sums = [part for part in parts if isinstance(part, FromSums)]
+        return _at_once(from_sums, pairs) if len(from_sums) == len(parts) else None
 
     def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of what `parts` returned, or of means of it."""
@@ -125,7 +156,12 @@ class Elementary(Distance):
 
 
 class FromSums(Elementary):
-    """A distance that is a function of the four pair sums and of the number of units D, all of one shape."""
+    """A distance that is a function of the four pair sums and of the number of units D, all of one shape.
+
+    kernel: its name in `irl.core.kernels.KINDS`, "" if it is not there.
+    """
+
+    kernel: str = ""
 
     def from_sums(self, sums: Sums, units: Tensor) -> Tensor:
         raise NotImplementedError
@@ -151,6 +187,8 @@ class L2(FromSums):
     def name(self) -> str:  # type: ignore[override]
         return _L2_NAMES[self.kind]
 
+    kernel = name
+
     def from_sums(self, sums: Sums, units: Tensor) -> Tensor:
         d2, aa, _, _ = sums
         if self.kind == "squared":
@@ -169,6 +207,7 @@ class Cosine(FromSums):
     """1 - cos(a, b), in [0, 2]. A zero vector has no direction: 0 if both are zero, else 1, without gradient."""
 
     name: str = "cosine"
+    kernel = "cosine"
 
     def from_sums(self, sums: Sums, units: Tensor) -> Tensor:
         d2, aa, bb, s = sums
@@ -185,6 +224,7 @@ class Norms(FromSums):
     """(|a|^2 + |b|^2) / 2D: no distance but a control. Is a gain that a distance brings one that shrinking brings?"""
 
     name: str = "norms"
+    kernel = "norms"
 
     def from_sums(self, sums: Sums, units: Tensor) -> Tensor:
         return (sums[1] + sums[2]) / (2 * units)

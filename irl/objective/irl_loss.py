@@ -16,9 +16,9 @@ from typing import Any, Callable, Literal, Mapping, NamedTuple, Sequence, get_ar
 import torch
 from torch import Tensor
 
-from irl.core.output import Output, call, next_example, stack_views
+from irl.core.output import Output, call, constant, next_example, stack_views
 from irl.objective.distances import L2, OF_LOGITS, Cosine, Distance
-from irl.objective.vectors import compared_vectors
+from irl.objective.vectors import Compared, compared_vectors
 
 # (alpha, beta, gamma) of the paper's rows.
 PRESETS = {
@@ -231,13 +231,18 @@ class IRLLoss:
             if len(noisy) < 2:
                 raise ValueError(f"pairs={self.pairs!r} needs at least 2 noisy copies, got {len(noisy)}")
             pairs += itertools.combinations(noisy, 2)
+        known: dict[Any, Tensor] = {}
+        side = lambda a: self.stop_grad if a is clean else "none"  # noqa: E731
         compared = [
-            compared_vectors(
-                (a, b), layer, self.stop_grad if a is clean else "none", self.over, global_batch_size, sample_weight
-            )
+            compared_vectors((a, b), layer, side(a), self.over, global_batch_size, sample_weight, known)
             for layer in weights
             for a, b in pairs
         ]
+        at_once = None
+        if all(c.per_unit is None for c in compared):
+            at_once = self.distance.at_once([(c.a, c.b) for c in compared])
+        if at_once is not None:
+            return self._combine_at_once(at_once, compared, weights)
         found = self.distance.parts([(c.a, c.b) for c in compared])
         values = [c.average(distances) for c, distances in zip(compared, found)]
         per_layer: dict[str, Tensor] = {}
@@ -251,3 +256,24 @@ class IRLLoss:
         # One stacked sum instead of a chain of additions: fewer kernels, and the order of summation is fixed.
         dist = torch.stack([weight * per_layer[layer] for layer, weight in weights.items()]).sum()
         return dist, per_layer, parts
+
+    def _combine_at_once(
+        self, distances: Tensor, compared: Sequence[Compared], weights: Mapping[str, float]
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+        """What `compare` returns, in a few operations: on a GPU each costs more to launch than to do. distances: as
+        `Distance.at_once` returns them."""
+        device = distances.device
+        weighted = distances * torch.cat([c.weights.flatten() for c in compared])
+        sizes = [c.weights.numel() for c in compared]
+        if len(set(sizes)) == 1:
+            means = weighted.unflatten(1, (len(sizes), sizes[0])).sum(2)
+        else:
+            means = torch.stack([part.sum(1) for part in weighted.split(sizes, 1)], 1)
+        if len(compared) > len(weights):
+            means = means.unflatten(1, (len(weights), -1)).mean(2)
+        each = constant(tuple(weight for weight, _ in self.distance.weighted), device)
+        per_layer = (each[:, None] * means).sum(0)
+        dist = (constant(tuple(weights.values()), device) * per_layer).sum()
+        names = [part.name for _, part in self.distance.weighted]
+        parts = {name: dict(zip(weights, row.unbind())) for name, row in zip(names, means)}
+        return dist, dict(zip(weights, per_layer.unbind())), parts
