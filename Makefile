@@ -9,6 +9,8 @@ SHELL := /bin/bash
 bin := .venv/bin
 code := irl egs tests utils tools
 
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install demo test test-all bench gpu check format clean
 
 install:
@@ -37,7 +39,7 @@ check: install
 	$(bin)/black --quiet --check --line-length 120 $(code)
 	$(bin)/isort --quiet --check-only $(code)
 	$(bin)/flake8 $(code)
-	$(bin)/shellcheck --external-sources --source-path=SCRIPTDIR tools/install tools/bench/*.sh utils/*.sh egs/*/run.sh egs/*/local/*.sh egs/*/local/corpora/*.sh .ci/run
+	$(bin)/shellcheck --external-sources --source-path=SCRIPTDIR tools/install tools/bench/*.sh utils/*.sh egs/*/run.sh egs/*/local/corpora/*.sh .ci/run
 	$(bin)/mypy
 
 format: install
