@@ -32,3 +32,24 @@ def epoch_batches(
         return batches
     shuffle = Keys(torch.arange(len(batches)), seed, "batches", epoch).uniform(1)[:, 0]
     return [batches[i] for i in torch.argsort(shuffle, stable=True).tolist()]
+
+
+class EpochBatches:
+    """The `epoch_batches` of a set by epoch. Those of the last epoch asked for are kept.
+
+    short_first: the first epoch, 0, is in order of length.
+    """
+
+    def __init__(
+        self, ids: Tensor, lengths: Sequence[int], batch_size: int, seed: int, short_first: bool = False
+    ) -> None:
+        self.ids, self.lengths, self.batch_size, self.seed = ids, lengths, batch_size, seed
+        self.short_first = short_first
+        self._last: tuple[int, list[list[int]]] = (-1, [])
+
+    def __getitem__(self, epoch: int) -> list[list[int]]:
+        if self._last[0] != epoch:
+            short_first = self.short_first and epoch == 0
+            batches = epoch_batches(self.ids, self.lengths, self.batch_size, self.seed, epoch, short_first)
+            self._last = (epoch, batches)
+        return self._last[1]

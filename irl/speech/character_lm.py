@@ -15,7 +15,7 @@ from irl.core.output import Output
 from irl.core.types import Checked
 from irl.data.kaldi import read_table
 from irl.data.ragged import Ragged
-from irl.data.sampler import epoch_batches
+from irl.data.sampler import EpochBatches
 from irl.data.vocabulary import Vocabulary
 from irl.models.lstm_lm import LSTMLM, LSTMLMConfig
 from irl.objective import Terms
@@ -105,29 +105,21 @@ class CharacterLMTask(Task):
         texts = [transcripts(config.train_dir), *map(plain_text, config.extra_text)]
         self.train = self._sentences(item for text in texts for item in text)
         self.dev = self._sentences(transcripts(config.dev_dir))
-        self.lengths = self.train.lengths
-        self.numbers = torch.arange(len(self.lengths))
-        self._planned: tuple[int, list[list[int]]] = (-1, [])
+        lengths = self.train.lengths
+        self.batches = EpochBatches(torch.arange(len(lengths)), lengths, config.train.batch_size, config.seed)
         torch.manual_seed(config.seed)
         self.module = CharacterLMStep(LSTMLM(len(self.vocabulary), config.model), config.objective.build())
 
     def _sentences(self, texts: Iterable[tuple[str, str]]) -> Ragged:
         return Ragged([*self.vocabulary.encode(text, where), self.vocabulary.eos] for where, text in texts)
 
-    def _batches(self, epoch: int) -> list[list[int]]:
-        if self._planned[0] != epoch:
-            c = self.config
-            batches = epoch_batches(self.numbers, self.lengths, c.train.batch_size, c.seed, epoch)
-            self._planned = (epoch, batches)
-        return self._planned[1]
-
     def batches_in(self, epoch: int) -> int:
-        return len(self._batches(epoch))
+        return len(self.batches[epoch])
 
     def loader(self, epoch: int, specs: list[BatchSpec], workers: int) -> Iterator[Batch]:
         """Making a batch takes no time worth a worker."""
         for spec in specs:
-            yield make_batch(self.train, self._batches(epoch)[spec.batch], self.vocabulary.eos, self.shard)
+            yield make_batch(self.train, self.batches[epoch][spec.batch], self.vocabulary.eos, self.shard)
 
     def measure(self, stats: LayerStats) -> None:
         """Negative log likelihood of a dev token in nats, eos included; exp of it is the perplexity of a character."""

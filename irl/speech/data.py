@@ -13,7 +13,7 @@ from irl.data.augment import AugmentConfig, change_speeds
 from irl.data.features import pad_waves
 from irl.data.kaldi import num_samples, read_data_dir, read_wave
 from irl.data.ragged import Ragged
-from irl.data.sampler import epoch_batches
+from irl.data.sampler import EpochBatches
 from irl.data.vocabulary import Vocabulary
 from irl.noise.audio import Noise
 from irl.noise.spec_augment import SpecAugment
@@ -53,8 +53,9 @@ class SpeechData(torch.utils.data.Dataset):
         self.augment = config.augment if part == "train" else AugmentConfig()
         self.utterances = read_data_dir(path, allow_pipes=config.allow_pipes)
         counts = num_samples(path, self.utterances, config.features.rate)
-        self.lengths = [counts[u.id] for u in self.utterances]
+        lengths = [counts[u.id] for u in self.utterances]
         self.ids = hash_ids([u.id for u in self.utterances])
+        self.batches = EpochBatches(self.ids, lengths, config.train.batch_size, config.seed, config.short_first)
         self.targets = Ragged(
             [*vocabulary.encode(u.text or "", f"{path}/text: {u.id}"), vocabulary.eos] for u in self.utterances
         )
@@ -65,15 +66,6 @@ class SpeechData(torch.utils.data.Dataset):
         if config.objective.build().needs_noisy:
             noise = config.noise if part == "train" else config.noise.of_dev()
             self.noise = self.masks if noise.masks_features else noise.build(config.features.rate)
-        self._planned: tuple[int, list[list[int]]] = (-1, [])
-
-    def batches(self, epoch: int) -> list[list[int]]:
-        if self._planned[0] != epoch:
-            c = self.config
-            short_first = c.short_first and epoch == 0
-            batches = epoch_batches(self.ids, self.lengths, c.train.batch_size, c.seed, epoch, short_first)
-            self._planned = (epoch, batches)
-        return self._planned[1]
 
     def __getitem__(self, item: tuple[int, BatchSpec]) -> Batch | UserError:
         try:
@@ -83,7 +75,7 @@ class SpeechData(torch.utils.data.Dataset):
             return error
 
     def make(self, epoch: int, spec: BatchSpec) -> Batch:
-        rows = self.batches(epoch)[spec.batch]
+        rows = self.batches[epoch][spec.batch]
         totals = BatchTotals(len(rows), self.targets.count(rows))
         rows, weight = self.shard.batch(rows)
         chosen = [self.utterances[i] for i in rows]

@@ -5,9 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irl.core.errors import UserError
-from irl.core.rng import hash_ids
 from irl.data.features import FeatureConfig, KaldiFbank, LogMel, pad_waves
-from irl.data.sampler import epoch_batches
 from irl.data.vocabulary import Vocabulary
 
 
@@ -114,27 +112,6 @@ def test_silence_is_finite():
 def test_bad_settings(settings):
     with pytest.raises(ValueError):
         FeatureConfig(**settings)
-
-
-@given(st.integers(1, 200), st.integers(1, 9), st.integers(0, 3), st.booleans())
-def test_every_example_once(n, size, epoch, short_first):
-    ids, lengths = hash_ids([str(i) for i in range(n)]), list(np.random.default_rng(0).integers(1, 100, n))
-    batches = epoch_batches(ids, lengths, size, 1, epoch, short_first)
-    assert sorted(i for b in batches for i in b) == list(range(n))
-    assert max(map(len, batches)) <= size
-    if short_first:
-        flat = [lengths[i] for b in batches for i in b]
-        assert flat == sorted(flat)
-    assert batches == epoch_batches(ids, lengths, size, 1, epoch, short_first)
-
-
-def test_order_changes_with_epoch_and_seed_and_keeps_lengths_together():
-    n = 1000
-    ids, lengths = hash_ids([str(i) for i in range(n)]), list(range(n))
-    a, b, c = (epoch_batches(ids, lengths, 8, s, e) for s, e in ((1, 1), (1, 2), (2, 1)))
-    assert a != b and a != c
-    spread = np.mean([max(batch) - min(batch) for batch in a])
-    assert spread < 60, "a random batch of 8 spreads over about 780"
 
 
 def test_vocabulary(tmp_path):

@@ -110,10 +110,10 @@ def test_augmentation_is_drawn_once_for_all_views_and_for_training_alone(recipe,
     plain = SpeechTask(read_config(Path("irl_loss.yaml"), ["noise.kinds=[volume]"]))
     changes = ["noise.kinds=[volume]", "augment.specaugment=true", "augment.speeds=[0.9, 1.0, 1.1]"]
     task = SpeechTask(read_config(Path("irl_loss.yaml"), changes))
-    waves = {u.id: n for u, n in zip(task.train.utterances, task.train.lengths)}
+    waves = {u.id: n for u, n in zip(task.train.utterances, task.train.batches.lengths)}
     frames = plain.train.features.config.frames
     speeds, masked = set(), 0
-    for index in range(len(task.train.batches(1))):
+    for index in range(len(task.train.batches[1])):
         batch = task.train.make(1, BatchSpec(index, True, 2))
         lens = batch.clean["x_lens"].tolist()
         for key, n in zip(batch.ids, lens):
