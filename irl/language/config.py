@@ -37,9 +37,5 @@ class LanguageConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = layer_names(self.model)
+        names = self.model.layer_names()
         self.objective.check_layers([*names, "logits"], names)
-
-
-def layer_names(model: LSTMLMConfig) -> list[str]:
-    return ["embedding", *(f"rnn.{i}" for i in range(model.layers))]

@@ -37,6 +37,10 @@ class LSTMLMConfig(Checked):
         if self.tied and self.embedding_units != self.units:
             raise ValueError(f"tied needs embedding_units equal to units, got {self.embedding_units} and {self.units}")
 
+    def layer_names(self) -> list[str]:
+        """Names of the hidden states in forward order."""
+        return ["embedding", *(f"rnn.{i}" for i in range(self.layers))]
+
 
 class LMState(NamedTuple):
     """h and c of every layer, (L, B, H) each."""
@@ -74,6 +78,7 @@ class LSTMLM(nn.Module, BatchScorerInterface):
 
     def __init__(self, vocab_size: int, config: LSTMLMConfig, extra: int = 0) -> None:
         super().__init__()
+        self.names = config.layer_names()
         zero = vocab_size + 1 if extra > 1 else None
         self.embed = nn.Embedding(vocab_size + extra, config.embedding_units, padding_idx=zero)
         self.layers = nn.ModuleList(
@@ -122,8 +127,8 @@ class LSTMLM(nn.Module, BatchScorerInterface):
         """`hidden_states` as an Output, and the state after it. x_lens (B,): None where all of x (B, T) is valid."""
         logits, hidden, state = self.hidden_states(x, state)
         x_lens = torch.full((len(x),), x.shape[1], device=x.device) if x_lens is None else x_lens
-        names = ["embedding", *(f"rnn.{i}" for i in range(len(self.layers)))]
-        return Output(logits, dict(zip(names, hidden)), dict.fromkeys([*names, "logits"], x_lens)), state
+        lens = dict.fromkeys([*self.names, "logits"], x_lens)
+        return Output(logits, dict(zip(self.names, hidden)), lens), state
 
     def forward(self, x: Tensor, x_lens: Tensor) -> Output:
         """Each row begins anew. x (B, T), x_lens (B,)."""
