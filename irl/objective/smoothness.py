@@ -26,7 +26,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from irl.core.output import Output, call, lens_to_mask, tree_map
-from irl.objective.covariance import Diagonal, Full, Isotropic, Sigma, standard_normal  # noqa: F401
+from irl.objective.covariance import Isotropic, Sigma, standard_normal
 from irl.objective.forward_mode import forward_mode_kernels, twice_differentiable_kernels
 from irl.objective.irl_loss import IRLLoss
 
@@ -47,10 +47,24 @@ def push_forward(model: Callable[..., Output], inputs: Any, tangent: Tensor) -> 
 
     A model with a method `push_forward(x, tangents (M, N, ...))` does it by hand; others run on dual tensors.
     """
+    value, (moved,) = _pushed(model, inputs, [tangent])
+    return value, moved
+
+
+def _pushed(model: Callable[..., Output], inputs: Any, tangents: Sequence[Tensor]) -> tuple[Output, list[Output]]:
+    """`push_forward` for several tangents. By hand all of them go through the model at once."""
     x, whole = _split(inputs)
     if hasattr(model, "push_forward") and isinstance(inputs, Tensor):
-        value, moved = model.push_forward(x, tangent[None])
-        return value, tree_map(lambda t: t[0], moved)
+        value, moved = model.push_forward(x, torch.stack(list(tangents)))
+        return value, [tree_map(lambda t, i=i: t[i], moved) for i in range(len(tangents))]
+    both = [_dual(model, whole, x, tangent) for tangent in tangents]
+    return both[0][0], [moved for _, moved in both]
+
+
+def _dual(
+    model: Callable[..., Output], whole: Callable[[Tensor], Any], x: Tensor, tangent: Tensor
+) -> tuple[Output, Output]:
+    """One tangent, on dual tensors."""
     with forward_ad.dual_level(), forward_mode_kernels(model):
         output = call(model, whole(forward_ad.make_dual(x.contiguous(), tangent)))
 
@@ -93,7 +107,7 @@ def lambda_r(
     chosen = IRLLoss(layers=layers, from_layer=from_layer)
     if method == "forward":
         sums: dict[str, Tensor] = {}
-        for moved in _pushed(model, inputs, sigma, draws, generator)[1]:
+        for moved in _pushed(model, inputs, [sigma.draw(x, generator) for _ in range(draws)])[1]:
             named = moved.named()
             for name in chosen.layer_weights(list(named), list(moved.hidden)):
                 sums[name] = sums.get(name, 0) + squares(named[name], moved.lens.get(name))
@@ -134,7 +148,7 @@ def omega_r(
     _check(method, draws)
     x, whole = _split(inputs)
     if method == "forward":
-        value, pushed = _pushed(model, inputs, sigma, draws, generator)
+        value, pushed = _pushed(model, inputs, [sigma.draw(x, generator) for _ in range(draws)])
         logits = value.logits
         if target.dim() == 1:
             target = F.one_hot(target, logits.shape[1]).to(logits)
@@ -192,19 +206,6 @@ def _check(method: str, draws: int) -> None:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
-
-
-def _pushed(
-    model: Callable[..., Output], inputs: Any, sigma: Sigma, draws: int, generator: torch.Generator | None
-) -> tuple[Output, list[Output]]:
-    """The output, and its derivative along each of the draws. By hand all draws go through the model at once."""
-    x, _ = _split(inputs)
-    tangents = [sigma.draw(x, generator) for _ in range(draws)]
-    if hasattr(model, "push_forward") and isinstance(inputs, Tensor):
-        value, moved = model.push_forward(x, torch.stack(tangents))
-        return value, [tree_map(lambda t, i=i: t[i], moved) for i in range(draws)]
-    both = [push_forward(model, inputs, tangent) for tangent in tangents]
-    return both[0][0], [moved for _, moved in both]
 
 
 def _units(h: Tensor, lens: Tensor | None) -> Iterator[Tensor]:

@@ -15,7 +15,8 @@ from irl.core.rng import Keys
 from irl.models.wide_resnet import WideResNet
 from irl.noise.adversarial import Attack, attacked
 from irl.objective import Terms
-from irl.objective.smoothness import Isotropic, Sigma, lambda_r, omega_r
+from irl.objective.covariance import Isotropic, Sigma
+from irl.objective.smoothness import lambda_r, omega_r
 from irl.training.distributed import Shard
 from irl.training.layer_stats import LayerStats
 from irl.training.running_covariance import NoiseCovariance

@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from irl import L2, IRLLoss, Output
-from irl.objective.smoothness import Full, half_curvature, lambda_r, omega_r
+from irl.objective.covariance import Full
+from irl.objective.smoothness import half_curvature, lambda_r, omega_r
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
 GRID = torch.tensor(list(itertools.product(NODES, repeat=3)))

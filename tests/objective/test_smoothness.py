@@ -8,18 +8,8 @@ from irl import Output, tap
 from irl.core.output import lens_to_mask
 from irl.models.lstm_lm import LSTMLM, FromEmbeddings, LSTMLMConfig
 from irl.models.wide_resnet import WideResNet, WideResNetConfig
-from irl.objective import forward_mode
-from irl.objective.smoothness import (
-    METHODS,
-    Diagonal,
-    Full,
-    Isotropic,
-    half_curvature,
-    lambda_r,
-    omega_r,
-    push_forward,
-    squares,
-)
+from irl.objective.covariance import Diagonal, Full, Isotropic
+from irl.objective.smoothness import METHODS, lambda_r, omega_r, push_forward, squares
 from irl.training.running_covariance import NoiseCovariance
 
 
@@ -247,69 +237,6 @@ def test_language_models_by_their_embeddings():
     with torch.no_grad():
         ends = [FromEmbeddings(model)(x + sign * step * tangent).hidden["rnn.1"] for sign in (1, -1)]
     assert torch.allclose(moved.hidden["rnn.1"], (ends[0] - ends[1]) / (2 * step), atol=1e-7)
-
-
-@pytest.mark.parametrize("proj_size", [0, 3])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("layers, bidirectional, batch_first", [(1, False, True), (2, True, False), (3, True, True)])
-def test_an_lstm_of_plain_operations(layers, bidirectional, batch_first, bias, proj_size):
-    dropout = 0.5 if layers > 1 else 0.0
-    model = nn.LSTM(4, 5, layers, bias, batch_first, dropout, bidirectional, proj_size).double().eval()
-    x = torch.randn(2, 6, 4, dtype=torch.float64)
-    rows = x.shape[1 - batch_first]
-    ways = layers * (1 + bidirectional)
-    state = [torch.randn(ways, rows, n, dtype=torch.float64) for n in (proj_size or 5, 5)]
-    found = forward_mode.lstm(x, state, model._flat_weights, bias, layers, dropout, False, bidirectional, batch_first)
-    out, (h, c) = model(x, tuple(state))
-    for a, b in zip(found, (out, h, c), strict=True):
-        assert a.shape == b.shape and torch.allclose(a, b, atol=1e-12)
-
-
-def test_on_a_gpu_forward_mode_has_lstms_of_plain_operations(monkeypatch):
-    """torch's fused cell of a GPU has no forward derivative."""
-
-    class Both(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.lstm, self.cell = nn.LSTM(4, 5, batch_first=True), nn.LSTMCell(5, 3)
-
-        def forward(self, x):
-            return Output(self.cell(self.lstm(x)[0][:, -1])[0], {})
-
-    model, x, tangent = Both().double(), *torch.randn(2, 3, 6, 4, dtype=torch.float64)
-    expected = push_forward(model, x, tangent)
-    calls = []
-    for name in ("lstm", "lstm_cell"):
-        plain = getattr(forward_mode, name)
-        monkeypatch.setattr(forward_mode, name, lambda *a, plain=plain, name=name: (calls.append(name), plain(*a))[1])
-    monkeypatch.setattr(forward_mode, "_on_gpu", lambda x: True)
-    found = push_forward(model, x, tangent)
-    assert calls == ["lstm", "lstm_cell"]
-    for a, b in zip(found, expected):
-        assert torch.allclose(a.logits, b.logits, atol=1e-12)
-    lambda_r(model, x, method="exact", layers=["logits"])
-    half_curvature(model, x, torch.tensor([0, 1, 2]))
-    assert calls == 3 * ["lstm", "lstm_cell"]
-
-
-def test_a_running_covariance_is_the_recursion_of_roth():
-    running = NoiseCovariance((2, 3), rate=0.1)
-    diagonal = NoiseCovariance((2, 3), rate=0.1, diagonal=True)
-    expected = None
-    for _ in range(3):
-        clean, xi = torch.randn(8, 2, 3), torch.randn(8, 2, 3)
-        moment = torch.stack([torch.outer(v.flatten(), v.flatten()) for v in xi]).mean(0)
-        expected = moment if expected is None else 0.9 * expected + 0.1 * moment
-        for each in (running, diagonal):
-            each.update(clean, clean + xi)
-    assert torch.allclose(running.covariance, expected, atol=1e-5)
-    assert torch.allclose(diagonal.covariance.flatten(), expected.diagonal(), atol=1e-5)
-    g = torch.randn(5, 2, 3)
-    flat = g.flatten(1)
-    assert torch.allclose(running.sigma().quadratic(g), (flat @ expected * flat).sum(1), rtol=1e-3)
-    draws = running.sigma().draw(torch.zeros(40000, 2, 3)).flatten(1)
-    assert torch.allclose(draws.T @ draws / len(draws), expected, atol=0.06)
-    assert {"covariance", "started"} == set(running.state_dict())
 
 
 def test_bad_settings(model, x):
