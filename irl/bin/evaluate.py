@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+
 from irl.bin.arguments import first_word, modality_of
 from irl.core.errors import run_command
 
@@ -25,6 +27,7 @@ def main() -> None:
     modality.add_arguments("evaluate", parser)
     args = parser.parse_args()
     args.out = args.out or args.checkpoint.parent / "evaluate"
+    torch.set_num_threads(args.threads)
     modality.evaluate(args)
 
 

@@ -40,7 +40,7 @@ def wanted_runs(args: argparse.Namespace, found: Modality, planned: Planned) -> 
                 "corpus": args.corpus,
                 "method": method,
                 "seed": seed,
-                "digest": results.run_fingerprint(settings, found),
+                "digest": results.run_fingerprint(settings),
                 **planned.fields,
                 "train_data": train_data,
                 "conditions": [item.partition("=")[0] for item in planned.conditions],

@@ -16,7 +16,6 @@ from irl.language.perplexity import by_line, load
 
 def evaluate(args: argparse.Namespace) -> None:
     """Read each NAME=TEXT of args.conditions with args.checkpoint."""
-    torch.set_num_threads(args.threads)
     log_to(args.out / "evaluate.log")
     texts = dict(item.partition("=")[::2] for item in args.conditions)
     if not all(texts.values()):

@@ -62,7 +62,7 @@ def run_line(run: Path, corpus: str, method: str, modality: Modality, evaluation
         "corpus": corpus,
         "method": method,
         "seed": state["config"]["seed"],
-        "digest": results.run_fingerprint(saved_config(state, path), modality),
+        "digest": results.run_fingerprint(saved_config(state, path)),
         "commit": state["commit"],
         "versions": state["versions"],
         "finished": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),

@@ -14,13 +14,15 @@ from irl.core import atomic_io, config
 from irl.core.errors import UserError
 from irl.training.config import without_runtime_keys
 from irl.training.modality import Modality
+from irl.training.registry import modality as modality_of
 
 
-def run_fingerprint(settings: Any, modality: Modality) -> str:
+def run_fingerprint(settings: Any) -> str:
     """Tells runs apart by all settings that touch the weights, the seed included. Settings at their defaults do not
     enter, so that a setting that is new in the package leaves the runs made before it as they are.
     """
-    content = modality.fingerprint(without_runtime_keys(config.changes(settings)))
+    content = modality_of(settings.task, "settings").fingerprint(without_runtime_keys(config.changes(settings)))
+    # Committed results were hashed with a section "noise", changed or not.
     return config.digest({"noise": {}, **content})
 
 

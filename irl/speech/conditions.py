@@ -13,6 +13,8 @@ Kind = Literal["additive", "rir", "speech", "vup", "vdown", "volume", "tel"]
 KINDS = get_args(Kind)
 # A noise on features instead of waveforms; it cannot be combined with other noises.
 SPECAUGMENT = "specaugment"
+# The bank of noises, or of rooms, that test sets are made with, where none is given.
+GENERATED = "generated"
 
 
 @dataclass(frozen=True)

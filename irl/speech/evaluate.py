@@ -17,8 +17,6 @@ import time
 from pathlib import Path
 from typing import Any, Iterator
 
-import torch
-
 from irl.core import atomic_io
 from irl.core.errors import UserError
 from irl.core.fingerprint import content_fingerprint, file_fingerprint, read_product, remembered, write_product
@@ -29,7 +27,7 @@ from irl.speech import search_options
 from irl.speech.recogniser import Recogniser
 from irl.speech.search_options import SearchOptions
 from irl.training import checkpoint
-from irl.training.registry import modality, saved_config
+from irl.training.registry import saved_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Decode each NAME=DATA_DIR of args.conditions, or DATA_DIR alone, into args.out."""
-    torch.set_num_threads(args.threads)
     log_to(args.out / ("evaluate.log" if args.job is None else f"evaluate.{args.job}.log"))
     if min(args.batch_size, args.jobs) < 1 or not 1 <= (args.job or 1) <= args.jobs:
         raise UserError(
@@ -122,8 +119,7 @@ def lm_fingerprint(path: Path | None) -> str | None:
     """Hash of a language model's configuration: it identifies the model in results."""
     if path is None:
         return None
-    settings = saved_config(checkpoint.load(path), path)
-    return run_fingerprint(settings, modality(settings.task, str(path)))
+    return run_fingerprint(saved_config(checkpoint.load(path), path))
 
 
 def batches_of(data: Path, utterances: list[Utterance], rate: int, size: int) -> list[list[Utterance]]:

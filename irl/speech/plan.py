@@ -9,12 +9,9 @@ from typing import Any
 from irl.core.errors import UserError
 from irl.reporting.results import run_fingerprint
 from irl.speech import search_options
-from irl.speech.conditions import KINDS
+from irl.speech.conditions import GENERATED, KINDS
 from irl.training.modality import Planned
-from irl.training.registry import modality, read_config
-
-# The banks of noises and of rooms that test sets are made with, where none are given.
-GENERATED = "generated"
+from irl.training.registry import read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +61,7 @@ def planned(args: argparse.Namespace) -> Planned:
     needed: dict[str, list[list[str]]] = {"lm": [], "tune": []}
     model = []
     if args.lm is not None:
-        decode["lm"] = run_fingerprint(lm := read_config(args.lm, args.lm_overrides), modality(lm.task, str(args.lm)))
+        decode["lm"] = run_fingerprint(read_config(args.lm, args.lm_overrides))
         needed["lm"] = [["train", str(args.lm), *args.lm_overrides, "--exp", str(args.out / "lm")]]
         model = ["--lm", str(args.out / "lm" / "checkpoint.pt")]
     if args.tune:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
@@ -19,11 +18,9 @@ from irl.core.errors import UserError
 from irl.data.kaldi import read_table
 from irl.reporting.evaluation import Condition, collect
 from irl.reporting.statistics import interval
+from irl.speech.conditions import GENERATED
 from irl.speech.search_options import decoding
 from irl.training.modality import Evaluation
-
-# The banks of noises and of rooms that test sets were made with, where none were given.
-GENERATED = ["generated", "generated"]
 
 
 class Scores(NamedTuple):
@@ -149,12 +146,13 @@ def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `irl score`."""
-    parser.add_argument("--banks", nargs=2, default=GENERATED, help="noises and rooms of the test sets")
+    parser.add_argument("--banks", nargs=2, default=[GENERATED] * 2, help="noises and rooms of the test sets")
 
 
 def same_evaluation(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     """By the search, and by the noises and rooms of the test sets."""
-    return decoding(a["decode"]) == decoding(b["decode"]) and a.get("banks", GENERATED) == b.get("banks", GENERATED)
+    banks = [line.get("banks", [GENERATED] * 2) for line in (a, b)]
+    return decoding(a["decode"]) == decoding(b["decode"]) and banks[0] == banks[1]
 
 
 def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
@@ -211,21 +209,3 @@ def summary(name: str, counts: list[Edits]) -> str:
         f"{t.deletions} del, {t.substitutions} sub ] 95% interval {100 * low:.2f}-{100 * high:.2f}, "
         f"{len(counts)} utterances"
     )
-
-
-def main() -> None:
-    """The command `irl score_text`."""
-    parser = argparse.ArgumentParser(prog="irl score_text", description="Error rates of a table of hypotheses.")
-    parser.add_argument("reference", type=Path)
-    parser.add_argument("hypothesis", type=Path)
-    parser.add_argument("--alignments", type=Path, help="write word alignments of utterances with errors")
-    parser.add_argument("--trn", help="write PREFIX.ref.trn and PREFIX.hyp.trn for sclite, characters as tokens")
-    args = parser.parse_args()
-    scores = score(args.reference, args.hypothesis)
-    for name, counts in (("CER", scores.characters), ("WER", scores.words)):
-        sys.stdout.write(summary(name, counts) + "\n")
-    if args.alignments:
-        write_alignments(args.alignments, args.reference, args.hypothesis)
-    if args.trn:
-        for kind, table in (("ref", args.reference), ("hyp", args.hypothesis)):
-            write_trn(Path(f"{args.trn}.{kind}.trn"), read_table(table))

@@ -25,6 +25,7 @@ from irl.speech.scoring import count_edits
 from irl.training.distributed import Shard
 from irl.training.layer_stats import LayerStats
 from irl.training.running_covariance import RunningCovariance
+from irl.training.signals import StopSignals
 from irl.training.task import BatchSpec, Phase, Step, Task
 
 
@@ -100,7 +101,7 @@ def read_statistics(path: Path, features: FeatureConfig) -> RunningCovariance:
 def _ignore_interrupts(worker: int) -> None:
     """Signals to a process group reach workers too; the loop still wants their batches to finish its step, and ends
     them when it has saved."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for signum in StopSignals.SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
 
 
@@ -119,7 +120,7 @@ class SpeechTask(Task):
         self.module = SpeechStep(model, config.objective.build(), config.ctc_weight, config.label_smoothing)
 
     def batches_in(self, epoch: int) -> int:
-        return len(self.train.batches(epoch))
+        return len(self.train.batches[epoch])
 
     def loader(self, epoch: int, specs: list[BatchSpec], workers: int) -> Iterator[Batch]:
         # The specs are the sampler, so that workers are told what to make and nothing depends on their number.
@@ -144,7 +145,7 @@ class SpeechTask(Task):
         """
         noisy = 1 if self.dev.noise is not None else 0
         # Epoch 1, not 0, which may be in order of length; always the same, and with it the noise.
-        for index in self.shard.take(range(len(self.dev.batches(1)))):
+        for index in self.shard.take(range(len(self.dev.batches[1]))):
             spec = BatchSpec(index, True, noisy)
             batch: Batch = tree_map(lambda x: x.to(self.device), self.dev.make(1, spec))
             assert batch.clean is not None

@@ -177,8 +177,7 @@ class Modality:
 
     def fingerprint(self, content: dict[str, Any]) -> dict[str, Any]:
         """The part of a configuration's changes from its defaults that tells runs apart."""
-        # Committed results were hashed with a section "noise", changed or not.
-        return {**content, "noise": content.get("noise", {})}
+        return content
 
     def _refuse(self, command: str) -> NoReturn:
         raise UserError(f"task {self.name}: there is nothing to {command}")

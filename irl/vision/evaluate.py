@@ -56,7 +56,6 @@ def planned(args: argparse.Namespace) -> Planned:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Errors of args.checkpoint on args.data under each of args.conditions."""
-    torch.set_num_threads(args.threads)
     log_to(args.out / "evaluate.log")
     settings = read_settings(args.settings, args.test)
     settings.check(args.conditions)
