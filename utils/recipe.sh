@@ -43,6 +43,12 @@ here() {
     for ((number = 1; number <= count; number++)); do line.py "$exp/$1.list" "$number"; done
 }
 
+# report [OPTION ...]: make the table and the figure of the requested runs in $exp/report.
+report() {
+    python -m irl.bin.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report" "$@" \
+        >"$log/report.log"
+}
+
 # finish COMMAND ...: print the table of rates, the path of its picture, and the commands as suggestions for the next step.
 finish() {
     [ "$stop_stage" -ge 6 ] && [ -f "$exp/report/table.md" ] || return 0

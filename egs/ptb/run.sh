@@ -17,7 +17,7 @@
 # --overrides "key=value ..."   change the configuration of every training
 # --device cpu|cuda          device of evaluation; training chooses its own
 
-# shellcheck disable=SC2034,SC2154  # local/corpora reads these options too; utils/recipe.sh sets names and lists
+# shellcheck disable=SC2034,SC2119,SC2154  # local/corpora reads these options too; utils/recipe.sh sets names, lists and report
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -65,7 +65,7 @@ if run_stage 5 "evaluate"; then jobs "$decode_cmd" evaluate; fi
 
 if run_stage 6 "score"; then
     here score
-    python -m irl.bin.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report" >"$log/report.log"
+    report
 fi
 
 if run_stage 7 "analyse"; then here analyse; fi

@@ -102,8 +102,7 @@ fi
 
 if run_stage 6 "score"; then
     here score
-    python -m irl.bin.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report" \
-        --exp "$exp" --data "$data/noisy/${base}_${conditions_list[0]}" --condition "${conditions_list[0]}" >"$log/report.log"
+    report --exp "$exp" --data "$data/noisy/${base}_${conditions_list[0]}" --condition "${conditions_list[0]}"
 fi
 
 if run_stage 7 "analyse"; then here analyse; fi
