@@ -46,7 +46,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def sources(path: Path, overrides: Sequence[str] = ()) -> list[Source]:
-    """What a configuration is made of, the weakest first: the bases, the file, the command line."""
+    """The sources of a configuration, the weakest first: its bases, the file itself, the command line."""
     found: list[Source] = []
     chain: list[Path] = []
     here = _find([path])

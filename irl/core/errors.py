@@ -1,4 +1,4 @@
-"""What a person at the keyboard can mend, and how an entry point ends."""
+"""Errors that a user can mend, and how a command ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a result was made with: versions and commit."""
+"""The versions and the commit that a result was made with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from irl.core.version import __version__
 
 
 def versions() -> dict[str, str]:
-    """What a result was made with, as far as installed."""
+    """Versions of Python and of the packages that results depend on; a package that is not installed is left out."""
     found = {"irl": __version__, "python": platform.python_version()}
     for name in ("torch", "numpy", "espnet", "lightning-fabric"):
         try:

@@ -55,7 +55,7 @@ Count = Annotated[int, at_least(1)]
 NonNegative = Annotated[float, at_least(0)]
 Positive = Annotated[float, Rule("> 0", lambda value: value > 0)]
 Fraction = Annotated[float, within(0, 1)]
-BelowOne = Annotated[float, within(0, 1, "[)")]  # a dropout rate, a share of a sum of which something must be left
+BelowOne = Annotated[float, within(0, 1, "[)")]  # a share that leaves a rest, such as a dropout rate
 Rate = Annotated[float, within(0, 1, "(]")]  # a factor that may leave a value as it is, but not end it
 NonEmpty = Rule("that is not empty", lambda value: len(value) > 0)
 

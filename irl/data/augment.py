@@ -20,7 +20,7 @@ from irl.data.audio import resample
 
 @dataclass(frozen=True)
 class AugmentConfig(Checked):
-    """Of training, in the clean phase as well; never of dev or test.
+    """Augmentation of the training set, in the clean phase too. Dev and test sets are never augmented.
 
     speeds: one is drawn, such as Kaldi's [0.9, 1.0, 1.1]. specaugment: masks of `irl.noise.spec_augment`, at the same
     place in every view.

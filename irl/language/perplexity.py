@@ -22,7 +22,7 @@ from irl.training.checkpoint import load_model
 
 @torch.no_grad()
 def by_line(model: LSTMLM, vocabulary: WordVocabulary, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Of each line the negative log likelihood in nats and the number of its predicted words, (L,) each."""
+    """The negative log likelihood of each line in nats, and the number of its predicted words, (L,) each."""
     device = next(model.parameters()).device
     text = vocabulary.encode(path).to(device)
     if len(text) < 2:
