@@ -14,40 +14,12 @@ pytest.importorskip("lightning_fabric")
 
 
 def test_decode_score_transcribe(recipe, reference):
-    run(
-        "irl.bin.evaluate",
-        "exp/reference/checkpoint.pt",
-        "--conditions",
-        "data/dev",
-        "--out",
-        "exp/dec",
-        "--nbest",
-        2,
-        cwd=recipe,
-    )
-    again = run(
-        "irl.bin.evaluate",
-        "exp/reference/checkpoint.pt",
-        "--conditions",
-        "data/dev",
-        "--out",
-        "exp/dec",
-        "--nbest",
-        2,
-        cwd=recipe,
-    )
+    evaluate = ("irl.bin.evaluate", "exp/reference/checkpoint.pt", "--conditions", "data/dev", "--out")
+    run(*evaluate, "exp/dec", "--nbest", 2, cwd=recipe)
+    again = run(*evaluate, "exp/dec", "--nbest", 2, cwd=recipe)
     assert "already decoded" in again.stderr
     for change in (["--beam", 3], ["--search", "attention"]):
-        other = run(
-            "irl.bin.evaluate",
-            "exp/reference/checkpoint.pt",
-            "--conditions",
-            "data/dev",
-            "--out",
-            "exp/o",
-            *change,
-            cwd=recipe,
-        )
+        other = run(*evaluate, "exp/o", *change, cwd=recipe)
         assert "already decoded" not in other.stderr
     lines = [json.loads(line) for line in (recipe / "exp/dec/dev/nbest.jsonl").read_text().splitlines()]
     assert len(lines) == 5 and set(lines[0]["nbest"][0]) == {
@@ -70,17 +42,7 @@ def test_decode_score_transcribe(recipe, reference):
     )
     assert out.stdout.startswith("%CER ") and "5 utterances" in out.stdout and (recipe / "exp/t.ref.trn").exists()
     for search in ("attention", "ctc", "espnet"):
-        run(
-            "irl.bin.evaluate",
-            "exp/reference/checkpoint.pt",
-            "--conditions",
-            "data/dev",
-            "--out",
-            f"exp/{search}",
-            "--search",
-            search,
-            cwd=recipe,
-        )
+        run(*evaluate, f"exp/{search}", "--search", search, cwd=recipe)
     # ESPnet's search and ours agree.
     assert (recipe / "exp/espnet/dev/text").read_text() == (recipe / "exp/dec/dev/text").read_text()
     stereo = recipe / "stereo.wav"
