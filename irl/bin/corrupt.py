@@ -18,7 +18,7 @@ from irl.core.rng import Keys, hash_ids
 from irl.data.features import pad_waves
 from irl.data.kaldi import read_data_dir, read_wave, write_data_dir, write_table
 from irl.noise.bank import PARTS
-from irl.speech.conditions import KINDS, build
+from irl.speech.conditions import LEVEL, build, condition
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="irl corrupt", description="Write a noisy copy of a data directory.")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--condition", required=True, choices=KINDS)
+    parser.add_argument("--condition", required=True, help="additive, rir, ..., gain-20, dbfs-40")
     parser.add_argument("--musan", default="", help="bank in MUSAN's layout")
     parser.add_argument("--rirs", default="", help="bank in RIRS_NOISES' layout")
     parser.add_argument("--categories", nargs="+", default=["noise", "music"], help="categories of additive noise")
@@ -37,6 +37,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
     args = parser.parse_args()
+    # Levels have headroom: they are written in floating point instead of being clipped.
+    clip = not LEVEL.fullmatch(condition(args.condition))
     utterances = read_data_dir(args.source, allow_pipes=args.allow_pipes)
     noise = build(args.condition, args.rate, args.musan, args.rirs, args.categories, args.part, args.rirs_part)
     wav = args.target / "wav"
@@ -47,14 +49,14 @@ def main() -> None:
         keys = Keys(hash_ids([u.id]), args.seed, f"test/{args.condition}")
         drawn = noise.draw(keys, lens, [u.speaker])
         y = noise.apply(waves, lens, drawn)[0]
-        y = y.clamp(-1, 1 - 2**-15)
+        y = y.clamp(-1, 1 - 2**-15) if clip else y
         clipped += int(torch.isin(y, torch.tensor([-1.0, 1 - 2**-15])).sum())
         samples += len(y)
-        pcm = (y * 32768).round().short().numpy()
+        pcm = (y * 32768).round().short().numpy() if clip else y.numpy()
         checksum = zlib.crc32(pcm.tobytes(), checksum)
         path = wav / f"{u.id}.wav"
         try:
-            soundfile.write(path, pcm, args.rate, subtype="PCM_16")
+            soundfile.write(path, pcm, args.rate, subtype="PCM_16" if clip else "FLOAT")
         except soundfile.LibsndfileError as error:
             raise UserError(f"{path}: cannot be written: {error.error_string}") from None
         copies.append(type(u)(u.id, str(path), u.speaker, u.text))

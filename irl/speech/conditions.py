@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Sequence, get_args
 
+from irl.core.errors import UserError
 from irl.core.types import Checked, NonEmpty
-from irl.noise.audio import Additive, Category, Noise, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume
+from irl.noise.audio import Additive, Category, Level, Noise, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume
 from irl.noise.bank import Bank, Part, RIRBank
 
 Kind = Literal["additive", "rir", "speech", "vup", "vdown", "volume", "tel"]
 KINDS = get_args(Kind)
+# Test conditions of another recording level: relative in dB, such as gain-20 and gain+10, or absolute, such as dbfs-40.
+LEVEL = re.compile(r"(gain|dbfs)([+-]\d{1,2})")
 # A noise on features instead of waveforms; it cannot be combined with other noises.
 SPECAUGMENT = "specaugment"
 # The bank of noises, or of rooms, that test sets are made with, where none is given.
@@ -53,6 +57,13 @@ class NoiseConfig(Checked):
         return noises[0] if len(noises) == 1 else OneOf(tuple(noises))
 
 
+def condition(name: str) -> str:
+    """The name of a test condition. Raises UserError where there is none of that name."""
+    if name not in KINDS and not LEVEL.fullmatch(name):
+        raise UserError(f"unknown condition {name!r}, known are {', '.join(KINDS)}, gain-20 (dB), dbfs-40 and the like")
+    return name
+
+
 def build(
     kind: str,
     rate: int,
@@ -62,7 +73,7 @@ def build(
     part: str = "",
     rirs_part: str = "",
 ) -> Noise:
-    """The noise of one kind. The volumes are the table's: x4 up, x0.3 down; "volume" is Kaldi's perturbation."""
+    """The noise of one kind, or of a test condition. The volumes are the table's: x4 up, x0.3 down; "volume" is Kaldi's perturbation."""
     if kind == "additive":
         return Additive(Bank(musan, rate, Additive.bank_categories(categories), part), tuple(categories))
     if kind == "speech":
@@ -71,5 +82,7 @@ def build(
         return Reverberation(RIRBank(rirs, rate, rirs_part))
     if kind == "tel":
         return Telephone(rate)
+    if level := LEVEL.fullmatch(kind):
+        return Level(float(level[2]), dbfs=level[1] == "dbfs")
     low, high = {"vup": (4.0, 4.0), "vdown": (0.3, 0.3), "volume": (0.125, 2.0)}[kind]
     return Volume(low, high)

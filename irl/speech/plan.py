@@ -8,8 +8,8 @@ from typing import Any
 
 from irl.core.errors import UserError
 from irl.reporting.results import run_fingerprint
-from irl.speech import search_options
-from irl.speech.conditions import GENERATED, KINDS
+from irl.speech import conditions, search_options
+from irl.speech.conditions import GENERATED
 from irl.training.modality import Planned
 from irl.training.registry import read_config
 
@@ -34,23 +34,22 @@ def test_sets(args: argparse.Namespace) -> tuple[list[str], list[tuple[Path, Pat
     if len(set(names)) < len(names):
         raise UserError(f"--test-dirs: two test directories have the same name: {' '.join(map(str, args.test_dirs))}")
     for kind in args.conditions:
-        if kind not in KINDS:
-            raise UserError(f"--conditions: unknown condition {kind!r}, known are {', '.join(KINDS)}")
-    conditions, copies = [], []
+        conditions.condition(kind)
+    named, copies = [], []
     for path in args.test_dirs:
         prefix = f"{path.name}:" if len(names) > 1 else ""
-        conditions.append(f"{prefix}none={path}")
+        named.append(f"{prefix}none={path}")
         for kind in args.conditions:
             copy = args.noisy / f"{path.name}_{kind}"
-            conditions.append(f"{prefix}{kind}={copy}")
+            named.append(f"{prefix}{kind}={copy}")
             copies.append((path, copy, kind))
-    return conditions, copies
+    return named, copies
 
 
 def planned(args: argparse.Namespace) -> Planned:
     settings = read_config(args.conf / f"{args.methods[0]}.yaml", args.overrides)
     pipes = ["--allow-pipes"] if settings.allow_pipes else []
-    conditions, copies = test_sets(args)
+    named, copies = test_sets(args)
     bank = ["--rate", str(settings.features.rate), "--musan", args.musan or args.made_bank]
     bank += ["--part", "test" if args.musan else ""]
     bank += ["--rirs", args.rirs or args.made_bank, "--rirs-part", "test" if args.rirs else ""]
@@ -74,7 +73,7 @@ def planned(args: argparse.Namespace) -> Planned:
         evaluate += ["--tuned", str(args.weights)]
     banks = [args.musan or GENERATED, args.rirs or GENERATED]
     return Planned(
-        conditions,
+        named,
         {"decode": decode, "banks": banks},
         [*evaluate, *model],
         ["--banks", *banks],

@@ -9,7 +9,7 @@ from irl.core.rng import Keys, hash_ids
 from irl.noise.audio import SNRS, Additive, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume, add_at_snr
 from irl.noise.bank import Bank, RIRBank
 from irl.noise.reverb import reverberate, spectrum
-from irl.speech.conditions import KINDS, NoiseConfig, build
+from irl.speech.conditions import KINDS, NoiseConfig, build, condition
 
 RATE = 16000
 
@@ -46,6 +46,24 @@ def test_laws_of_every_noise(noise):
         one = Keys(keys(4).ids[i : i + 1], 1, "noise")
         alone = noise.apply(x[i : i + 1, :n], lens[i : i + 1], noise.draw(one, lens[i : i + 1]))
         assert torch.equal(alone[0], y[i, :n])
+
+
+@pytest.mark.parametrize(
+    "name, expected", [("gain-20", -44.0), ("gain+10", -14.0), ("dbfs-50", -50.0), ("dbfs-5", -5.0)]
+)
+def test_levels(name, expected):
+    """RMS in dBFS of a row that lies at -24; padding has no part in it, nothing clips."""
+    x, lens = speech(16000, 9000)
+    x *= 10 ** (-24 / 20) / (x.square().sum(1, keepdim=True) / lens[:, None]).sqrt()
+    noise = build(condition(name), RATE, "", "")
+    y = noise.apply(x, lens, noise.draw(keys(2), lens))
+    torch.testing.assert_close(10 * torch.log10(y.square().sum(1) / lens), torch.full((2,), expected), atol=0.1, rtol=0)
+    assert torch.equal(noise.apply(0 * x, lens, noise.draw(keys(2), lens)), 0 * x)
+
+
+def test_an_unknown_condition():
+    with pytest.raises(UserError, match="unknown condition 'gain', known are additive"):
+        condition("gain")
 
 
 def test_other_epochs_and_copies_draw_anew(bank_dir):
