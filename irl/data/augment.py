@@ -23,8 +23,8 @@ class AugmentConfig(Checked):
     """Augmentation of the training set, in the clean phase too. Dev and test sets are never augmented.
 
     speeds: one is drawn, such as Kaldi's [0.9, 1.0, 1.1]. gains: a factor is drawn uniformly between the two, such as
-    Kaldi's [0.125, 2] (utils/data/perturb_data_dir_volume.sh); nothing clips. specaugment: masks of `irl.noise.spec_augment`, at the same
-    place in every view.
+    Kaldi's [0.125, 2] (utils/data/perturb_data_dir_volume.sh); nothing clips. specaugment: masks of
+    `irl.noise.spec_augment`, at the same place in every view.
     """
 
     speeds: Annotated[tuple[Annotated[float, within(0.5, 2)], ...], NonEmpty] = (1.0,)

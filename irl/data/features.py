@@ -138,7 +138,7 @@ class Features(ABC):
 
     @property
     def faintest(self) -> float:
-        """Level of about -97 dBFS, the rounding noise of 16 bits: what is quieter is not raised, so silence stays it."""
+        """About -97 dBFS, the rounding noise of 16 bits. Quieter recordings are not raised: silence stays."""
         return math.log(1e-7 * (2**30 if self.config.kind == "kaldi_fbank" else 1))
 
     @property

@@ -60,7 +60,8 @@ class NoiseConfig(Checked):
 def condition(name: str) -> str:
     """The name of a test condition. Raises UserError where there is none of that name."""
     if name not in KINDS and not LEVEL.fullmatch(name):
-        raise UserError(f"unknown condition {name!r}, known are {', '.join(KINDS)}, gain-20 (dB), dbfs-40 and the like")
+        known = ", ".join(KINDS)
+        raise UserError(f"unknown condition {name!r}, known are {known}, gain-20 (dB), dbfs-40 and the like")
     return name
 
 
@@ -73,7 +74,7 @@ def build(
     part: str = "",
     rirs_part: str = "",
 ) -> Noise:
-    """The noise of one kind, or of a test condition. The volumes are the table's: x4 up, x0.3 down; "volume" is Kaldi's perturbation."""
+    """The noise of one kind, or of a test condition. Volumes: x4 up, x0.3 down; "volume" is Kaldi's perturbation."""
     if kind == "additive":
         return Additive(Bank(musan, rate, Additive.bank_categories(categories), part), tuple(categories))
     if kind == "speech":
