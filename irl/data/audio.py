@@ -12,7 +12,7 @@ import numpy as np
 from irl.core.errors import UserError
 
 # Files that a folder of audio, such as a bank of noises, consists of.
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
+AUDIO_SUFFIXES = tuple(".wav .flac .ogg .opus .mp3 .m4a .aac .wma .webm .aif .aiff .au .caf .w64 .sph".split())
 
 
 class AudioInfo(NamedTuple):

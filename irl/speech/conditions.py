@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Sequence, get_args
 from irl.core.errors import UserError
 from irl.core.types import Checked, NonEmpty
 from irl.noise.audio import Additive, Category, Level, Noise, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume
-from irl.noise.bank import Bank, Part, RIRBank
+from irl.noise.bank import ROOMS, Bank, Part, RIRBank
 
 Kind = Literal["additive", "rir", "speech", "vup", "vdown", "volume", "tel"]
 KINDS = get_args(Kind)
@@ -80,7 +80,7 @@ def build(
     if kind == "speech":
         return OverlappedSpeech(Bank(musan, rate, ["speech"], part))
     if kind == "rir":
-        return Reverberation(RIRBank(rirs, rate, rirs_part))
+        return Reverberation(RIRBank(rirs, rate, rirs_part, ROOMS))
     if kind == "tel":
         return Telephone(rate)
     if level := LEVEL.fullmatch(kind):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from irl.core.errors import UserError
 from irl.core.rng import Keys, hash_ids
 from irl.noise.audio import SNRS, Additive, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume, add_at_snr
-from irl.noise.bank import Bank, RIRBank
+from irl.noise.bank import ROOMS, Bank, RIRBank
 from irl.noise.reverb import reverberate, spectrum
 from irl.speech.conditions import KINDS, NoiseConfig, build, condition
 
@@ -236,7 +236,7 @@ def test_bad_banks_are_refused_by_name(bank_dir, tmp_path):
     with pytest.raises(UserError, match="nowhere/noise: no audio found .*MUSAN's layout"):
         Bank(tmp_path / "nowhere", RATE, ["noise"])
     with pytest.raises(UserError, match="smallroom: no impulse response found"):
-        RIRBank(tmp_path / "nowhere", RATE)
+        RIRBank(tmp_path / "nowhere", RATE, sizes=ROOMS)
     (bank_dir / "noise" / "broken.wav").write_bytes(b"RIFF")
     with pytest.raises(UserError, match="broken.wav: cannot be read"):
         Bank(bank_dir, RATE, ["noise"])
