@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import zlib
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from irl.core.rng import Keys, hash_ids
 from irl.data.features import pad_waves
 from irl.data.kaldi import read_data_dir, read_wave, write_data_dir, write_table
 from irl.noise.bank import PARTS
-from irl.speech.conditions import LEVEL, build, condition
+from irl.speech.conditions import LEVEL, NoiseConfig, build, condition
 
 
 def main() -> None:
@@ -30,9 +31,13 @@ def main() -> None:
     parser.add_argument("--condition", required=True, help="additive, rir, ..., gain-20, dbfs-40")
     parser.add_argument("--musan", default="", help="bank in MUSAN's layout")
     parser.add_argument("--rirs", default="", help="bank in RIRS_NOISES' layout")
+    parser.add_argument("--noises", default="", help="folder of recorded noises, for real_noise")
+    parser.add_argument("--rooms", default="", help="folder of impulse responses, for real_rooms")
     parser.add_argument("--categories", nargs="+", default=["noise", "music"], help="categories of additive noise")
-    for name, what in (("--part", "files of --musan"), ("--rirs-part", "rooms of --rirs")):
-        parser.add_argument(name, default="", choices=("", *PARTS), help=f"part of the {what}; empty: all")
+    for name in ("part", "rirs-part", "noises-part", "rooms-part"):
+        bank = name.partition("-")[0] if "-" in name else "musan"
+        parser.add_argument(f"--{name}", default="", choices=("", *PARTS), help=f"part of --{bank}; empty: all")
+    parser.add_argument("--folds", default="", help="expression that finds a file's fold in its name, for the parts")
     parser.add_argument("--rate", type=int, default=16000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
@@ -40,7 +45,8 @@ def main() -> None:
     # Levels have headroom: they are written in floating point instead of being clipped.
     clip = not LEVEL.fullmatch(condition(args.condition))
     utterances = read_data_dir(args.source, allow_pipes=args.allow_pipes)
-    noise = build(args.condition, args.rate, args.musan, args.rirs, args.categories, args.part, args.rirs_part)
+    banks = {f.name: getattr(args, f.name) for f in fields(NoiseConfig) if f.name != "kinds"}
+    noise = build(args.condition, args.rate, NoiseConfig(**banks))
     wav = args.target / "wav"
     wav.mkdir(parents=True, exist_ok=True)
     copies, params, clipped, samples, checksum = [], {}, 0, 0, 0

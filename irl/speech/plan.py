@@ -19,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--noisy", type=Path, default=Path("noisy"), help="noisy copies of the test sets")
     parser.add_argument("--musan", default="", help="bank in MUSAN's layout; tests use its part `test`")
     parser.add_argument("--rirs", default="", help="bank in RIRS_NOISES' layout; tests use its part `test`")
+    parser.add_argument("--noises", default="", help="folder of recorded noises, for the condition real_noise")
+    parser.add_argument("--rooms", default="", help="folder of impulse responses, for the condition real_rooms")
     parser.add_argument("--made-bank", default="", help="generated bank, used where --musan or --rirs is not given")
     search_options.add_arguments(parser)
     parser.add_argument("--lm", type=Path, help="configuration of a language model; it is trained in OUT/lm")
@@ -53,6 +55,12 @@ def planned(args: argparse.Namespace) -> Planned:
     bank = ["--rate", str(settings.features.rate), "--musan", args.musan or args.made_bank]
     bank += ["--part", "test" if args.musan else ""]
     bank += ["--rirs", args.rirs or args.made_bank, "--rirs-part", "test" if args.rirs else ""]
+    for kind, option, folder in (("real_noise", "noises", args.noises), ("real_rooms", "rooms", args.rooms)):
+        if kind in args.conditions and not folder:
+            raise UserError(f"--conditions: {kind} needs --{option} DIR")
+        # Training that hears the folder hears its part `train` alone; otherwise all of it is unheard.
+        bank += [f"--{option}", folder, f"--{option}-part", "test" if kind in settings.noise.kinds else ""]
+    bank += ["--folds", settings.noise.folds]
     corrupt = [["corrupt", str(a), str(b), "--condition", kind, *bank, *pipes] for a, b, kind in copies]
     options = search_options.from_arguments(args)
     decode: dict[str, Any] = options.named()
@@ -72,6 +80,9 @@ def planned(args: argparse.Namespace) -> Planned:
         needed["tune"] = [[*line, "--beam", str(args.beam), "--nj", str(args.nj), *pipes]]
         evaluate += ["--tuned", str(args.weights)]
     banks = [args.musan or GENERATED, args.rirs or GENERATED]
+    # By name: a results line tells no path of the user's machine.
+    banks += [Path(args.noises).name] * ("real_noise" in args.conditions)
+    banks += [Path(args.rooms).name] * ("real_rooms" in args.conditions)
     return Planned(
         named,
         {"decode": decode, "banks": banks},

@@ -146,7 +146,7 @@ def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `irl score`."""
-    parser.add_argument("--banks", nargs=2, default=[GENERATED] * 2, help="noises and rooms of the test sets")
+    parser.add_argument("--banks", nargs="+", default=[GENERATED] * 2, help="noises and rooms of the test sets")
 
 
 def same_evaluation(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -1,8 +1,8 @@
-"""Stage 0 of --corpus speechocean: speechocean762 as OpenSLR 101 delivers it. python local/make_speechocean.py CORPUS DIR
+"""Stage 0 of --corpus speechocean: speechocean762, OpenSLR 101, as delivered. local/make_speechocean.py CORPUS DIR
 
 CORPUS holds train/ and test/ with wav.scp, text and utt2spk, and WAVE/SPEAKERnnnn/*.WAV; another audio suffix will do,
 since a copy may be compressed. Training speakers are the corpus's own. Of its test speakers 25 become dev, in the order
-of a hash of their names; the others are the test set. A training utterance whose sentence occurs in dev or test is left out.
+of a hash of their names; the others are the test set. Training leaves out every sentence that occurs in dev or test.
 """
 
 from __future__ import annotations
