@@ -17,6 +17,7 @@
 # --allow-pipes true         run the commands found in wav.scp
 # --musan DIR --rirs DIR     MUSAN and RIRS_NOISES, or banks in their layouts; without them the recipe generates banks
 # --noises DIR --rooms DIR   any folders of recorded noises and of impulse responses, for --conditions "... real_noise real_rooms"
+# --test-copies N            noisy copies of each test utterance, for narrower intervals
 # --results FILE             JSON lines of finished runs; runs in this file are not repeated
 # --test-dirs data/fsdd/dev  test on the dev set, for tuning and ablations; give such runs their own --results
 # --overrides "key=value ..."   change the configuration of every training
@@ -30,7 +31,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 stage=0 stop_stage=100 nj=2 corpus=mini fsdd="" split=index wsj0="" wsj1="" speechocean="" librispeech=""
-train_parts=train-clean-100 incomplete="" train_dir="" dev_dir="" test_dirs="" musan="" rirs="" noises="" rooms=""
+train_parts=train-clean-100 incomplete="" train_dir="" dev_dir="" test_dirs="" musan="" rirs="" noises="" rooms="" test_copies=1
 methods="baseline data_aug irl_batching irl_loss"
 conditions="additive rir speech vup vdown tel"
 seeds=1 name="" allow_pipes="" conf="" overrides="" results="" note=""
@@ -64,7 +65,7 @@ decoding=(--search "$search" --beam "$beam" --ctc-weight "$ctc_weight" --length-
 # Always: which runs are missing, and the lists of commands $exp/*.list that the stages run.
 python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" --split \
     --seeds "${seeds_list[@]}" --clean irl_batching --test-dirs "${test_dirs_list[@]}" --conditions "${conditions_list[@]}" \
-    --noisy "$data/noisy" --musan "$musan" --rirs "$rirs" --noises "$noises" --rooms "$rooms" --made-bank "$bank_test" "${decoding[@]}" --out "$exp"
+    --noisy "$data/noisy" --musan "$musan" --rirs "$rirs" --noises "$noises" --rooms "$rooms" --test-copies "$test_copies" --made-bank "$bank_test" "${decoding[@]}" --out "$exp"
 
 if run_stage 0 "corpus $corpus"; then make_corpus; fi
 

@@ -1,7 +1,8 @@
 """Write a noisy copy of a data directory: irl corrupt DATA_DIR OUT_DIR --condition rir [--musan DIR]
 
-The copy is made once, as 16-bit wav files that you can listen to, so every method is tested on the same samples. The
-noise depends on --seed and the utterance ids alone. The file `params` lists the noise of each utterance.
+The copy is made once, as wav files that you can listen to, so every method is tested on the same samples. The noise
+depends on --seed and the utterance ids alone. The file `params` lists the noise of each utterance. With --copies each
+utterance is heard several times, with other draws; the file `utt2source` then tells the utterance of each copy.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from irl.core.rng import Keys, hash_ids
 from irl.data.features import pad_waves
 from irl.data.kaldi import read_data_dir, read_wave, write_data_dir, write_table
 from irl.noise.bank import PARTS
-from irl.speech.conditions import LEVEL, NoiseConfig, build, condition
+from irl.speech.conditions import LEVEL, SOURCES, NoiseConfig, build, condition
 
 
 def main() -> None:
@@ -40,6 +41,9 @@ def main() -> None:
     parser.add_argument("--folds", default="", help="expression that finds a file's fold in its name, for the parts")
     parser.add_argument("--rate", type=int, default=16000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--copies", type=int, default=1, help="noisy copies of each utterance; more than 1 number its id"
+    )
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
     args = parser.parse_args()
     # Levels have headroom: they are written in floating point instead of being clipped.
@@ -49,10 +53,11 @@ def main() -> None:
     noise = build(args.condition, args.rate, NoiseConfig(**banks))
     wav = args.target / "wav"
     wav.mkdir(parents=True, exist_ok=True)
-    copies, params, clipped, samples, checksum = [], {}, 0, 0, 0
-    for u in progress(utterances, f"{args.source.name} {args.condition}", unit="utt"):
+    title = f"{args.source.name} {args.condition}"
+    copies, sources, params, clipped, samples, checksum = [], {}, {}, 0, 0, 0
+    for u, copy in progress([(u, copy) for u in utterances for copy in range(args.copies)], title, unit="utt"):
         waves, lens = pad_waves([read_wave(u, args.rate)])
-        keys = Keys(hash_ids([u.id]), args.seed, f"test/{args.condition}")
+        keys = Keys(hash_ids([u.id]), args.seed, f"test/{args.condition}", copy=copy)
         drawn = noise.draw(keys, lens, [u.speaker])
         y = noise.apply(waves, lens, drawn)[0]
         y = y.clamp(-1, 1 - 2**-15) if clip else y
@@ -60,15 +65,19 @@ def main() -> None:
         samples += len(y)
         pcm = (y * 32768).round().short().numpy() if clip else y.numpy()
         checksum = zlib.crc32(pcm.tobytes(), checksum)
-        path = wav / f"{u.id}.wav"
+        key = f"{u.id}-{copy + 1}" if args.copies > 1 else u.id
+        path = wav / f"{key}.wav"
         try:
             soundfile.write(path, pcm, args.rate, subtype="PCM_16" if clip else "FLOAT")
         except soundfile.LibsndfileError as error:
             raise UserError(f"{path}: cannot be written: {error.error_string}") from None
-        copies.append(type(u)(u.id, str(path), u.speaker, u.text))
-        params[u.id] = " ".join(str(drawn).split())
+        copies.append(type(u)(key, str(path), u.speaker, u.text))
+        sources[key] = u.id
+        params[key] = " ".join(str(drawn).split())
     write_data_dir(args.target, copies)
     write_table(args.target / "params", params)
+    if args.copies > 1:
+        write_table(args.target / SOURCES, sources)
     share = clipped / samples
     print(f"{args.target}: {len(copies)} utterances, {share:.2%} of samples at full scale, crc32 {checksum:08x}")
 

@@ -18,6 +18,8 @@ KINDS = get_args(Kind)
 LEVEL = re.compile(r"(gain|dbfs)([+-]\d{1,2})")
 # A noise on features instead of waveforms; it cannot be combined with other noises.
 SPECAUGMENT = "specaugment"
+# Of a test set with several copies of each utterance: the utterance of each copy.
+SOURCES = "utt2source"
 # The bank of noises, or of rooms, that test sets are made with, where none is given.
 GENERATED = "generated"
 

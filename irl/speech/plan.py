@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--noises", default="", help="folder of recorded noises, for the condition real_noise")
     parser.add_argument("--rooms", default="", help="folder of impulse responses, for the condition real_rooms")
     parser.add_argument("--made-bank", default="", help="generated bank, used where --musan or --rirs is not given")
+    parser.add_argument("--test-copies", type=int, default=1, help="noisy copies of each test utterance")
     search_options.add_arguments(parser)
     parser.add_argument("--lm", type=Path, help="configuration of a language model; it is trained in OUT/lm")
     parser.add_argument("--lm-overrides", nargs="*", default=[], metavar="key=value")
@@ -60,7 +61,7 @@ def planned(args: argparse.Namespace) -> Planned:
             raise UserError(f"--conditions: {kind} needs --{option} DIR")
         # Training that hears the folder hears its part `train` alone; otherwise all of it is unheard.
         bank += [f"--{option}", folder, f"--{option}-part", "test" if kind in settings.noise.kinds else ""]
-    bank += ["--folds", settings.noise.folds]
+    bank += ["--folds", settings.noise.folds, "--copies", str(args.test_copies)]
     corrupt = [["corrupt", str(a), str(b), "--condition", kind, *bank, *pipes] for a, b, kind in copies]
     options = search_options.from_arguments(args)
     decode: dict[str, Any] = options.named()
@@ -85,9 +86,9 @@ def planned(args: argparse.Namespace) -> Planned:
     banks += [Path(args.rooms).name] * ("real_rooms" in args.conditions)
     return Planned(
         named,
-        {"decode": decode, "banks": banks},
+        {"decode": decode, "banks": banks, "test_copies": args.test_copies},
         [*evaluate, *model],
-        ["--banks", *banks],
+        ["--banks", *banks, "--test-copies", str(args.test_copies)],
         ["--clean", str(args.test_dirs[0]), "--noisy", str(copies[0][1] if copies else args.test_dirs[0])],
         {"corrupt": corrupt},
         needed,
