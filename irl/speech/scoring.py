@@ -164,7 +164,8 @@ def sources(data: Path) -> dict[str, str]:
 def by_source(data: Path, scores: Scores) -> dict[str, Edits]:
     """Character counts of each test utterance, sorted, summed over its noisy copies: copies of one utterance are
     no independent samples."""
-    source_of, grouped = sources(data), {}
+    source_of = sources(data)
+    grouped: dict[str, list[Edits]] = {}
     for key, edits in zip(scores.ids, scores.characters):
         grouped.setdefault(source_of.get(key, key), []).append(edits)
     return {name: total(grouped[name]) for name in sorted(grouped, key=str.encode)}
