@@ -19,6 +19,7 @@ from irl.data.features import pad_waves
 from irl.data.kaldi import read_data_dir, read_wave, write_data_dir, write_table
 from irl.noise.bank import PARTS
 from irl.speech.conditions import KINDS, build
+from irl.speech.fingerprint import record_copy
 
 
 def main() -> None:
@@ -61,6 +62,7 @@ def main() -> None:
         params[u.id] = " ".join(str(drawn).split())
     write_data_dir(args.target, copies)
     write_table(args.target / "params", params)
+    record_copy(args.target, args.source)
     share = clipped / samples
     print(f"{args.target}: {len(copies)} utterances, {share:.2%} of samples at full scale, crc32 {checksum:08x}")
 
