@@ -13,18 +13,20 @@
 # --seeds "1 2 3"            one run for each method and seed
 # --nj N                     jobs at once
 # --conf DIR                 configurations (default conf/CORPUS)
-# --name NAME                names data/NAME, exp/NAME and results/NAME.jsonl (default CORPUS)
+# --name NAME                names data/NAME and exp/NAME (default CORPUS)
 # --allow-pipes true         run the commands found in wav.scp
 # --musan DIR --rirs DIR     MUSAN and RIRS_NOISES, or banks in their layouts; without them the recipe generates banks
 # --noises DIR --rooms DIR   any folders of recorded noises and of impulse responses, for --conditions "... real_noise real_rooms"
 # --test-copies N            noisy copies of each test utterance, for narrower intervals
-# --results FILE             JSON lines of finished runs; runs in this file are not repeated
+# --results FILE             JSON lines of finished runs (default exp/NAME/results.jsonl); runs in it are not repeated while
+#                            their data stay as they are. results/*.jsonl hold the runs of RESULTS.md, for reading
+# --session NAME             lists, logs and report in exp/NAME/sessions/NAME: a second run.sh beside another of one --name
 # --test-dirs data/fsdd/dev  test on the dev set, for tuning and ablations; give such runs their own --results
 # --overrides "key=value ..."   change the configuration of every training
 # --incomplete true          accept an incomplete corpus
 # --beam N --ctc-weight W --length-bonus W --search joint|attention|ctc|espnet
 # --lm true [--lm-weight W]  decode with a character LM, conf/CORPUS/lm.yaml; --lm-overrides "key=value ..." changes it
-# --tune true                tune the decoding weights on the dev set, once: results/NAME.[lm-]weights.json
+# --tune true                tune the decoding weights on the dev set, once: exp/NAME/results.[lm-]weights.json
 
 # shellcheck disable=SC2034,SC2154  # local/corpora reads these options too; utils/recipe.sh sets names and lists
 set -euo pipefail
@@ -34,7 +36,7 @@ stage=0 stop_stage=100 nj=2 corpus=mini fsdd="" split=index wsj0="" wsj1="" spee
 train_parts=train-clean-100 incomplete="" train_dir="" dev_dir="" test_dirs="" musan="" rirs="" noises="" rooms="" test_copies=1
 methods="baseline data_aug irl_batching irl_loss"
 conditions="additive rir speech vup vdown tel"
-seeds=1 name="" allow_pipes="" conf="" overrides="" results="" note=""
+seeds=1 name="" allow_pipes="" conf="" overrides="" results="" session="" note=""
 beam=5 ctc_weight=0.5 length_bonus=0 search=joint lm="" lm_weight=0.3 lm_overrides="" tune=""
 flags="lm tune incomplete allow_pipes" talkers=()
 
@@ -62,10 +64,14 @@ decoding=(--search "$search" --beam "$beam" --ctc-weight "$ctc_weight" --length-
 [ -z "$lm" ] || decoding+=(--lm "$conf/lm.yaml" --lm-overrides "${lm_settings[@]}" --lm-weight "$lm_weight")
 [ -z "$tune" ] || decoding+=(--tune "${dev[@]}" --weights "${results%.jsonl}.${lm:+lm-}weights.json")
 
-# Always: which runs are missing, and the lists of commands $exp/*.list that the stages run.
-python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" --split \
-    --seeds "${seeds_list[@]}" --clean irl_batching --test-dirs "${test_dirs_list[@]}" --conditions "${conditions_list[@]}" \
-    --noisy "$data/noisy" --musan "$musan" --rirs "$rirs" --noises "$noises" --rooms "$rooms" --test-copies "$test_copies" --made-bank "$bank_test" "${decoding[@]}" --out "$exp"
+# Which runs are missing, and the lists of commands $own/*.list that the stages run.
+plan() {
+    python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" --split \
+        --seeds "${seeds_list[@]}" --clean irl_batching --test-dirs "${test_dirs_list[@]}" --conditions "${conditions_list[@]}" \
+        --noisy "$data/noisy" --musan "$musan" --rirs "$rirs" --noises "$noises" --rooms "$rooms" --test-copies "$test_copies" \
+        --made-bank "$bank_test" "${decoding[@]}" --out "$exp" --lists "$own" "$@"
+}
+plan_draft
 
 if run_stage 0 "corpus $corpus"; then make_corpus; fi
 
@@ -89,6 +95,8 @@ fi
 if run_stage 3 "vocabulary and feature statistics"; then
     python -m irl.bin.prepare "$conf/irl_batching.yaml" "${settings[@]}" --check "${test_dirs_list[@]}"
 fi
+
+plan_final
 
 if run_stage 4 "train"; then
     jobs "$train_cmd" lm

@@ -21,6 +21,7 @@ from irl.data.features import pad_waves
 from irl.data.kaldi import read_data_dir, read_wave, write_data_dir, write_table
 from irl.noise.bank import PARTS
 from irl.speech.conditions import LEVEL, SOURCES, NoiseConfig, build, condition
+from irl.speech.fingerprint import record_copy
 
 
 def main() -> None:
@@ -78,6 +79,7 @@ def main() -> None:
     write_table(args.target / "params", params)
     if args.copies > 1:
         write_table(args.target / SOURCES, sources)
+    record_copy(args.target, args.source)
     share = clipped / samples
     print(f"{args.target}: {len(copies)} utterances, {share:.2%} of samples at full scale, crc32 {checksum:08x}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from typing import Callable
 
 
@@ -21,6 +23,8 @@ class Requeue(Exception):
 def run_command(main: Callable[[], None]) -> None:
     """Run an entry point. UserError and full disks give one line and status 1, Ctrl-C one line and status 130, a signal
     that asks a training to make room one line and status 75."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # irl.bin has another one while it imports
     try:
         main()
     except UserError as error:

@@ -53,7 +53,7 @@ def read(path: Path) -> Images:
             pixels, labels, numbers = (content[name] for name in ("images", "labels", "numbers"))
             classes = [str(name) for name in content["classes"]]
     except FileNotFoundError:
-        raise UserError(f"{path}: no such set of images; run stage 1 first") from None
+        raise UserError(f"{path}: no such set of images; run stage 0 first") from None
     except Exception:  # zipfile and numpy raise many kinds for damaged files
         raise UserError(f"{path}: damaged, or not a set of images written by this package") from None
     return check(Images(pixels, labels, numbers, classes), str(path))

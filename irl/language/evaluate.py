@@ -12,6 +12,7 @@ from irl.core.errors import UserError
 from irl.core.fingerprint import file_fingerprint, read_product, write_product
 from irl.core.logging import log_to, logger
 from irl.language.perplexity import by_line, load
+from irl.language.prepare import text_fingerprint
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -26,7 +27,7 @@ def evaluate(args: argparse.Namespace) -> None:
     for name, text in texts.items():
         if not Path(text).is_file():
             raise UserError(f"{text}: no such file")
-        fingerprint = {"weights": weights, "options": {}, "data": file_fingerprint(Path(text))}
+        fingerprint = {"weights": weights, "options": {}, "data": text_fingerprint(Path(text))}
         path = args.out / f"{name}.json"
         if read_product(path, fingerprint) is not None:
             logger.info(f"{path}: already evaluated in this way")

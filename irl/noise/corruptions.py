@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import numpy as np
 import torch
 
 from irl.core.errors import UserError
+from irl.core.fingerprint import content_fingerprint, file_chunks, remembered, stamp
 from irl.core.rng import Keys
 
 SEVERITIES = 5
@@ -69,13 +69,15 @@ def _paths(folder: Path) -> list[Path]:
 
 def digest(folder: Path) -> str:
     """Of the names and contents of a folder of corruptions."""
-    hashed = hashlib.blake2b(digest_size=8)
-    for path in _paths(folder):
-        hashed.update(path.stem.encode())
-        with open(path, "rb") as file:
-            while block := file.read(1 << 24):
-                hashed.update(block)
-    return hashed.hexdigest()
+    paths = _paths(folder)
+
+    def chunks() -> Iterator[bytes]:
+        for path in paths:
+            yield path.stem.encode()
+            yield from file_chunks(path)
+
+    stamps = [[path.name, *stamp(path)] for path in paths]
+    return remembered(folder / ".fingerprint.json", stamps, lambda: content_fingerprint(chunks()))
 
 
 def read(folder: Path, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -25,6 +25,8 @@ class Speech(Modality):
     prepare = lazily("prepare")
     validate = lazily("prepare")
     planned = lazily("plan")
+    train_data = lazily("fingerprint")
+    test_data = lazily("fingerprint")
     evaluate = lazily("evaluate")
     read_evaluation = lazily("scoring")
     same_evaluation = lazily("scoring")

@@ -70,7 +70,7 @@ def planned(args: argparse.Namespace) -> Planned:
     model = []
     if args.lm is not None:
         decode["lm"] = run_fingerprint(read_config(args.lm, args.lm_overrides))
-        needed["lm"] = [["train", str(args.lm), *args.lm_overrides, "--exp", str(args.out / "lm")]]
+        needed["lm"] = [["train", str(args.lm), *args.lm_overrides, "--exp", str(args.out / "lm"), "--anew"]]
         model = ["--lm", str(args.out / "lm" / "checkpoint.pt")]
     if args.tune:
         if args.search != "joint":
@@ -79,6 +79,7 @@ def planned(args: argparse.Namespace) -> Planned:
         runs = [str(args.out / f"{method}.{args.seeds[0]}" / "checkpoint.pt") for method in args.methods]
         line = ["tune", *runs, "--data", *map(str, args.tune), "--out", str(args.weights), *model]
         needed["tune"] = [[*line, "--beam", str(args.beam), "--nj", str(args.nj), *pipes]]
+        needed["tune"][0] += ["--wanted", str(args.lists / "wanted.jsonl")]
         evaluate += ["--tuned", str(args.weights)]
     banks = [args.musan or GENERATED, args.rirs or GENERATED]
     # By name: a results line tells no path of the user's machine.

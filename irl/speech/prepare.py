@@ -13,10 +13,12 @@ from typing import Iterator, Sequence
 import torch
 
 from irl.core import atomic_io
+from irl.core.fingerprint import record_inputs
 from irl.core.logging import progress
 from irl.data.kaldi import read_data_dir, read_wave, write_table
 from irl.data.vocabulary import Vocabulary
 from irl.speech.config import SpeechConfig
+from irl.speech.fingerprint import data_fingerprint, transcripts_fingerprint
 from irl.training.running_covariance import RunningCovariance
 
 
@@ -57,8 +59,11 @@ def prepare(settings: SpeechConfig, check: Sequence[str]) -> str:
         statistics.add(extract(torch.from_numpy(read_wave(u, settings.features.rate))))
     frames, total, squares = statistics.sums()
     vocabulary.write(Path(settings.vocabulary))
+    record_inputs(Path(settings.vocabulary), transcripts=transcripts_fingerprint(settings.train_dir))
     # Sums, not means: law 5.
     features = dataclasses.asdict(settings.features)
     sums = {"features": features, "frames": frames, "sum": total, "sum_of_squares": squares}
     atomic_io.write(Path(settings.statistics), json.dumps(sums) + "\n")
+    train_data = data_fingerprint(Path(settings.train_dir))
+    record_inputs(Path(settings.statistics), train_data=train_data)
     return f"{settings.vocabulary}: {len(vocabulary)} tokens; {settings.statistics}: {frames} frames"

@@ -16,9 +16,10 @@ from rapidfuzz.distance import Levenshtein
 
 from irl.core.errors import UserError
 from irl.data.kaldi import read_table
-from irl.reporting.evaluation import Condition, collect
+from irl.reporting.evaluation import Condition, check_data, collect
 from irl.reporting.statistics import interval
 from irl.speech.conditions import GENERATED, SOURCES
+from irl.speech.fingerprint import data_fingerprint, of_test_set
 from irl.speech.search_options import decoding
 from irl.training.modality import Evaluation
 
@@ -183,6 +184,7 @@ def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
             if not (out / "done.json").exists():
                 raise UserError(f"{out}: not decoded; run stage 5 first")
             made = json.loads((out / "done.json").read_text())["fingerprint"]
+            check_data(out, made, of_test_set(Path(folder)))
             scores = score(reference, out / "text")
             write_alignments(out / "alignments.txt", reference, out / "text")
             write_espnet(out, Path(folder), scores)
@@ -204,9 +206,14 @@ def example(table: Any, exp: Path, data: Path, condition: str) -> str:
     """The utterance on which the methods of a table differ most under a condition, with every hypothesis."""
     seed = min(table.seeds[table.methods[0]])
     texts = {m: exp / f"{m}.{seed}" / "evaluate" / data.name / "text" for m in table.methods}
-    lines = {line["method"]: line for line in table.lines if line["seed"] == seed and texts[line["method"]].exists()}
-    methods = [m for m in table.methods if m in lines]
-    if not methods or condition not in table.conditions:
+    now = data_fingerprint(data) if data.is_dir() and condition in table.conditions else ""
+    lines = {line["method"]: line for line in table.lines if line["seed"] == seed and now}
+    methods = [
+        m
+        for m in table.methods
+        if m in lines and _is_of(texts[m], lines[m].get("weights", ""), now, lines[m]["conditions"][condition])
+    ]
+    if not methods:
         return f"No example: the hypotheses of these runs are not in {exp}.\n"
     errors = np.array([lines[m]["conditions"][condition]["errors"] for m in methods], float)
     index = int((errors[0] - errors[-1]).argmax())
@@ -218,6 +225,13 @@ def example(table: Any, exp: Path, data: Path, condition: str) -> str:
     rows.append(f"    {'reference':13s} {references[key]}")
     rows += [f"    {table.label(method):13s} {read_table(texts[method])[key]}" for method in methods]
     return "\n".join(rows) + "\n"
+
+
+def _is_of(text: Path, weights: str, data: str, condition: Mapping[str, Any]) -> bool:
+    """Whether the hypotheses in OUT/text are those of a line's weights, on these data."""
+    done = text.with_name("done.json")
+    made = json.loads(done.read_text())["fingerprint"] if done.exists() else {}
+    return text.exists() and made["weights"] == weights and made["data"] == data == condition.get("data")
 
 
 def summary(name: str, counts: list[Edits]) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irl.core.errors import UserError
+from irl.core.fingerprint import check_inputs
 from irl.core.output import Output, tree_map
 from irl.data.features import FeatureConfig
 from irl.data.vocabulary import Vocabulary
@@ -23,6 +24,7 @@ from irl.objective import IRLLoss, Terms
 from irl.speech.beam_search import greedy_ctc
 from irl.speech.config import SpeechConfig
 from irl.speech.data import Batch, SpeechData
+from irl.speech.fingerprint import data_fingerprint, transcripts_fingerprint
 from irl.speech.scoring import count_edits
 from irl.training.distributed import Shard
 from irl.training.layer_stats import LayerStats
@@ -118,12 +120,16 @@ class SpeechTask(Task):
     def __init__(self, config: SpeechConfig, shard: Shard = Shard()) -> None:
         self.config, self.shard = config, shard
         self.vocabulary = Vocabulary.read(Path(config.vocabulary))
+        made_from = transcripts_fingerprint(config.train_dir)
+        check_inputs(Path(config.vocabulary), "run stage 3 again", transcripts=made_from)
         self.train = SpeechData(config.train_dir, config, self.vocabulary, "train", shard)
         self.dev = SpeechData(config.dev_dir, config, self.vocabulary, "dev")
         torch.manual_seed(config.seed)
         model = EncoderDecoder(config.features.dim, len(self.vocabulary), config.model)
         if config.features.normalise != "utterance":
             statistics = read_statistics(Path(config.statistics), config.features)
+            train_data = data_fingerprint(Path(config.train_dir))
+            check_inputs(Path(config.statistics), "run stage 3 again", train_data=train_data)
             model.encoder.mean.copy_(statistics.mean)
             model.encoder.std.copy_(statistics.std)
         self.module = SpeechStep(model, config.objective.build(), config.ctc_weight, config.label_smoothing)

@@ -45,6 +45,10 @@ class MetricSpec(NamedTuple):
         return f"{self.name} in {self.unit}" if self.unit else self.name
 
 
+# Data that weights depend on: the training set, the dev set where it chooses weights, and banks of noise.
+TRAINED_ON = ("train_data", "dev_data", "noise_data")
+
+
 class Evaluation(NamedTuple):
     """How a run was evaluated, and its counts.
 
@@ -130,9 +134,15 @@ class Modality:
         for them."""
         self._refuse("plan")
 
-    def train_data(self, config: Any) -> str:
-        """Fingerprint of the training set of a configuration, where it is cheap to tell; else empty."""
-        return ""
+    def train_data(self, config: Any) -> dict[str, str]:
+        """Fingerprints, by the names of `TRAINED_ON`, of what the weights of a configuration depend on as it is now;
+        empty for what is not there."""
+        return {}
+
+    def test_data(self, conditions: Sequence[str], args: argparse.Namespace) -> dict[str, str]:
+        """Fingerprints of the test data, as they are now, by the names of `conditions`, as `evaluate` takes them; empty
+        for what is not there. Raises UserError for test data that were made from others than there are now."""
+        return {}
 
     def same_evaluation(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
         """Whether two results lines, or wanted runs, were evaluated in the same way."""

@@ -38,7 +38,7 @@ def test_counts_without_a_fingerprint_are_evaluated_again(tmp_path):
     (tmp_path / "none.json").write_text('{"mark": {"data": "d"}, "errors": [1], "reference": [2]}\n')
     for name in ("none", "in"):
         with pytest.raises(UserError, match=f"{name}.json: not evaluated; run stage 5 first"):
-            list(read_counts(tmp_path, [name]))
+            list(read_counts(tmp_path, {name: ""}))
 
 
 def test_lines_of_another_training_set_are_no_results():
