@@ -20,9 +20,9 @@ stop() {
     trap '' INT TERM HUP
     [ -n "$child" ] && kill -TERM -- "-$child" 2>/dev/null
     echo "$0: interrupted; the same command goes on where it stopped" >&2
-    wait "$child" 2>/dev/null
+    wait "$child" 2>/dev/null || true
     # A training first saves its state.
-    local tenths=300
+    tenths=300
     while kill -0 -- "-$child" 2>/dev/null && ((tenths-- > 0)); do sleep 0.1; done
     exit "$1"
 }
@@ -108,12 +108,14 @@ mkdir -p "$log"
 busy=() advice="wait for it, or give this run another --name; other methods on the same data: --session NAME --stage 4"
 for lock in "$exp/lock" "$exp"/sessions/*/lock; do [ "$lock" = "$own/lock" ] || busy+=("$lock"); done
 exec 8>>"$own/lock"
-if [ "$stage" -lt 4 ]; then
-    exec 9>>"$exp/data.lock"
-    lock.py 8 "$own/lock" "$advice"
-    lock.py 9 "$exp/data.lock" "$advice" "${busy[@]}"
-else
+if [ "$stage" -ge 4 ]; then
     lock.py 8 "$own/lock" "$advice" "$exp/data.lock"
+    trap ': >"$own/lock"' EXIT
+else
+    lock.py 8 "$own/lock" "$advice"
+    trap ': >"$own/lock"' EXIT
+    exec 9>>"$exp/data.lock"
+    lock.py 9 "$exp/data.lock" "$advice" "${busy[@]}"
+    trap ': >"$own/lock"; [ ! -e /dev/fd/9 ] || : >"$exp/data.lock"' EXIT
 fi
-trap ': >"$own/lock"; [ ! -e /dev/fd/9 ] || : >"$exp/data.lock"' EXIT
 lists methods seeds conditions overrides

@@ -45,6 +45,14 @@ def test_published_texts_are_counted_and_own_texts_are_taken(egs, tmp_path):
     (line,) = results_of(egs / "exp/text/results.jsonl")
     assert sum(line["conditions"]["test"]["reference"]) == 999
     assert str(tmp_path) not in (egs / "exp/text/results.jsonl").read_text(), "no result tells where the texts lay"
+    # Other texts under the same name: the table is theirs, and a second call finds it done.
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"ptb.{name}.txt").write_text("d e f g h <unk>\n" * 190)
+    for missing in (1, 0):
+        out = run("./run.sh", *options, "--stop-stage", "6", cwd=egs).stdout
+        assert f"runs without a result in exp/text/results.jsonl: {missing}" in out
+        (line,) = results_of(egs / "exp/text/results.jsonl")
+        assert sum(line["conditions"]["test"]["reference"]) == 190 * 7 - 1
 
 
 @pytest.mark.parametrize(
