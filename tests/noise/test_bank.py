@@ -10,8 +10,9 @@ import torch
 
 from irl.core.errors import UserError
 from irl.core.rng import Keys
-from irl.noise.audio import SNRS, Additive, Between, OverlappedSpeech, Reverberation
+from irl.noise.audio import Additive, OverlappedSpeech, Reverberation
 from irl.noise.bank import PARTS, Bank, RIRBank, folder_files
+from irl.noise.snr import SNRS, Between
 
 RATE = 8000
 
