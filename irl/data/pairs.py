@@ -36,9 +36,13 @@ class Copies:
     def epoch(self) -> int:
         return self.shared.get() if self.fixed is None else self.fixed
 
-    def of(self, item: Any, example: Any) -> list[Any]:
-        """The noisy copies of an item whose id is `example`, None for a hash of its input."""
+    def row(self, item: Any, example: Any) -> tuple[Any, list[Any]]:
+        """The item, its audio decoded, and its noisy copies. example: its id, None for a hash of its input."""
         value = input_of(item, self.key)
+        if hasattr(value, "get_all_samples"):  # Hugging Face's audio since datasets 4, decoded by torchcodec
+            samples = value.get_all_samples()
+            value = {"array": samples.data.mean(0), "sampling_rate": samples.sample_rate}
+            item = _replaced(item, self.key, value)
         ids = None if example is None else [example]
         x = value["array"] if _is_audio(value) else value
         if _is_audio(value):
@@ -50,7 +54,7 @@ class Copies:
             noisy = self.noise(x, ids=ids, epoch=self.epoch, copy=copy, seed=self.seed)
             new = {"array": noisy, "sampling_rate": value["sampling_rate"]} if _is_audio(value) else noisy
             found.append(_replaced(item, self.key, new))
-        return found
+        return item, found
 
 
 def _is_audio(value: Any) -> bool:
@@ -108,7 +112,7 @@ class Pairs(Dataset):
     def _row(self, item: Any, example: Any) -> tuple[Any, list[Any]]:
         if isinstance(self.ids, (str, int)):
             example = input_of(item, self.ids)
-        return item, self.copies.of(item, example)
+        return self.copies.row(item, example)
 
 
 class MapPairs(Pairs):
