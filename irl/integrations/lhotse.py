@@ -23,12 +23,12 @@ class PairedCuts(Dataset):
         pairs.set_epoch(epoch); sampler.set_epoch(epoch)
         for clean, noisy in loader: ...
 
-    Each view is a batch as K2SpeechRecognitionDataset makes it: "inputs", the audio (N, T) or features (N, T, F), padded
+    Each view is a batch as K2SpeechRecognitionDataset makes it: "inputs", audio (N, T) or features (N, T, F), padded
     with zeros, the longest cut first; and "supervisions", S of them: "text" (a list), "sequence_idx" (the row), and
     "start_frame" and "num_frames", or for audio "start_sample" and "num_samples", int32 (S,). All views share them.
 
-    noise: of `irl.noise`; draws are by the cut's id. lhotse gives mixed and appended cuts a new random id each time, and
-    so new draws in a run that is repeated. features: a lhotse extractor, with `extract(samples, sampling_rate)` and
+    noise: of `irl.noise`; draws are by the cut's id. lhotse gives mixed and appended cuts a new random id each time,
+    and so new draws in a run that is repeated. features: a lhotse extractor, with `extract(samples, sampling_rate)` and
     `frame_shift`; None: audio. copies: noisy copies. seed, epoch: as of `irl.noise.paired`. return_cuts: also give the
     cuts of the supervisions, "cut".
 
