@@ -48,7 +48,9 @@ def read_folder(source: Path, target: Path) -> list[Utterance]:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="irl corrupt", description="Write a noisy copy of a data directory.")
+    parser = argparse.ArgumentParser(
+        prog="irl corrupt", description="Write a noisy copy of a data directory or of a folder of audio."
+    )
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--condition", required=True, help="additive, rir, ..., gain-20, dbfs-40")

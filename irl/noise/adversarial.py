@@ -200,6 +200,8 @@ class Attack:
     """
 
     def __init__(self, config: AttackConfig, mean: Tensor, std: Tensor) -> None:
+        if not config.kind:
+            raise ValueError(f"kind: expected one of {', '.join(KINDS)}, found none")
         self.config = config
         self.mean, self.std = mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
 

@@ -23,7 +23,7 @@ from irl.core.rng import Keys
 from irl.data.audio import resample
 from irl.noise.bank import Bank, Clip, RIRBank
 from irl.noise.convolution import Spectrum, reverberate, spectrum
-from irl.noise.snr import SNRS, Snrs, add_at_snr, draw_snrs
+from irl.noise.snr import SNRS, Snrs, add_at_snr, as_snrs, draw_snrs
 
 Category = Literal["noise", "music", "babble"]
 TALKERS = (3, 7)
@@ -101,6 +101,8 @@ class Additive(_FromBank):
     def __post_init__(self) -> None:
         categories = self.categories or tuple(c for c in self.bank.clips if c != "speech")
         object.__setattr__(self, "categories", categories)
+        if self.snrs != ():
+            object.__setattr__(self, "snrs", as_snrs(self.snrs))
         known = [*self.bank.clips, *(["babble"] if "speech" in self.bank.clips else [])]
         for category in categories:
             if category not in known:
@@ -144,6 +146,14 @@ class OverlappedSpeech(_FromBank):
 
     bank: Bank
     snrs: Snrs = (10.0, 5.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "snrs", as_snrs(self.snrs))
+        if "speech" not in self.bank.clips:
+            raise UserError(
+                f"{self.bank.root}: no category 'speech' in this bank; of any folder of talkers it is made by "
+                "Bank(folder, rate, {'speech': '.'})"
+            )
 
     def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> Mixed:
         talkers = [clip.speaker for clip in self.bank.clips["speech"]]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from irl.core.epoch import SharedEpoch, as_epoch
 from irl.core.fingerprint import content_fingerprint
+from irl.core.logging import logger
 from irl.core.rng import Keys, example_ids
 
 
@@ -54,6 +55,9 @@ class NoiseFunction(ABC):
 
     def __init__(self) -> None:
         self._epoch = SharedEpoch()
+        # What was drawn first in an epoch that no call named: drawn again, the epoch has likely not been set.
+        self._first: tuple[int, ...] = ()
+        self._warned = False
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch of later calls that name none, in this process and in workers that it has already started."""
@@ -82,12 +86,26 @@ class NoiseFunction(ABC):
         if not 0 <= copy < 2**32:
             raise ValueError(f"copy: expected a whole number from 0 on, found {copy!r}")
         when = self._epoch.get() if epoch is None else as_epoch(epoch)
+        if epoch is None and len(found):
+            self._notice(found, when, int(copy), int(seed))
         keys = Keys(found.to(batch.device), int(seed), "noise", when, int(copy))
         labels = None if y is None else torch.as_tensor(y, device=batch.device).reshape(-1)
         with torch.no_grad():
             noisy = self.apply(batch, lengths, keys, labels)
         noisy = noisy[0] if single else noisy
         return noisy.to(x.dtype) if isinstance(x, Tensor) else noisy.numpy().astype(_array(x).dtype, copy=False)
+
+    def _notice(self, ids: Tensor, *address: int) -> None:
+        """Warn, once, where an example is drawn for again."""
+        if self._warned or self._first[1:] != address:
+            self._first = (int(ids[0]), *address) if self._first[1:2] != address[:1] else self._first
+        elif bool((ids == self._first[0]).any()):
+            self._warned = True
+            logger.warning(
+                "an example gets the noise of epoch %d again: give epoch= to the call, or call set_epoch(epoch) of the "
+                "noise before each epoch; where the noise shall stay the same, give epoch=0",
+                address[0],
+            )
 
     @abstractmethod
     def apply(self, x: Tensor, lens: Tensor, keys: Keys, y: Tensor | None) -> Tensor:

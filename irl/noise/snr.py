@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+import math
+from numbers import Real
+from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 import torch
@@ -26,6 +28,17 @@ class Between(NamedTuple):
 
 
 Snrs = tuple[float, ...] | Between  # a tuple: one of its values, with equal probability
+
+
+def as_snrs(snrs: Any) -> Snrs:
+    """Checked: a number of dB, several, or Between. Raises ValueError for others, and for none."""
+    if isinstance(snrs, Between) and snrs.low > snrs.high:
+        raise ValueError(f"snrs: expected low <= high, found {snrs}")
+    values = (snrs,) if isinstance(snrs, Real) else snrs
+    sequence = isinstance(values, (tuple, list)) and len(values) > 0
+    if not sequence or not all(isinstance(v, Real) and math.isfinite(v) for v in values):
+        raise ValueError(f"snrs: expected dB, a number or several or Between(low, high), found {snrs!r}")
+    return values if isinstance(values, Between) else tuple(map(float, values))
 
 
 def draw_snrs(keys: Keys, choices: Sequence[Snrs]) -> Tensor:

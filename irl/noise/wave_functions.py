@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 from typing import Sequence
 
@@ -16,7 +15,7 @@ from irl.core.rng import Keys
 from irl.noise import audio
 from irl.noise.bank import Bank, Part, RIRBank
 from irl.noise.functions import WAVES, NoiseFunction
-from irl.noise.snr import Between, Snrs
+from irl.noise.snr import Between, Snrs, as_snrs
 
 Snr = float | tuple[float, float] | None
 
@@ -48,13 +47,9 @@ def _snrs(snr: Snr) -> Snrs:
     """The argument `snr` of a noise: None, a number of dB, or (low, high)."""
     if snr is None:
         return ()
-    values = (snr,) if isinstance(snr, Real) else tuple(snr)  # type: ignore[arg-type]
-    if len(values) not in (1, 2) or not all(isinstance(v, Real) and math.isfinite(v) for v in values):
+    if isinstance(snr, (tuple, list)) and len(snr) != 2:
         raise ValueError(f"snr: expected a number of dB or (low, high), found {snr!r}")
-    low, high = float(values[0]), float(values[-1])
-    if low > high:
-        raise ValueError(f"snr: expected low <= high, found {snr!r}")
-    return Between(low, high) if len(values) == 2 else (low,)
+    return as_snrs(Between(*snr) if isinstance(snr, (tuple, list)) else snr)
 
 
 def additive(

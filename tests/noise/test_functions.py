@@ -15,6 +15,7 @@ from irl.core.rng import Keys
 from irl.noise import additive, audio, babble, fgsm, image_noise, one_of, pgd, reverb, telephone, volume, word_noise
 from irl.noise.adversarial import Attack, AttackConfig
 from irl.noise.bank import Bank, RIRBank
+from irl.noise.corruptions import CORRUPTIONS
 from irl.noise.image import ImageNoise, ImageNoiseConfig, lighting_of
 from irl.noise.snr import SNRS, Between
 from irl.noise.text import WordNoise, WordNoiseConfig
@@ -193,6 +194,20 @@ def test_without_ids_each_example_has_draws_of_its_own(wave_noises, waves):
     assert gains.snr.numel() == 1 and (y != waves).any(1).all()
 
 
+def test_a_forgotten_epoch_is_said_once(caplog):
+    x, noise = torch.rand(4, 20), volume(0.2, 3.0)
+    with caplog.at_level("WARNING", "irl"):
+        for _ in range(2):  # the second epoch is set, or named
+            noise(x, ids=[1, 2, 3, 4]), noise(x, ids=[5, 6, 7, 8]), noise(x, ids=[1, 2, 3, 4], copy=2)
+            noise.set_epoch(1)
+        noise(x, ids=[1, 2, 3, 4], epoch=1), noise(x, ids=[5, 6, 7, 8])
+        assert not caplog.records
+        for _ in range(3):
+            noise(x, ids=[4, 3, 2, 1])
+        (record,) = caplog.records
+        assert "noise of epoch 1 again" in record.message and "set_epoch" in record.message
+
+
 def test_realised_snr(folders, waves):
     for snr, low, high in ((7, 7, 7), ((-5, 5), -5, 5)):
         y = additive(folders / "noises", RATE, snr=snr)(waves, LENS, IDS)
@@ -303,6 +318,11 @@ def test_the_classes_refuse_what_would_do_nothing_or_something_else():
     assert set(drawn.tolist()) == set(range(50)) and drawn.bincount().max() < 250
     large = WordNoise(WordNoiseConfig("unigram", 1.0), torch.tensor([2**31, 2**31, 0]))
     assert 4300 < large.draw(Keys(range(9000), 0))[1].sum() < 4700, "counts of a corpus of more than 2**31 words"
+    with pytest.raises(ValueError, match="kind: expected one of fgsm, .* found none"):
+        Attack(AttackConfig(), torch.zeros(3), torch.ones(3))
+    for corruption in ("gaussian_noise", "gaussian_blur"):
+        with pytest.raises(ValueError, match="expected 8-bit images, .* found float32"):
+            CORRUPTIONS[corruption](np.ones((1, 4, 4, 3), np.float32), 1, np.arange(1))
     for counts in (torch.zeros(5), torch.tensor([1.0, -1.0]), torch.tensor([float("nan")]), torch.ones(2, 2)):
         with pytest.raises(ValueError, match="counts: expected counts or probabilities"):
             WordNoise(WordNoiseConfig("unigram"), counts)
@@ -345,5 +365,5 @@ def test_bad_folders_are_refused(folders, tmp_path):
             with pytest.raises(ValueError, match="rate: expected whole Hz above 0"):
                 make(rate)
     for snr in ((15, 0), (1, 2, 3), (), "loud", float("inf")):
-        with pytest.raises(ValueError, match="snr: expected"):
+        with pytest.raises(ValueError, match="snrs?: expected"):
             additive(folders / "noises", snr=snr)
