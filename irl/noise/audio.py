@@ -3,7 +3,8 @@
 Waves are float32 (N, T) with lens (N,); samples past a row's length are padding and stay zero. Draws come from `Keys`
 alone. Rows are processed one by one: on a CPU that beats batches, which are bound by page faults. SNR is the ratio of
 mean powers over valid samples, the clean signal at unit gain (as in Kaldi's wav-reverberate with --normalize-output
-false). A silent clean row has no SNR and stays as it is, and so does one whose noise segment is silent.
+false). A silent clean row has no SNR and stays as it is. A clip that is silent from its offset on, as many are that are
+padded to a common length, begins where it sounds again.
 """
 
 from __future__ import annotations
@@ -20,15 +21,10 @@ from torch import Tensor
 from irl.core.errors import UserError
 from irl.core.rng import Keys
 from irl.data.audio import resample
-from irl.noise.bank import Bank, RIRBank
-from irl.noise.reverb import Spectrum, reverberate, spectrum
+from irl.noise.bank import Bank, Clip, RIRBank
+from irl.noise.convolution import Spectrum, reverberate, spectrum
+from irl.noise.snr import SNRS, Snrs, add_at_snr, as_snrs, draw_snrs
 
-# SNRs in dB of Kaldi's augmentation with MUSAN (egs/voxceleb/v2, egs/sre16): one is drawn with equal probability.
-SNRS: dict[str, tuple[float, ...]] = {
-    "noise": (15.0, 10.0, 5.0, 0.0),
-    "music": (15.0, 10.0, 8.0, 5.0),
-    "babble": (20.0, 17.0, 15.0, 13.0),
-}
 Category = Literal["noise", "music", "babble"]
 TALKERS = (3, 7)
 
@@ -39,17 +35,6 @@ class Noise(Protocol):
     def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str]) -> Any: ...
 
     def apply(self, waves: Tensor, lens: Tensor, params: Any) -> Tensor: ...
-
-
-def add_at_snr(x: np.ndarray, noise: np.ndarray, snr: float, out: np.ndarray | None = None) -> np.ndarray:
-    """x + g * noise, (T,) each, where 10 log10(mean x^2 / mean (g noise)^2) = snr. Silence on either side: x.
-
-    out: where to write the result, as in numpy; a new array if None.
-    """
-    power_x, power_n = float(np.dot(x, x)), float(np.dot(noise, noise))
-    gain = np.sqrt(power_x / power_n) * 10 ** (-snr / 20) if power_x > 0 and power_n > 0 else 0.0
-    out = np.multiply(noise, np.float32(gain), out=out)
-    return np.add(x, out, out=out)
 
 
 def _per_row(waves: Tensor, lens: Tensor, function: Any) -> Tensor:
@@ -72,27 +57,6 @@ class Mixed(NamedTuple):
     snr: Tensor
 
 
-class Between(NamedTuple):
-    """SNRs in dB drawn uniformly from [low, high)."""
-
-    low: float
-    high: float
-
-
-Snrs = tuple[float, ...] | Between  # a tuple: one of its values, with equal probability
-
-
-def draw_snrs(keys: Keys, choices: Sequence[Snrs]) -> Tensor:
-    """An SNR in dB for each of N rows out of its own choices, (N,)."""
-    bits = keys.sub("snr").bits(1)[:, 0].tolist()
-    return torch.tensor(
-        [
-            c.low + (c.high - c.low) * (word / 2**32) if isinstance(c, Between) else c[word * len(c) >> 32]
-            for c, word in zip(choices, bits)
-        ]
-    )
-
-
 class _FromBank:
     """Noises that add clips of a bank."""
 
@@ -106,13 +70,17 @@ class _FromBank:
         def mix(i: int, x: np.ndarray, out: np.ndarray) -> None:
             clips = self.bank.clips[params.category[i]]
             chosen = [(int(c), int(o)) for c, o in zip(params.clips[i], params.offsets[i]) if c >= 0]
-            segments = [self.bank.segment(clips[c], o, len(x)) for c, o in chosen]
+            segments = [self._sounding(clips[c], o, len(x)) for c, o in chosen]
             if len(segments) > 1:
                 # Babble: talkers at equal power, or the loudest recording would be the only one heard.
                 segments = [s / np.sqrt(max(float(np.dot(s, s)), 1e-20)) for s in segments]
             add_at_snr(x, sum(segments[1:], segments[0]), float(params.snr[i]), out)
 
         return _per_row(waves, lens, mix)
+
+    def _sounding(self, clip: Clip, offset: int, length: int) -> np.ndarray:
+        found = self.bank.segment(clip, offset, length)
+        return found if found.any() else self.bank.segment(clip, self.bank.onset(clip, offset), length)
 
 
 @dataclass(frozen=True)
@@ -133,6 +101,8 @@ class Additive(_FromBank):
     def __post_init__(self) -> None:
         categories = self.categories or tuple(c for c in self.bank.clips if c != "speech")
         object.__setattr__(self, "categories", categories)
+        if self.snrs != ():
+            object.__setattr__(self, "snrs", as_snrs(self.snrs))
         known = [*self.bank.clips, *(["babble"] if "speech" in self.bank.clips else [])]
         for category in categories:
             if category not in known:
@@ -177,6 +147,14 @@ class OverlappedSpeech(_FromBank):
     bank: Bank
     snrs: Snrs = (10.0, 5.0)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "snrs", as_snrs(self.snrs))
+        if "speech" not in self.bank.clips:
+            raise UserError(
+                f"{self.bank.root}: no category 'speech' in this bank; of any folder of talkers it is made by "
+                "Bank(folder, rate, {'speech': '.'})"
+            )
+
     def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> Mixed:
         talkers = [clip.speaker for clip in self.bank.clips["speech"]]
         picks = keys.sub("clip").uniform(1)[:, 0].tolist()
@@ -213,6 +191,15 @@ def _spectrum(bank: RIRBank, path: Any) -> Spectrum:
     return spectrum(bank.get(path))
 
 
+def check_samples(waves: Tensor) -> None:
+    """Raise ValueError for waves far outside [-1, 1], as 16-bit samples are, where a noise depends on it; on a GPU not:
+    looking would wait for it."""
+    if waves.is_cpu and waves.numel() and float(torch.stack(waves.aminmax()).abs().max()) > 100:
+        raise ValueError(
+            f"expected samples in [-1, 1], found {float(waves.abs().max()):g}; divide 16-bit ones by 32768"
+        )
+
+
 @dataclass(frozen=True)
 class Volume:
     """A gain drawn uniformly from [low, high], then what a 16-bit recorder does: rounding and clipping."""
@@ -224,6 +211,7 @@ class Volume:
         return keys.sub("gain").uniform(1, self.low, self.high)[:, 0]
 
     def apply(self, waves: Tensor, lens: Tensor, params: Tensor) -> Tensor:
+        check_samples(waves)
         scaled = waves * params.to(waves.dtype)[:, None]
         return (scaled * 32768).round().clamp(-32768, 32767) / 32768
 
@@ -239,6 +227,7 @@ class Telephone:
         return [self.codecs[i] for i in keys.sub("codec").integers(1, len(self.codecs))[:, 0].tolist()]
 
     def apply(self, waves: Tensor, lens: Tensor, params: list[str]) -> Tensor:
+        check_samples(waves)
         return _per_row(waves, lens, lambda i, x, out: np.copyto(out, self._line(x, params[i])))
 
     def _line(self, x: np.ndarray, codec: str) -> np.ndarray:

@@ -167,6 +167,15 @@ class Bank(_Cached):
             return np.take(x, np.arange(offset, offset + length), mode="wrap")
         return read_audio(clip.path, self.rate, offset, offset + length, any_rate=True, any_channels=True)
 
+    def onset(self, clip: Clip, offset: int) -> int:
+        """The first sample from an offset on, round the end, that is within 60 dB of the clip's peak. Raises UserError
+        for a clip of silence."""
+        x = np.abs(self._cached(clip.path))
+        loud = np.flatnonzero(x >= max(x.max() / 1000, np.finfo(np.float32).tiny))
+        if not len(loud):
+            raise UserError(f"{clip.path}: holds nothing but silence, so it adds no noise")
+        return int(loud[np.searchsorted(loud, offset) % len(loud)])
+
 
 # Sizes of rooms in RIRS_NOISES that one is drawn from with equal probability, as Kaldi's recipes do.
 ROOMS = ("smallroom", "mediumroom")

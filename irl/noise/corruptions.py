@@ -21,7 +21,14 @@ BLUR = (0.4, 0.6, 0.7, 0.8, 1.0)  # standard deviation in pixels
 QUALITY = (80, 65, 58, 50, 40)
 
 
+def check_bytes(images: np.ndarray) -> None:
+    """Raise ValueError for pixels that are not of 8 bits: in [0, 1] they would come out black."""
+    if images.dtype != np.uint8:
+        raise ValueError(f"expected 8-bit images, pixels of 0 to 255, found {images.dtype}")
+
+
 def gaussian_noise(images: np.ndarray, severity: int, numbers: np.ndarray) -> np.ndarray:
+    check_bytes(images)
     keys = Keys(torch.from_numpy(numbers), 0, f"corruption/gaussian_noise/{severity}")
     noise = np.concatenate([_normals(keys, slice(i, i + 100), images[0].size) for i in range(0, len(images), 100)])
     noisy = images / 255.0 + GAUSSIAN[severity - 1] * noise.reshape(images.shape)
@@ -36,6 +43,7 @@ def _normals(keys: Keys, rows: slice, count: int) -> np.ndarray:
 def gaussian_blur(images: np.ndarray, severity: int, numbers: np.ndarray) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
+    check_bytes(images)
     sigma = BLUR[severity - 1]
     blurred = gaussian_filter(images / 255.0, (0, sigma, sigma, 0), mode="nearest")
     return (blurred.clip(0, 1) * 255).astype(np.uint8)

@@ -58,3 +58,49 @@ def test_levels_do_not_clip(data, tmp_path, monkeypatch):
 def test_real_noises_and_rooms_need_their_folders(data, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no such folder"):
         run(monkeypatch, data, tmp_path / "out", "--condition", "real_noise", "--noises", tmp_path / "nowhere")
+
+
+def test_a_folder_of_audio_is_copied_as_a_tree(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    source, target = tmp_path / "mine", tmp_path / "noisy"
+    for name, rate, channels in (("a/x y.flac", RATE, 1), ("b.c/z.wav", 2 * RATE, 2), ("w.ogg", RATE, 1)):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(source / name, 0.1 * rng.normal(size=(rate, channels)), rate)
+    (source / "notes.txt").write_text("not audio")
+    run(monkeypatch, source, target, "--condition", "volume")
+    names = sorted(path.relative_to(target).as_posix() for path in target.rglob("*.wav"))
+    assert names == ["a/x y.wav", "b.c/z.wav", "w.wav"]
+    assert {soundfile.info(target / name).samplerate for name in names} == {RATE}
+    assert [line.split(" tensor")[0] for line in (target / "params").read_text().splitlines()] == [
+        "a/x y",
+        "b.c/z",
+        "w",
+    ]
+    # The noise is that of the id, whatever else is in the folder; a second run replaces the first.
+    first = soundfile.read(target / "w.wav")[0]
+    (source / "a" / "x y.flac").unlink()
+    run(monkeypatch, source, target, "--condition", "volume")
+    assert np.array_equal(soundfile.read(target / "w.wav")[0], first)
+    clean = soundfile.read(source / "w.ogg")[0]
+    gain = first @ clean / (clean @ clean)
+    np.testing.assert_allclose(first, gain * clean, atol=2e-4)
+    assert 0.125 <= gain <= 2 and abs(gain - 1) > 0.01
+
+
+def test_folders_that_would_be_damaged_are_refused(tmp_path, monkeypatch):
+    source = tmp_path / "mine"
+    source.mkdir()
+    with pytest.raises(UserError, match="mine: no audio found"):
+        run(monkeypatch, source, tmp_path / "out", "--condition", "volume")
+    for name in ("a.wav", "a.flac"):
+        soundfile.write(source / name, np.ones(9), RATE)
+    with pytest.raises(UserError, match="a.wav: its copy would have the name of that of .*a.flac"):
+        run(monkeypatch, source, tmp_path / "out", "--condition", "volume")
+    for target in (source, source / "noisy"):
+        with pytest.raises(UserError, match="lies in the folder that is copied"):
+            run(monkeypatch, source, target, "--condition", "volume")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.wav").write_bytes(b"precious")
+    with pytest.raises(UserError, match="other: a folder that irl corrupt did not make"):
+        run(monkeypatch, source, tmp_path / "other", "--condition", "volume")
+    assert (tmp_path / "other" / "a.wav").read_bytes() == b"precious"

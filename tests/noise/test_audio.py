@@ -8,7 +8,7 @@ from irl.core.errors import UserError
 from irl.core.rng import Keys, hash_ids
 from irl.noise.audio import SNRS, Additive, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume, add_at_snr
 from irl.noise.bank import ROOMS, Bank, RIRBank
-from irl.noise.reverb import reverberate, spectrum
+from irl.noise.convolution import reverberate, spectrum
 from irl.speech.conditions import KINDS, NoiseConfig, build, condition
 
 RATE = 16000

@@ -10,8 +10,9 @@ import torch
 
 from irl.core.errors import UserError
 from irl.core.rng import Keys
-from irl.noise.audio import SNRS, Additive, Between, OverlappedSpeech, Reverberation
+from irl.noise.audio import Additive, OverlappedSpeech, Reverberation
 from irl.noise.bank import PARTS, Bank, RIRBank, folder_files
+from irl.noise.snr import SNRS, Between
 
 RATE = 8000
 
@@ -125,6 +126,11 @@ def test_errors_name_the_folder_and_the_remedy(folder, tmp_path, bank_dir):
         Additive(Bank(folder, RATE), ("music",))
     with pytest.raises(UserError, match="speech alone; for several talkers name the category 'babble'"):
         Additive(Bank(folder, RATE, {"speech": "."}))
+    with pytest.raises(UserError, match="no category 'speech' in this bank; .*{'speech': '.'}"):
+        OverlappedSpeech(Bank(folder, RATE))
+    for snrs in ((float("nan"),), "loud", [], Between(2, 1)):
+        with pytest.raises(ValueError, match="snrs: expected"):
+            Additive(Bank(folder, RATE), snrs=snrs)
     (folder / "pointsource_noises").mkdir()
     (folder / "class0/1-0-A.wav").rename(folder / "pointsource_noises" / "x.wav")
     with pytest.raises(UserError, match="holds the noises of RIRS_NOISES"):
