@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import zlib
 from pathlib import Path
+from typing import Iterable
 
 import torch
 
+from irl.core import atomic_io
 from irl.core.errors import UserError, run_command
 from irl.core.logging import progress
 from irl.core.rng import Keys, hash_ids
@@ -19,6 +21,18 @@ from irl.data.features import pad_waves
 from irl.data.kaldi import read_data_dir, read_wave, write_data_dir, write_table
 from irl.noise.bank import PARTS
 from irl.speech.conditions import KINDS, build
+
+
+def check_target(source: Path, target: Path, wavs: Iterable[str]) -> None:
+    """Raises UserError where the copy would overwrite recordings, or a data directory that is no copy."""
+    if target.resolve() == source.resolve():
+        raise UserError(f"{target}: the copy would overwrite its original; expected another directory")
+    if (target / "wav.scp").exists() and not (target / "params").exists():
+        raise UserError(f"{target}: a data directory that irl corrupt did not make; expected a new directory")
+    wav = (target / "wav").resolve()
+    for path in wavs:
+        if Path(path).resolve().is_relative_to(wav):
+            raise UserError(f"{path}: a recording of {source}, which the copy in {target} could overwrite")
 
 
 def main() -> None:
@@ -33,14 +47,17 @@ def main() -> None:
     parser.add_argument("--categories", nargs="+", default=["noise", "music"], help="categories of additive noise")
     for name, what in (("--part", "files of --musan"), ("--rirs-part", "rooms of --rirs")):
         parser.add_argument(name, default="", choices=("", *PARTS), help=f"part of the {what}; empty: all")
+    parser.add_argument("--rir-channel", type=int, default=0, help="channel of impulse responses that have several")
     parser.add_argument("--rate", type=int, default=16000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
     args = parser.parse_args()
     utterances = read_data_dir(args.source, allow_pipes=args.allow_pipes)
-    noise = build(args.condition, args.rate, args.musan, args.rirs, args.categories, args.part, args.rirs_part)
+    noise = build(
+        args.condition, args.rate, args.musan, args.rirs, args.categories, args.part, args.rirs_part, args.rir_channel
+    )
+    check_target(args.source, args.target, (u.wav for u in utterances))
     wav = args.target / "wav"
-    wav.mkdir(parents=True, exist_ok=True)
     copies, params, clipped, samples, checksum = [], {}, 0, 0, 0
     for u in progress(utterances, f"{args.source.name} {args.condition}", unit="utt"):
         waves, lens = pad_waves([read_wave(u, args.rate)])
@@ -54,13 +71,15 @@ def main() -> None:
         checksum = zlib.crc32(pcm.tobytes(), checksum)
         path = wav / f"{u.id}.wav"
         try:
-            soundfile.write(path, pcm, args.rate, subtype="PCM_16")
+            with atomic_io.replacing(path) as temporary:
+                soundfile.write(temporary, pcm, args.rate, subtype="PCM_16", format="WAV")
         except soundfile.LibsndfileError as error:
             raise UserError(f"{path}: cannot be written: {error.error_string}") from None
         copies.append(type(u)(u.id, str(path), u.speaker, u.text))
         params[u.id] = " ".join(str(drawn).split())
-    write_data_dir(args.target, copies)
+    # First what marks the directory as a copy, which another run may replace.
     write_table(args.target / "params", params)
+    write_data_dir(args.target, copies)
     share = clipped / samples
     print(f"{args.target}: {len(copies)} utterances, {share:.2%} of samples at full scale, crc32 {checksum:08x}")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Literal, Sequence
+from typing import Callable, Iterator, Literal, Sequence
 
 import numpy as np
 
@@ -33,8 +34,21 @@ Part = Literal["", "train", "dev", "test"]  # "" is all of them
 
 def audio_files(folder: Path, part: str, split_by: Callable[[Path], str]) -> list[Path]:
     """Every audio file below a folder, sorted; with a part, the files whose hash of split_by(path) falls into it."""
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+    paths = sorted(p for p in _files(folder, set()) if p.suffix.lower() in AUDIO_SUFFIXES)
     return [p for p in paths if not part or stable_hash(split_by(p)) % 16 in PARTS[part]]
+
+
+def _files(folder: Path, within: set[str]) -> Iterator[Path]:
+    """Every file below a folder, also behind links to folders, unless a link leads back to a folder that holds it."""
+    own = os.path.realpath(folder)
+    if own in within or not os.path.isdir(own):
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files(folder / entry.name, within | {own})
+            else:
+                yield folder / entry.name
 
 
 class Bank:
@@ -92,11 +106,14 @@ class RIRBank:
 
     The rest of RIRS_NOISES is not used: its point-source noises come from MUSAN, and its folder of real responses also
     contains noises.
-    part: as in `Bank`, but by room: no training room occurs in a test.
+    part: as in `Bank`, but by room: no training room occurs in a test. channel: which one of a response that has
+    several; their mean would be the response of no room.
     """
 
-    def __init__(self, root: Path | str, rate: int, part: str = "", sizes: Sequence[str] = ROOMS) -> None:
-        self.root, self.rate = Path(root), rate
+    def __init__(
+        self, root: Path | str, rate: int, part: str = "", sizes: Sequence[str] = ROOMS, channel: int = 0
+    ) -> None:
+        self.root, self.rate, self.channel = Path(root), rate, channel
         self.paths: dict[str, list[Path]] = {}
         for group in sizes:
             folder = self.root / "simulated_rirs" / group
@@ -110,7 +127,7 @@ class RIRBank:
         self.get = functools.lru_cache(maxsize=1024)(self._load)
 
     def _load(self, path: Path) -> np.ndarray:
-        x = read_audio(path, self.rate, any_rate=True, any_channels=True)
+        x = read_audio(path, self.rate, any_rate=True, channel=self.channel)
         if not x.size or not np.abs(x).max() > 0:
             raise UserError(f"{path}: the impulse response is empty or all zeros")
         return x

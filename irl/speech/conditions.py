@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Sequence, get_args
 
-from irl.core.types import Checked, NonEmpty
+from irl.core.types import Checked, Natural, NonEmpty
 from irl.noise.audio import Additive, Category, Noise, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume
 from irl.noise.bank import Bank, Part, RIRBank
 
@@ -23,7 +23,8 @@ class NoiseConfig(Checked):
     categories: categories of additive noise; "babble" is an option.
 
     musan, rirs: directories in the layouts of MUSAN and of RIRS_NOISES; read only if a kind needs them.
-    part, rirs_part: part of the files of musan and of the rooms of rirs, see `Bank`; empty: all.
+    part, rirs_part: part of the files of musan and of the rooms of rirs, see `Bank`; empty: all. rir_channel: which
+    channel of an impulse response that has several, counted from 0.
     """
 
     kinds: Annotated[tuple[Literal[Kind, "specaugment"], ...], NonEmpty] = ("additive",)
@@ -32,6 +33,7 @@ class NoiseConfig(Checked):
     rirs: str = ""
     part: Part = ""
     rirs_part: Part = ""
+    rir_channel: Natural = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,7 +50,7 @@ class NoiseConfig(Checked):
 
     def build(self, rate: int) -> Noise:
         """The noise of waveforms."""
-        banks = (self.musan, self.rirs, self.categories, self.part, self.rirs_part)
+        banks = (self.musan, self.rirs, self.categories, self.part, self.rirs_part, self.rir_channel)
         noises = [build(kind, rate, *banks) for kind in self.kinds]
         return noises[0] if len(noises) == 1 else OneOf(tuple(noises))
 
@@ -61,6 +63,7 @@ def build(
     categories: Sequence[str] = ("noise", "music"),
     part: str = "",
     rirs_part: str = "",
+    rir_channel: int = 0,
 ) -> Noise:
     """The noise of one kind. The volumes are the table's: x4 up, x0.3 down; "volume" is Kaldi's perturbation."""
     if kind == "additive":
@@ -68,7 +71,7 @@ def build(
     if kind == "speech":
         return OverlappedSpeech(Bank(musan, rate, ["speech"], part))
     if kind == "rir":
-        return Reverberation(RIRBank(rirs, rate, rirs_part))
+        return Reverberation(RIRBank(rirs, rate, rirs_part, channel=rir_channel))
     if kind == "tel":
         return Telephone(rate)
     low, high = {"vup": (4.0, 4.0), "vdown": (0.3, 0.3), "volume": (0.125, 2.0)}[kind]

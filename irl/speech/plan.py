@@ -54,6 +54,8 @@ def planned(args: argparse.Namespace) -> Planned:
     bank = ["--rate", str(settings.features.rate), "--musan", args.musan or args.made_bank]
     bank += ["--part", "test" if args.musan else ""]
     bank += ["--rirs", args.rirs or args.made_bank, "--rirs-part", "test" if args.rirs else ""]
+    if settings.noise.rir_channel:
+        bank += ["--rir-channel", str(settings.noise.rir_channel)]
     corrupt = [["corrupt", str(a), str(b), "--condition", kind, *bank, *pipes] for a, b, kind in copies]
     options = search_options.from_arguments(args)
     decode: dict[str, Any] = options.named()
