@@ -12,9 +12,9 @@ from irl.core.errors import UserError
 from irl.data.sources import open_audio
 
 # Files that a folder of audio, such as a bank of noises, consists of.
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
+AUDIO_SUFFIXES = tuple(".wav .flac .ogg .opus .mp3 .m4a .aac .wma .webm .aif .aiff .au .caf .w64 .sph".split())
 # Largest sample that is taken for one of [-1, 1]: filters and mixes overshoot a little, integers in a float file far.
-LOUDEST = 32.0
+LOUDEST = 100.0
 # Averaged channels with less than this share of their mean power cancel each other.
 CANCELLED = 1e-3
 # Samples that are resampled at once: an hour of audio never lies in memory at its own rate.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import mimetypes
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Sequence
@@ -14,11 +13,8 @@ import numpy as np
 from irl.core import atomic_io
 from irl.core.errors import UserError
 from irl.core.fingerprint import content_fingerprint
-from irl.core.logging import logger, progress
-
-# Decoders of Pillow that may read an image; some of the others start programs, as that of EPS does.
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
+from irl.core.logging import progress
+from irl.data.image_folder import FORMATS, class_folders
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,48 +142,13 @@ def from_parquet(path: Path, classes: Sequence[str]) -> Images:
     return check(Images(images, np.array(labels, np.int64), np.arange(len(labels)), list(classes)), str(path))
 
 
-def _visible(folder: Path) -> list[Path]:
-    """What is in a folder, sorted, without what is hidden, such as .ipynb_checkpoints."""
-    found = sorted(folder.iterdir())
-    _left_out(folder, "hidden entries", [path for path in found if path.name.startswith(".")])
-    return [path for path in found if not path.name.startswith(".")]
-
-
-def _left_out(folder: Path, what: str, paths: list[Path]) -> None:
-    if paths:
-        logger.warning(f"{folder}: {len(paths)} {what} left out, such as {paths[0].name}")
-
-
-def _images_of(folder: Path) -> list[Path]:
-    """The images of a class. Raises UserError for one that would be missing from it."""
-    found, others = [], []
-    for path in _visible(folder):
-        if path.suffix.lower() in SUFFIXES:
-            found.append(path)
-        elif path.is_dir():
-            raise UserError(f"{path}: a folder in the folder of a class; expected images, {' '.join(SUFFIXES)}")
-        elif (mimetypes.guess_type(path.name)[0] or "").startswith("image/"):
-            raise UserError(f"{path}: an image of a form that is not read; expected {' '.join(SUFFIXES)}")
-        else:
-            others.append(path)
-    if not found:
-        raise UserError(f"{folder}: a class without an image; expected {' '.join(SUFFIXES)}")
-    _left_out(folder, "files that are no images", others)
-    return found
-
-
 def from_folder(path: Path, classes: Sequence[str] | None = None) -> Images:
     """A folder of class folders; classes are their names in order, or those given, which must all be there."""
-    if not path.is_dir():
-        raise UserError(f"{path}: no such folder")
-    inside = _visible(path)
-    names = [p.name for p in inside if p.is_dir()]
-    if not names:
-        raise UserError(f"{path}: expected a folder for each class, found none")
-    _left_out(path, "files in no folder of a class", [p for p in inside if not p.is_dir()])
+    folders = class_folders(path)
+    names = list(folders)
     for name in set(names) ^ set(classes if classes is not None else names):
         raise UserError(f"{path / name}: {'is no class of the training set' if name in names else 'no such folder'}")
-    found = [(label, p) for label, name in enumerate(names) for p in _images_of(path / name)]
+    found = [(label, p) for label, paths in enumerate(folders.values()) for p in paths]
     images = _stack((str(p), _decode(p, str(p))) for _, p in progress(found, str(path), unit="image"))
     labels = np.array([label for label, _ in found], np.int64)
     return check(Images(images, labels, np.arange(len(labels)), names), str(path))

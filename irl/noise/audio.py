@@ -72,6 +72,27 @@ class Mixed(NamedTuple):
     snr: Tensor
 
 
+class Between(NamedTuple):
+    """SNRs in dB drawn uniformly from [low, high)."""
+
+    low: float
+    high: float
+
+
+Snrs = tuple[float, ...] | Between  # a tuple: one of its values, with equal probability
+
+
+def draw_snrs(keys: Keys, choices: Sequence[Snrs]) -> Tensor:
+    """An SNR in dB for each of N rows out of its own choices, (N,)."""
+    bits = keys.sub("snr").bits(1)[:, 0].tolist()
+    return torch.tensor(
+        [
+            c.low + (c.high - c.low) * (word / 2**32) if isinstance(c, Between) else c[word * len(c) >> 32]
+            for c, word in zip(choices, bits)
+        ]
+    )
+
+
 class _FromBank:
     """Noises that add clips of a bank."""
 
@@ -96,25 +117,41 @@ class _FromBank:
 
 @dataclass(frozen=True)
 class Additive(_FromBank):
-    """Noise, music or babble from a bank: a category with equal probability, a clip, an offset and one of Kaldi's SNRs.
+    """Noise, music or babble from a bank: a category with equal probability, a clip, an offset and an SNR.
 
-    Babble adds 3-7 different clips of the category "speech".
+    categories: () is all of the bank's, but "speech". "babble" adds several different clips of the category "speech";
+    talkers: the least and the most. snrs: (), one of Kaldi's for the category, and those of "noise" for other names.
+
+    Raises UserError for a category that the bank was not given.
     """
 
     bank: Bank
-    categories: tuple[str, ...] = ("noise", "music")
+    categories: tuple[str, ...] = ()
+    snrs: Snrs = ()
+    talkers: tuple[int, int] = TALKERS
+
+    def __post_init__(self) -> None:
+        categories = self.categories or tuple(c for c in self.bank.clips if c != "speech")
+        object.__setattr__(self, "categories", categories)
+        known = [*self.bank.clips, *(["babble"] if "speech" in self.bank.clips else [])]
+        for category in categories:
+            if category not in known:
+                raise UserError(f"{self.bank.root}: no category {category!r} in this bank, it has {', '.join(known)}")
+        if not categories:
+            raise UserError(
+                f"{self.bank.root}: the bank has speech alone; for several talkers name the category 'babble'"
+            )
 
     @staticmethod
     def bank_categories(categories: Sequence[str]) -> list[str]:
         return ["speech" if c == "babble" else c for c in categories]
 
     def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> Mixed:
-        n, most = len(lens), TALKERS[1]
+        n, (least, most) = len(lens), self.talkers
         which = keys.sub("category").integers(1, len(self.categories))[:, 0].tolist()
         names = [self.categories[w] for w in which]
-        snr_index = keys.sub("snr").integers(1, 4)[:, 0].tolist()
-        snr = torch.tensor([SNRS[name][i] for name, i in zip(names, snr_index)])
-        talkers = TALKERS[0] + keys.sub("talkers").integers(1, most - TALKERS[0] + 1)
+        snr = draw_snrs(keys, [self.snrs or SNRS.get(name, SNRS["noise"]) for name in names])
+        talkers = least + keys.sub("talkers").integers(1, most - least + 1)
         order = keys.sub("clip").uniform(most)
         fractions = keys.sub("offset").uniform(most)
         clips = torch.full((n, most), -1, dtype=torch.int64)
@@ -138,7 +175,7 @@ class OverlappedSpeech(_FromBank):
     """One other talker over the whole utterance, at one of the SNRs with equal probability; never the same speaker."""
 
     bank: Bank
-    snrs: tuple[float, ...] = (10.0, 5.0)
+    snrs: Snrs = (10.0, 5.0)
 
     def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> Mixed:
         talkers = [clip.speaker for clip in self.bank.clips["speech"]]
@@ -152,8 +189,7 @@ class OverlappedSpeech(_FromBank):
                 )
             clips[i, 0] = others[int(picks[i] * len(others))]
         offsets = self._offsets(keys.sub("offset").uniform(1), "speech", clips)
-        index = keys.sub("snr").integers(1, len(self.snrs))[:, 0]
-        return Mixed(["speech"] * len(lens), clips, offsets, torch.tensor(self.snrs)[index])
+        return Mixed(["speech"] * len(lens), clips, offsets, draw_snrs(keys, [self.snrs] * len(lens)))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,10 @@ class Speech(Modality):
         if command in modules:
             importlib.import_module(f"irl.speech.{modules[command]}").add_arguments(parser)
 
+    def table_sections(self, table: Any) -> list[str]:
+        copies = max(line.get("test_copies", 1) for line in table.lines)
+        return ["", f"Each noisy condition is heard {copies} times, with other draws."] if copies > 1 else []
+
     def fingerprint(self, content: dict[str, Any]) -> dict[str, Any]:
         """Rooms count only where a kind of noise needs them."""
         noise = content.get("noise", {})

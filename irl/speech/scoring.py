@@ -18,7 +18,7 @@ from irl.core.errors import UserError
 from irl.data.kaldi import read_table
 from irl.reporting.evaluation import Condition, collect
 from irl.reporting.statistics import interval
-from irl.speech.conditions import GENERATED
+from irl.speech.conditions import GENERATED, SOURCES
 from irl.speech.search_options import decoding
 from irl.training.modality import Evaluation
 
@@ -146,13 +146,29 @@ def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `irl score`."""
-    parser.add_argument("--banks", nargs=2, default=[GENERATED] * 2, help="noises and rooms of the test sets")
+    parser.add_argument("--banks", nargs="+", default=[GENERATED] * 2, help="noises and rooms of the test sets")
+    parser.add_argument("--test-copies", type=int, default=1, help="noisy copies of each test utterance")
 
 
 def same_evaluation(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """By the search, and by the noises and rooms of the test sets."""
-    banks = [line.get("banks", [GENERATED] * 2) for line in (a, b)]
-    return decoding(a["decode"]) == decoding(b["decode"]) and banks[0] == banks[1]
+    """By the search, and by the noises, the rooms and the number of copies of the test sets."""
+    made = [(line.get("banks", [GENERATED] * 2), line.get("test_copies", 1)) for line in (a, b)]
+    return decoding(a["decode"]) == decoding(b["decode"]) and made[0] == made[1]
+
+
+def sources(data: Path) -> dict[str, str]:
+    """The test utterance of each noisy copy; empty where every utterance is heard once."""
+    return read_table(data / SOURCES) if (data / SOURCES).exists() else {}
+
+
+def by_source(data: Path, scores: Scores) -> dict[str, Edits]:
+    """Character counts of each test utterance, sorted, summed over its noisy copies: copies of one utterance are
+    no independent samples."""
+    source_of = sources(data)
+    grouped: dict[str, list[Edits]] = {}
+    for key, edits in zip(scores.ids, scores.characters):
+        grouped.setdefault(source_of.get(key, key), []).append(edits)
+    return {name: total(grouped[name]) for name in sorted(grouped, key=str.encode)}
 
 
 def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
@@ -170,16 +186,18 @@ def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
             scores = score(reference, out / "text")
             write_alignments(out / "alignments.txt", reference, out / "text")
             write_espnet(out, Path(folder), scores)
+            counts = by_source(Path(folder), scores).values()
             yield name, made, {
                 # Edits are summed; the errors of each utterance are what intervals are made from.
                 "cer": total(scores.characters)._asdict(),
                 "wer": total(scores.words)._asdict(),
-                "reference": [c.reference for c in scores.characters],
-                "errors": [c.errors for c in scores.characters],
+                "reference": [c.reference for c in counts],
+                "errors": [c.errors for c in counts],
                 "data": made["data"],
             }
 
-    return collect(run, conditions(), banks=args.banks)
+    copies = {"test_copies": args.test_copies} if args.test_copies > 1 else {}
+    return collect(run, conditions(), banks=args.banks, **copies)
 
 
 def example(table: Any, exp: Path, data: Path, condition: str) -> str:
@@ -193,7 +211,9 @@ def example(table: Any, exp: Path, data: Path, condition: str) -> str:
     errors = np.array([lines[m]["conditions"][condition]["errors"] for m in methods], float)
     index = int((errors[0] - errors[-1]).argmax())
     references = read_table(data / "text")
-    key = list(references)[index]
+    source_of = sources(data)
+    tested = sorted({source_of.get(key, key) for key in references}, key=str.encode)
+    key = next(key for key in references if source_of.get(key, key) == tested[index])
     rows = [f"An example, utterance {key} under {condition}: {read_table(data / 'wav.scp')[key]}", ""]
     rows.append(f"    {'reference':13s} {references[key]}")
     rows += [f"    {table.label(method):13s} {read_table(texts[method])[key]}" for method in methods]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import multiprocessing
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -105,6 +107,13 @@ def _ignore_interrupts(worker: int) -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
+@atexit.register
+def _end_workers() -> None:
+    """Python ends the workers that an error has left by the very signal that they ignore, and would wait for ever."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
 class SpeechTask(Task):
     def __init__(self, config: SpeechConfig, shard: Shard = Shard()) -> None:
         self.config, self.shard = config, shard
@@ -113,7 +122,7 @@ class SpeechTask(Task):
         self.dev = SpeechData(config.dev_dir, config, self.vocabulary, "dev")
         torch.manual_seed(config.seed)
         model = EncoderDecoder(config.features.dim, len(self.vocabulary), config.model)
-        if config.features.normalise == "global":
+        if config.features.normalise != "utterance":
             statistics = read_statistics(Path(config.statistics), config.features)
             model.encoder.mean.copy_(statistics.mean)
             model.encoder.std.copy_(statistics.std)

@@ -1,7 +1,7 @@
 # Digit strings from the Free Spoken Digit Dataset, 8 kHz.
 # shellcheck shell=bash disable=SC2034,SC2154
 note=${note:-"Digit strings of real voices, 8 kHz."}
-[ "$split" = index ] || name=${name:-fsdd-$split}
+[ "$split" = index ] || name=${name:-fsdd-${split/:/-}}
 # The test set has one speaker, so the overlapping speech also comes from the dev speaker.
 locate() { [ "$split" = index ] || talkers=("$data/test" "$data/dev"); }
 make_corpus() { python local/make_fsdd.py "${fsdd:?--corpus fsdd needs --fsdd DIR, see README.md}" "$data" --split "$split"; }

@@ -1,0 +1,60 @@
+"""Noisy copies of data directories: ids, several copies, levels that do not clip, and how their errors are summed."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from irl.bin import corrupt
+from irl.core.errors import UserError
+from irl.data.kaldi import Utterance, read_data_dir, read_table, read_wave, write_data_dir
+from irl.speech.scoring import by_source, score
+
+RATE = 8000
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    utterances = []
+    for key in ("a", "a-1", "b"):
+        soundfile.write(tmp_path / f"{key}.wav", 0.5 * rng.uniform(-1, 1, RATE), RATE, subtype="PCM_16")
+        utterances.append(Utterance(key, str(tmp_path / f"{key}.wav"), key[0], f"said by {key[0]}"))
+    write_data_dir(tmp_path / "data", utterances)
+    return tmp_path / "data"
+
+
+def run(monkeypatch, *words):
+    monkeypatch.setattr("sys.argv", ["irl corrupt", *map(str, words), "--rate", str(RATE)])
+    corrupt.main()
+
+
+def test_copies_hear_other_noise_and_count_as_one_utterance(data, tmp_path, monkeypatch):
+    for name, copies in (("once", []), ("thrice", ["--copies", 3])):
+        run(monkeypatch, data, tmp_path / name, "--condition", "volume", *copies)
+    once, thrice = ({u.id: read_wave(u, RATE) for u in read_data_dir(tmp_path / n)} for n in ("once", "thrice"))
+    assert list(once) == ["a", "a-1", "b"] and len(thrice) == 9
+    # The first copy is what is heard once; the others differ from it.
+    assert all(np.array_equal(once[key], thrice[f"{key}-1"]) for key in once)
+    assert not np.array_equal(thrice["b-1"], thrice["b-2"]) and not np.array_equal(thrice["b-2"], thrice["b-3"])
+    # Copies of "a" and of "a-1" lie between each other in sorted order, and are kept apart.
+    hypotheses = read_table(tmp_path / "thrice" / "text")
+    hypotheses["a-2"] = "said by"
+    (tmp_path / "hyp").write_text("".join(f"{key} {text}\n" for key, text in hypotheses.items()))
+    counts = by_source(tmp_path / "thrice", score(tmp_path / "thrice" / "text", tmp_path / "hyp"))
+    assert {key: (edits.reference, edits.errors) for key, edits in counts.items()} == {
+        "a": (27, 2),
+        "a-1": (27, 0),
+        "b": (27, 0),
+    }
+
+
+def test_levels_do_not_clip(data, tmp_path, monkeypatch):
+    run(monkeypatch, data, tmp_path / "loud", "--condition", "gain+10")
+    loud, plain = ({u.id: read_wave(u, RATE) for u in read_data_dir(d)} for d in (tmp_path / "loud", data))
+    assert np.abs(loud["a"]).max() > 1
+    np.testing.assert_allclose(loud["a"], 10**0.5 * plain["a"], atol=1e-4)
+
+
+def test_real_noises_and_rooms_need_their_folders(data, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="no such folder"):
+        run(monkeypatch, data, tmp_path / "out", "--condition", "real_noise", "--noises", tmp_path / "nowhere")
