@@ -17,7 +17,7 @@ install:
 	@tools/install
 
 demo: install
-	egs/wsj/run.sh --methods "irl_loss irl_batching baseline" --results exp/mini/results.jsonl
+	egs/wsj/run.sh --methods "irl_loss irl_batching baseline" --results egs/wsj/exp/mini/results.jsonl
 
 # The tests of a file share trained models, so each file stays in one process.
 parallel := --numprocesses 2 --dist loadfile

@@ -64,6 +64,9 @@ locate() { :; }
 # shellcheck source=/dev/null
 . "local/corpora/$corpus.sh"
 name=${name:-$corpus} conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl} data=data/$name exp=exp/$name log=exp/$name/log
+# Folders, lists of commands and configurations have the name in them, where blanks, colons or JOB mean something.
+[[ $name =~ ^[[:alnum:]_][[:alnum:]_.+-]*$ && ! $name =~ (^|[.+-])JOB([.+-]|$) ]] ||
+    fail "--name: expected letters, digits and . _ + -, but not JOB, found ${name@Q}"
 locate
 mkdir -p "$log"
 lists methods seeds conditions overrides

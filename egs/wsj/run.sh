@@ -37,6 +37,7 @@ conditions="additive rir speech vup vdown tel"
 seeds=1 name="" allow_pipes="" conf="" overrides="" results="" note=""
 beam=5 ctc_weight=0.5 length_bonus=0 search=joint lm="" lm_weight=0.3 lm_overrides="" tune=""
 flags="lm tune incomplete allow_pipes" talkers=()
+paths="fsdd wsj0 wsj1 librispeech speechocean train_dir dev_dir test_dirs musan rirs noises rooms conf results"
 
 . ./path.sh
 . ../../utils/recipe.sh
@@ -70,7 +71,8 @@ python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$
 if run_stage 0 "corpus $corpus"; then make_corpus; fi
 
 if run_stage 1 "check the data directories"; then
-    python -m irl.bin.validate speech --rate "$rate" "${pipes[@]}" "$train_dir" "$dev_dir" "${test_dirs_list[@]}"
+    python -m irl.bin.validate speech --rate "$rate" "${pipes[@]}" "$train_dir" "$dev_dir" "${test_dirs_list[@]}" \
+        --config "$conf/irl_batching.yaml" "${settings[@]}"
 fi
 
 if run_stage 2 "noise banks and noisy test sets"; then
