@@ -98,6 +98,9 @@ locate() { :; }
 # shellcheck source=/dev/null
 . "local/corpora/$corpus.sh"
 name=${name:-$corpus} conf=${conf:-conf/$corpus} data=data/$name exp=exp/$name results=${results:-exp/$name/results.jsonl}
+# Folders, lists of commands and configurations have the name in them, where blanks, colons or JOB mean something.
+[[ $name =~ ^[[:alnum:]_][[:alnum:]_.+-]*$ && ! $name =~ (^|[.+-])JOB([.+-]|$) ]] ||
+    fail "--name: expected letters, digits and . _ + -, but not JOB, found ${name@Q}"
 [[ $session =~ ^[A-Za-z0-9_.-]*$ ]] || fail "--session: expected letters and digits, found $session"
 own=$exp${session:+/sessions/$session}
 log=$own/log

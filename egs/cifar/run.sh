@@ -33,6 +33,7 @@ stage=0 stop_stage=100 nj=2 corpus=mini source="" download="" classes="" train_i
 methods="baseline data_aug irl_batching irl_loss adversarial weighted_adversarial weighted_adversarial_irl_loss semi_labelled semi_unlabelled"
 conditions="" eps="" corruptions="" test_set="" seeds=1 name="" conf="" overrides="" test_overrides="" results="" session="" note="" device=""
 flags="download"
+paths="source conf corruptions test_set results"
 
 . ./path.sh
 . ../../utils/recipe.sh

@@ -26,6 +26,7 @@ cd "$(dirname "$0")"
 stage=0 stop_stage=100 nj=2 corpus=mini source="" train_text="" valid_text="" test_text=""
 methods="baseline data_aug_unigram irl_batching_unigram irl_loss_unigram data_aug_blank irl_batching_blank irl_loss_blank"
 conditions="valid test" seeds=1 name="" conf="" overrides="" results="" session="" note="" device=""
+paths="source train_text valid_text test_text conf results"
 
 . ./path.sh
 . ../../utils/recipe.sh

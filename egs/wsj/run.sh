@@ -10,20 +10,17 @@
 #
 # --stage N --stop-stage N   0 corpus, 1 data, 2 noise, 3 vocabulary, 4 train, 5 decode, 6 score, 7 analyse
 # --methods "..."            baseline data_aug irl_batching irl_loss (conf/CORPUS/METHOD.yaml, otherwise conf/methods/METHOD.yaml)
-# --seeds "1 2 3"            one run for each method and seed
-# --nj N                     jobs at once
+# --seeds "1 2 3" --nj N     one run for each method and seed; N jobs at once
 # --conf DIR                 configurations (default conf/CORPUS)
 # --name NAME                names data/NAME and exp/NAME (default CORPUS)
-# --allow-pipes true         run the commands found in wav.scp
+# --allow-pipes true         run the commands found in wav.scp; --incomplete true accepts an incomplete corpus
 # --musan DIR --rirs DIR     MUSAN and RIRS_NOISES, or banks in their layouts; without them the recipe generates banks
 # --noises DIR --rooms DIR   any folders of recorded noises and of impulse responses, for --conditions "... real_noise real_rooms"
 # --test-copies N            noisy copies of each test utterance, for narrower intervals
-# --results FILE             JSON lines of finished runs (default exp/NAME/results.jsonl); runs in it are not repeated while
-#                            their data stay as they are. results/*.jsonl hold the runs of RESULTS.md, for reading
+# --results FILE             finished runs as JSON lines (default exp/NAME/results.jsonl), not repeated while their data stay
 # --session NAME             lists, logs and report in exp/NAME/sessions/NAME: a second run.sh beside another of one --name
 # --test-dirs data/fsdd/dev  test on the dev set, for tuning and ablations; give such runs their own --results
 # --overrides "key=value ..."   change the configuration of every training
-# --incomplete true          accept an incomplete corpus
 # --beam N --ctc-weight W --length-bonus W --search joint|attention|ctc|espnet
 # --lm true [--lm-weight W]  decode with a character LM, conf/CORPUS/lm.yaml; --lm-overrides "key=value ..." changes it
 # --tune true                tune the decoding weights on the dev set, once: exp/NAME/results.[lm-]weights.json
@@ -35,10 +32,10 @@ cd "$(dirname "$0")"
 stage=0 stop_stage=100 nj=2 corpus=mini fsdd="" split=index wsj0="" wsj1="" speechocean="" librispeech=""
 train_parts=train-clean-100 incomplete="" train_dir="" dev_dir="" test_dirs="" musan="" rirs="" noises="" rooms="" test_copies=1
 methods="baseline data_aug irl_batching irl_loss"
-conditions="additive rir speech vup vdown tel"
-seeds=1 name="" allow_pipes="" conf="" overrides="" results="" session="" note=""
+conditions="additive rir speech vup vdown tel" seeds=1 name="" allow_pipes="" conf="" overrides="" results="" session="" note=""
 beam=5 ctc_weight=0.5 length_bonus=0 search=joint lm="" lm_weight=0.3 lm_overrides="" tune=""
 flags="lm tune incomplete allow_pipes" talkers=()
+paths="fsdd wsj0 wsj1 librispeech speechocean train_dir dev_dir test_dirs musan rirs noises rooms conf results"
 
 . ./path.sh
 . ../../utils/recipe.sh
@@ -66,8 +63,8 @@ decoding=(--search "$search" --beam "$beam" --ctc-weight "$ctc_weight" --length-
 
 # Which runs are missing, and the lists of commands $own/*.list that the stages run.
 plan() {
-    python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" --split \
-        --seeds "${seeds_list[@]}" --clean irl_batching --test-dirs "${test_dirs_list[@]}" --conditions "${conditions_list[@]}" \
+    python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" \
+        --nj "$nj" --split --seeds "${seeds_list[@]}" --clean irl_batching --test-dirs "${test_dirs_list[@]}" --conditions "${conditions_list[@]}" \
         --noisy "$data/noisy" --musan "$musan" --rirs "$rirs" --noises "$noises" --rooms "$rooms" --test-copies "$test_copies" \
         --made-bank "$bank_test" "${decoding[@]}" --out "$exp" --lists "$own" "$@"
 }
@@ -76,7 +73,8 @@ plan_draft
 if run_stage 0 "corpus $corpus"; then make_corpus; fi
 
 if run_stage 1 "check the data directories"; then
-    python -m irl.bin.validate speech --rate "$rate" "${pipes[@]}" "$train_dir" "$dev_dir" "${test_dirs_list[@]}"
+    python -m irl.bin.validate speech --rate "$rate" "${pipes[@]}" "$train_dir" "$dev_dir" "${test_dirs_list[@]}" \
+        --config "$conf/irl_batching.yaml" "${settings[@]}"
 fi
 
 if run_stage 2 "noise banks and noisy test sets"; then

@@ -13,8 +13,8 @@ import numpy as np
 from irl.core import atomic_io
 from irl.core.errors import UserError
 from irl.core.fingerprint import content_fingerprint
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+from irl.core.logging import progress
+from irl.data.image_folder import FORMATS, class_folders
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,17 +73,24 @@ def check(images: Images, where: str) -> Images:
     return images
 
 
-def _decode(content: Any, where: str) -> np.ndarray:
+def _decode(content: bytes | Path, where: str) -> np.ndarray:
     """An image file's bytes, or its path -> uint8 (H, W, 3)."""
     from PIL import Image, UnidentifiedImageError
 
+    if isinstance(content, Path) and not content.is_file():
+        raise UserError(f"{where}: {'no such file' if not content.exists() else 'no plain file'}, expected an image")
     try:
-        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS) as image:
             if image.mode.startswith(("I", "F")):
                 raise UserError(f"{where}: an image of more than 8 bits, mode {image.mode}")
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise UserError(f"{where}: not an image that can be read") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{where}: not an image of a form that is read: {', '.join(FORMATS)}") from None
+    except UserError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for damaged images
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where}: not an image that can be read{': ' if reason else ''}{reason}") from None
 
 
 def _stack(decoded: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
@@ -103,8 +110,6 @@ def from_parquet(path: Path, classes: Sequence[str]) -> Images:
     """
     import pyarrow
     import pyarrow.parquet
-
-    from irl.core.logging import progress
 
     parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     labels: list[int] = []
@@ -139,17 +144,11 @@ def from_parquet(path: Path, classes: Sequence[str]) -> Images:
 
 def from_folder(path: Path, classes: Sequence[str] | None = None) -> Images:
     """A folder of class folders; classes are their names in order, or those given, which must all be there."""
-    from irl.core.logging import progress
-
-    if not path.is_dir():
-        raise UserError(f"{path}: no such folder")
-    names = sorted(p.name for p in path.iterdir() if p.is_dir())
-    if not names:
-        raise UserError(f"{path}: expected a folder for each class, found none")
+    folders = class_folders(path)
+    names = list(folders)
     for name in set(names) ^ set(classes if classes is not None else names):
         raise UserError(f"{path / name}: {'is no class of the training set' if name in names else 'no such folder'}")
-    found = [(label, p) for label, name in enumerate(names) for p in sorted((path / name).iterdir())]
-    found = [(label, p) for label, p in found if p.suffix.lower() in SUFFIXES]
+    found = [(label, p) for label, paths in enumerate(folders.values()) for p in paths]
     images = _stack((str(p), _decode(p, str(p))) for _, p in progress(found, str(path), unit="image"))
     labels = np.array([label for label, _ in found], np.int64)
     return check(Images(images, labels, np.arange(len(labels)), names), str(path))

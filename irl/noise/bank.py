@@ -5,10 +5,11 @@ any folder of audio.
 from __future__ import annotations
 
 import functools
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Literal, Mapping, Sequence
+from typing import Any, Callable, Iterator, Literal, Mapping, Sequence
 
 import numpy as np
 
@@ -36,8 +37,21 @@ Part = Literal["", "train", "dev", "test"]  # "" is all of them
 
 def audio_files(folder: Path, part: str, split_by: Callable[[Path], str]) -> list[Path]:
     """Every audio file below a folder, sorted; with a part, the files whose hash of split_by(path) falls into it."""
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+    paths = sorted(p for p in _files(folder, set()) if p.suffix.lower() in AUDIO_SUFFIXES)
     return [p for p in paths if not part or stable_hash(split_by(p)) % 16 in PARTS[part]]
+
+
+def _files(folder: Path, within: set[str]) -> Iterator[Path]:
+    """Every file below a folder, also behind links to folders, unless a link leads back to a folder that holds it."""
+    own = os.path.realpath(folder)
+    if own in within or not os.path.isdir(own):
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files(folder / entry.name, within | {own})
+            else:
+                yield folder / entry.name
 
 
 def folder_files(folder: Path, part: str, folds: str = "") -> list[Path]:
@@ -190,15 +204,23 @@ class RIRBank(_Cached):
     one group of all files below it, split by `folder_files`. By default it is RIRS_NOISES where root/simulated_rirs is
     there, and any folder otherwise.
 
+    channel: which one of a response that has several; their mean would be the response of no room.
+
     Raises UserError if the directory is missing, or a group or part has no response.
     """
 
     _kept = 1024
 
     def __init__(
-        self, root: Path | str, rate: int, part: str = "", sizes: Sequence[str] | None = None, folds: str = ""
+        self,
+        root: Path | str,
+        rate: int,
+        part: str = "",
+        sizes: Sequence[str] | None = None,
+        folds: str = "",
+        channel: int = 0,
     ) -> None:
-        self.root, self.rate = Path(root), rate
+        self.root, self.rate, self.channel = Path(root), rate, channel
         if sizes is None:
             sizes = ROOMS if (self.root / "simulated_rirs").is_dir() else ()
         self.paths: dict[str, list[Path]] = {}
@@ -222,7 +244,7 @@ class RIRBank(_Cached):
         return self._cached(path)
 
     def _load(self, path: Path) -> np.ndarray:
-        x = read_audio(path, self.rate, any_rate=True, any_channels=True)
+        x = read_audio(path, self.rate, any_rate=True, channel=self.channel)
         if not x.size or not np.abs(x).max() > 0:
             raise UserError(f"{path}: the impulse response is empty or all zeros")
         return x

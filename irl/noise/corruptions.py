@@ -118,4 +118,6 @@ def _load(path: Path) -> np.ndarray:
         raise UserError(f"{path}: no such file") from None
     except (ValueError, EOFError, OSError):
         raise UserError(f"{path}: damaged, not an array that numpy can map") from None
+    if not isinstance(found, np.ndarray) or not found.ndim:
+        raise UserError(f"{path}: expected one array, found an archive or a single value")
     return found

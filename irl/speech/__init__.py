@@ -23,7 +23,7 @@ class Speech(Modality):
     Config = lazily("config", "SpeechConfig")
     task = lazily("task", "SpeechTask")
     prepare = lazily("prepare")
-    validate = lazily("prepare")
+    validate = lazily("validate")
     planned = lazily("plan")
     train_data = lazily("fingerprint")
     test_data = lazily("fingerprint")
@@ -37,7 +37,7 @@ class Speech(Modality):
     example = lazily("scoring")
 
     def add_arguments(self, command: str, parser: argparse.ArgumentParser) -> None:
-        modules = {"validate": "prepare", "plan": "plan", "evaluate": "evaluate", "score": "scoring"}
+        modules = {"validate": "validate", "plan": "plan", "evaluate": "evaluate", "score": "scoring"}
         if command in modules:
             importlib.import_module(f"irl.speech.{modules[command]}").add_arguments(parser)
 
@@ -49,7 +49,7 @@ class Speech(Modality):
         """Rooms count only where a kind of noise needs them."""
         noise = content.get("noise", {})
         if "rir" not in noise.get("kinds", ()):
-            noise = {key: value for key, value in noise.items() if key not in ("rirs", "rirs_part")}
+            noise = {key: value for key, value in noise.items() if key not in ("rirs", "rirs_part", "rir_channel")}
         return {**content, "noise": noise}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal, get_args
 
 from irl.core.errors import UserError
-from irl.core.types import Checked, NonEmpty
+from irl.core.types import Checked, Natural, NonEmpty
 from irl.noise.audio import Additive, Category, Noise, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume
 from irl.noise.bank import ROOMS, Bank, Part, RIRBank
 from irl.noise.channel import Level
@@ -33,6 +33,7 @@ class NoiseConfig(Checked):
     of the rooms of rirs, see `Bank`; empty: all.
     noises, rooms: any folders of recorded noises and of impulse responses, of the kinds real_noise and real_rooms.
     noises_part, rooms_part, folds: what part of their files, see `irl.noise.bank.folder_files`; empty: all.
+    rir_channel: which channel of an impulse response that has several, counted from 0.
     Each folder is read only if a kind needs it.
     """
 
@@ -47,6 +48,7 @@ class NoiseConfig(Checked):
     rooms: str = ""
     rooms_part: Part = ""
     folds: str = ""
+    rir_channel: Natural = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,11 +87,11 @@ def build(kind: str, rate: int, banks: NoiseConfig = NoiseConfig()) -> Noise:
     if kind == "speech":
         return OverlappedSpeech(Bank(banks.musan, rate, ["speech"], banks.part))
     if kind == "rir":
-        return Reverberation(RIRBank(banks.rirs, rate, banks.rirs_part, ROOMS))
+        return Reverberation(RIRBank(banks.rirs, rate, banks.rirs_part, ROOMS, channel=banks.rir_channel))
     if kind == "real_noise":
         return Additive(Bank(banks.noises, rate, None, banks.noises_part, banks.folds))
     if kind == "real_rooms":
-        return Reverberation(RIRBank(banks.rooms, rate, banks.rooms_part, (), banks.folds))
+        return Reverberation(RIRBank(banks.rooms, rate, banks.rooms_part, (), banks.folds, banks.rir_channel))
     if kind == "tel":
         return Telephone(rate)
     if level := LEVEL.fullmatch(kind):

@@ -62,6 +62,7 @@ def planned(args: argparse.Namespace) -> Planned:
         # Training that hears the folder hears its part `train` alone; otherwise all of it is unheard.
         bank += [f"--{option}", folder, f"--{option}-part", "test" if kind in settings.noise.kinds else ""]
     bank += ["--folds", settings.noise.folds, "--copies", str(args.test_copies)]
+    bank += ["--rir-channel", str(settings.noise.rir_channel)]
     corrupt = [["corrupt", str(a), str(b), "--condition", kind, *bank, *pipes] for a, b, kind in copies]
     options = search_options.from_arguments(args)
     decode: dict[str, Any] = options.named()

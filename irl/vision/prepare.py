@@ -13,6 +13,7 @@ import torch
 from irl.core import atomic_io
 from irl.core.errors import UserError
 from irl.core.fingerprint import record_inputs, remembered_of_file
+from irl.core.logging import logger
 from irl.data import images
 from irl.vision.config import VisionConfig
 from irl.vision.data import color_sums
@@ -37,6 +38,8 @@ def validate(args: argparse.Namespace) -> Iterator[str]:
         height, width = content.images.shape[1:3]
         sizes = Counter(content.labels.tolist())
         each = [sizes[label] for label in range(len(content.classes))]
+        for name in [name for name, size in zip(content.classes, each) if not size]:
+            logger.warning(f"{path}: no image of class {name}")
         known = sum(image in seen for image in pixels)
         yield (
             f"{path}: {len(content)} images of {width}x{height}, {len(content.classes)} classes of {min(each)} to "
