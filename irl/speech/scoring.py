@@ -159,6 +159,8 @@ def same_evaluation(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
     """Counts of each NAME=DATA_DIR of args.conditions, decoded in RUN/evaluate; alignments are written there too."""
 
+    lm = {}
+
     def conditions() -> Iterator[Condition]:
         for item in args.conditions:
             name, equals, folder = item.partition("=")
@@ -169,6 +171,7 @@ def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
                 raise UserError(f"{out}: not decoded; run stage 5 first")
             made = json.loads((out / "done.json").read_text())["fingerprint"]
             check_data(out, made, of_test_set(Path(folder)))
+            lm.update({key: made[key] for key in ("lm_data",) if key in made})
             scores = score(reference, out / "text")
             write_alignments(out / "alignments.txt", reference, out / "text")
             write_espnet(out, Path(folder), scores)
@@ -181,7 +184,8 @@ def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
                 "data": made["data"],
             }
 
-    return collect(run, conditions(), banks=args.banks)
+    evaluation = collect(run, conditions(), banks=args.banks)
+    return evaluation._replace(fields={**evaluation.fields, **lm})
 
 
 def example(table: Any, exp: Path, data: Path, condition: str) -> str:
