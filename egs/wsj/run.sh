@@ -116,5 +116,4 @@ fi
 
 if run_stage 7 "analyse"; then here analyse; fi
 
-last=${methods_list[-1]}.${seeds_list[0]}
-finish "irl transcribe egs/wsj/$exp/$last/checkpoint.pt RECORDING.wav" "irl status egs/wsj/$exp" 'egs/wsj/run.sh --seeds "1 2 3"'
+finish "irl transcribe egs/wsj/$exp/${methods_list[-1]}.${seeds_list[0]}/checkpoint.pt RECORDING.wav" "irl status egs/wsj/$exp" 'egs/wsj/run.sh --seeds "1 2 3"'

@@ -44,13 +44,13 @@ def file_fingerprint(path: Path) -> str:
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """Size and times of a file, zeros where there is none. The time of the last change of the inode also tells where
-    another file was put there with the size and the time of the old one."""
+    """Inode, size and times of a file, zeros where there is none. The inode and the time of its last change also tell
+    where another file was put there with the size and the time of the old one."""
     try:
         status = path.stat()
     except OSError:
-        return 0, 0, 0
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return 0, 0, 0, 0
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def read_product(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:

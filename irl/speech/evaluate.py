@@ -65,6 +65,8 @@ def evaluate(args: argparse.Namespace) -> None:
     }
     if args.lm:
         fingerprint["lm_weights"] = file_fingerprint(args.lm)
+        texts = checkpoint.load(args.lm).get("train_data")
+        fingerprint.update({"lm_data": texts} if texts else {})
     for folder in folders:
         made_of = {**fingerprint, "data": of_test_set(folder)}
         decode(recogniser, folder, args.out / folder.name, made_of, args)

@@ -27,19 +27,13 @@ def is_folder(source: Path) -> bool:
     return source.is_dir() and not (source / "wav.scp").exists()
 
 
-def check_target(source: Path, target: Path, utterances: list[Utterance]) -> None:
-    """Raises UserError where a copy would overwrite a recording, or what is no copy."""
-    if target.resolve() == source.resolve():
-        raise UserError(f"{target}: the copy would overwrite its original; expected another directory")
-    if is_folder(source) and target.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{target}: lies in the folder that is copied; expected a folder outside of {source}")
+def check_target(source: Path, target: Path) -> None:
+    """Raises UserError where a copy would overwrite its original, or what is no copy."""
+    if target.resolve() == source.resolve() or (is_folder(source) and target.resolve().is_relative_to(source.resolve())):
+        raise UserError(f"{target}: the copy would overwrite its original or lie in it; expected another folder")
     begun = any(target.iterdir()) if is_folder(source) and target.is_dir() else (target / "wav.scp").exists()
     if begun and not (target / "params").exists():
         raise UserError(f"{target}: a folder that irl corrupt did not make; expected a new one")
-    written = (target if is_folder(source) else target / "wav").resolve()
-    for u in utterances:
-        if Path(u.wav).resolve().is_relative_to(written):
-            raise UserError(f"{u.wav}: a recording of {source}, which the copy in {target} could overwrite")
 
 
 def read_folder(source: Path) -> list[Utterance]:
@@ -69,17 +63,20 @@ def write_copy(
     source: Path, target: Path, kind: str, banks: NoiseConfig, rate: int, seed: int, copies: int, allow_pipes: bool
 ) -> str:
     """A noisy copy, and what it is in a line. kind: a condition. seed: of the draws, with the ids of the utterances."""
+    check_target(source, target)
     folder = is_folder(source)
+    wav = target if folder else target / "wav"
     utterances = read_folder(source) if folder else read_data_dir(source, allow_pipes=allow_pipes)
     read: Callable[[Utterance], np.ndarray] = lambda u: (  # noqa: E731
         read_audio(u.wav, rate, any_rate=True, any_channels=True) if folder else read_wave(u, rate)
     )
-    check_target(source, target, utterances)
+    for u in utterances:
+        if Path(u.wav).resolve().is_relative_to(wav.resolve()):
+            raise UserError(f"{u.wav}: a recording of {source}, which the copy in {target} could overwrite")
     noise = build(kind, rate, banks)
     # What marks the folder as a copy, which another run may replace.
     target.mkdir(parents=True, exist_ok=True)
     write_table(target / "params", {})
-    wav = target if folder else target / "wav"
     noisy: list[Utterance] = []
     sources, params = {}, {}
     clipped, samples, checksum = 0, 0, 0

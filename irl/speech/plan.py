@@ -11,7 +11,7 @@ from irl.reporting.results import run_fingerprint
 from irl.speech import conditions, search_options
 from irl.speech.conditions import GENERATED
 from irl.training.modality import Planned
-from irl.training.registry import read_config
+from irl.training.registry import modality, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,10 +67,13 @@ def planned(args: argparse.Namespace) -> Planned:
     options = search_options.from_arguments(args)
     decode: dict[str, Any] = options.named()
     evaluate = [*search_options.to_arguments(options), *pipes]
+    fields: dict[str, Any] = {"decode": decode}
     needed: dict[str, list[list[str]]] = {"lm": [], "tune": []}
     model = []
     if args.lm is not None:
-        decode["lm"] = run_fingerprint(read_config(args.lm, args.lm_overrides))
+        lm = read_config(args.lm, args.lm_overrides)
+        decode["lm"] = run_fingerprint(lm)
+        fields["lm_data"] = "" if args.draft else modality(lm.task, str(args.lm)).train_data(lm)["train_data"]
         needed["lm"] = [["train", str(args.lm), *args.lm_overrides, "--exp", str(args.out / "lm"), "--anew"]]
         model = ["--lm", str(args.out / "lm" / "checkpoint.pt")]
     if args.tune:
@@ -88,7 +91,7 @@ def planned(args: argparse.Namespace) -> Planned:
     banks += [Path(args.rooms).name] * ("real_rooms" in args.conditions)
     return Planned(
         named,
-        {"decode": decode, "banks": banks, "test_copies": args.test_copies},
+        {**fields, "banks": banks, "test_copies": args.test_copies},
         [*evaluate, *model],
         ["--banks", *banks, "--test-copies", str(args.test_copies)],
         ["--clean", str(args.test_dirs[0]), "--noisy", str(copies[0][1] if copies else args.test_dirs[0])],

@@ -175,6 +175,8 @@ def by_source(data: Path, scores: Scores) -> dict[str, Edits]:
 def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
     """Counts of each NAME=DATA_DIR of args.conditions, decoded in RUN/evaluate; alignments are written there too."""
 
+    lm = {}
+
     def conditions() -> Iterator[Condition]:
         for item in args.conditions:
             name, equals, folder = item.partition("=")
@@ -185,6 +187,7 @@ def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
                 raise UserError(f"{out}: not decoded; run stage 5 first")
             made = json.loads((out / "done.json").read_text())["fingerprint"]
             check_data(out, made, of_test_set(Path(folder)))
+            lm.update({key: made[key] for key in ("lm_data",) if key in made})
             scores = score(reference, out / "text")
             write_alignments(out / "alignments.txt", reference, out / "text")
             write_espnet(out, Path(folder), scores)
@@ -199,7 +202,8 @@ def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
             }
 
     copies = {"test_copies": args.test_copies} if args.test_copies > 1 else {}
-    return collect(run, conditions(), banks=args.banks, **copies)
+    evaluation = collect(run, conditions(), banks=args.banks, **copies)
+    return evaluation._replace(fields={**evaluation.fields, **lm})
 
 
 def example(table: Any, exp: Path, data: Path, condition: str) -> str:

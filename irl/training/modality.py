@@ -45,8 +45,9 @@ class MetricSpec(NamedTuple):
         return f"{self.name} in {self.unit}" if self.unit else self.name
 
 
-# Data that weights depend on: the training set, the dev set where it chooses weights, and banks of noise.
-TRAINED_ON = ("train_data", "dev_data", "noise_data")
+# Data that a result depends on beside the test set: the training set, the dev set where it chooses weights, banks of
+# noise, and the texts of a language model that helps in the evaluation.
+TRAINED_ON = ("train_data", "dev_data", "noise_data", "lm_data")
 
 
 class Evaluation(NamedTuple):

@@ -97,7 +97,7 @@ def test_folders_that_would_be_damaged_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="a.wav: its copy would have the name of that of .*a.flac"):
         run(monkeypatch, source, tmp_path / "out", "--condition", "volume")
     for target in (source, source / "noisy"):
-        with pytest.raises(UserError, match="lies in the folder that is copied"):
+        with pytest.raises(UserError, match="would overwrite its original or lie in it"):
             run(monkeypatch, source, target, "--condition", "volume")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.wav").write_bytes(b"precious")

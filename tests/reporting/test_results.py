@@ -64,7 +64,9 @@ def test_lines_of_other_test_data_or_noise_are_no_results():
         "conditions": ["none"],
         "test_data": {"none": "a"},
     }
-    line = {**run, "conditions": {"none": {"data": "a"}, "in": {"data": "z"}}}
+    line = {**run, "train_data": "t", "conditions": {"none": {"data": "a"}, "in": {"data": "z"}}}
+    old = {key: value for key, value in line.items() if key != "train_data"}
+    assert matches(old, {**run, "test_data": {"none": "b"}}, PLAIN), "fingerprints of an earlier version"
     assert matches(line, run, PLAIN) and not matches(line, {**run, "test_data": {"none": "b"}}, PLAIN)
     assert matches(line, {**run, "test_data": {"none": ""}}, PLAIN), "the set is not there to be looked at"
     assert matches({**line, "conditions": {"none": {}}}, run, PLAIN), "an older line does not tell"
