@@ -17,6 +17,8 @@ AUDIO_SUFFIXES = tuple(".wav .flac .ogg .opus .mp3 .m4a .aac .wma .webm .aif .ai
 LOUDEST = 100.0
 # Averaged channels with less than this share of their mean power cancel each other.
 CANCELLED = 1e-3
+# Sampling rates in Hz of recordings; the filter between two rates grows with the larger one.
+RATES = range(1000, 384001)
 # Samples that are resampled at once: an hour of audio never lies in memory at its own rate.
 BLOCK = 2**20
 
@@ -50,6 +52,8 @@ def read_audio(
     Raises UserError if the source is missing, cut off, or no audio, has another rate or several channels, holds NaN or
     values beyond [-1, 1], or if its channels cancel each other.
     """
+    import soundfile
+
     where, part = where or str(source), slice(start, stop)
     with open_audio(str(source), kaldi, where) as audio:
         reader = _Reader(audio, channel, where)
@@ -57,10 +61,18 @@ def read_audio(
             raise UserError(f"{where}: sampling rate {audio.samplerate} Hz, expected {rate}")
         if audio.channels > 1 and channel is None and not any_channels:
             raise UserError(f"{where}: {audio.channels} channels, expected 1")
-        if audio.samplerate == rate:
-            x = reader.read(*part.indices(audio.frames)[:2])
-        else:
-            x = _resampled(reader.read, audio.frames, audio.samplerate, rate, part)
+        if audio.samplerate not in RATES:
+            raise UserError(f"{where}: sampling rate {audio.samplerate} Hz, expected {RATES[0]} to {RATES[-1]} Hz")
+        try:
+            if audio.samplerate == rate:
+                x = reader.read(*part.indices(audio.frames)[:2])
+            else:
+                x = _resampled(reader.read, audio.frames, audio.samplerate, rate, part)
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string.rstrip(".") or "damaged or cut off"
+            raise UserError(f"{where}: cannot be read as audio: {reason}") from None
+        except MemoryError:
+            raise UserError(f"{where}: the header promises {audio.frames} samples, more than memory holds") from None
         reader.check_power()
     return x
 
@@ -98,13 +110,7 @@ class _Reader:
         return self.kept
 
     def _frames(self, count: int) -> np.ndarray:
-        import soundfile
-
-        try:
-            x: np.ndarray = self.audio.read(count, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            reason = error.error_string.rstrip(".") or "damaged or cut off"
-            raise UserError(f"{self.where}: cannot be read as audio: {reason}") from None
+        x: np.ndarray = self.audio.read(count, dtype="float32", always_2d=True)
         if len(x) < count:
             raise UserError(f"{self.where}: it is cut off: the header promises {self.audio.frames} samples")
         return x

@@ -16,6 +16,9 @@ from irl.core.fingerprint import content_fingerprint
 from irl.core.logging import progress
 from irl.data.image_folder import FORMATS, class_folders
 
+# Pixels of an image, before it is decoded: a header may promise more than memory holds.
+LARGEST = 2**24
+
 
 @dataclass(frozen=True, eq=False)
 class Images:
@@ -81,6 +84,8 @@ def _decode(content: bytes | Path, where: str) -> np.ndarray:
         raise UserError(f"{where}: {'no such file' if not content.exists() else 'no plain file'}, expected an image")
     try:
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS) as image:
+            if image.width * image.height > LARGEST:
+                raise UserError(f"{where}: {image.width}x{image.height} pixels, expected a small image")
             if image.mode.startswith(("I", "F")):
                 raise UserError(f"{where}: an image of more than 8 bits, mode {image.mode}")
             return np.asarray(image.convert("RGB"))

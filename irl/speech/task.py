@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from irl.core.errors import UserError
 from irl.core.fingerprint import check_inputs
 from irl.core.output import Output, tree_map
+from irl.core.text_files import read_text
 from irl.data.features import FeatureConfig
 from irl.data.vocabulary import Vocabulary
 from irl.models.encoder_decoder import EncoderDecoder
@@ -86,20 +87,18 @@ class SpeechStep(Step):
 def read_statistics(path: Path, features: FeatureConfig) -> RunningCovariance:
     """Sums of features, written by stage 3. Raises UserError if they are missing, damaged or of different features."""
     try:
-        sums = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such feature statistics; run stage 3 first") from None
-    except json.JSONDecodeError:
+        sums = json.loads(read_text(path, "no such feature statistics; run stage 3 first"))
+        size, stored = len(sums["sum"]), sums.get("features")
+        found = RunningCovariance.from_sums(int(sums["frames"]), sums["sum"], sums["sum_of_squares"])
+        different = stored is None or {**asdict(FeatureConfig()), **stored} != asdict(features)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError):
         raise UserError(f"{path}: damaged feature statistics; run stage 3 again") from None
-    if len(sums["sum"]) != features.dim:
-        raise UserError(
-            f"{path}: statistics of {len(sums['sum'])} features, expected {features.dim}; run stage 3 again"
-        )
+    if size != features.dim:
+        raise UserError(f"{path}: statistics of {size} features, expected {features.dim}; run stage 3 again")
     # Settings that are new in the package are at their defaults in older statistics.
-    stored = sums.get("features")
-    if stored is None or {**asdict(FeatureConfig()), **stored} != asdict(features):
+    if different:
         raise UserError(f"{path}: made with different feature settings; run stage 3 again")
-    return RunningCovariance.from_sums(sums["frames"], sums["sum"], sums["sum_of_squares"])
+    return found
 
 
 def _ignore_interrupts(worker: int) -> None:

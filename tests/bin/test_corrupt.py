@@ -104,3 +104,27 @@ def test_folders_that_would_be_damaged_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="other: a folder that irl corrupt did not make"):
         run(monkeypatch, source, tmp_path / "other", "--condition", "volume")
     assert (tmp_path / "other" / "a.wav").read_bytes() == b"precious"
+
+
+def test_originals_are_never_overwritten(data, tmp_path, monkeypatch):
+    def refused(target, message):
+        with pytest.raises(UserError, match=message):
+            run(monkeypatch, data, target, "--condition", "volume")
+
+    before = {path: path.read_bytes() for path in [*data.iterdir(), *tmp_path.glob("*.wav")]}
+    (tmp_path / "link").symlink_to(data)
+    for target in (data, tmp_path / "x" / ".." / "data", tmp_path / "link"):
+        refused(target, "the copy would overwrite its original")
+    write_data_dir(tmp_path / "other", read_data_dir(data))
+    refused(tmp_path / "other", "other: a folder that irl corrupt did not make")
+    # Recordings that lie where the copy's would.
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "wav").symlink_to(tmp_path)
+    refused(tmp_path / "new", "a.wav: a recording of .*data, which the copy in .*new could overwrite")
+    # A link in the place of a copy is replaced, not followed.
+    (tmp_path / "good" / "wav").mkdir(parents=True)
+    (tmp_path / "good" / "wav" / "a.wav").symlink_to(tmp_path / "a.wav")
+    run(monkeypatch, data, tmp_path / "good", "--condition", "volume")
+    run(monkeypatch, data, tmp_path / "good", "--condition", "volume")
+    assert {path: path.read_bytes() for path in before} == before
+    assert not list((tmp_path / "good").rglob("*.tmp"))

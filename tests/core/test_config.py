@@ -221,3 +221,17 @@ def test_round_trip(outer):
     assert config.to_dict(config.from_dict(Outer, resolved, "x")) == resolved
     assert config.from_dict(Outer, {"path": outer.path, **config.changes(outer)}, "x") == outer
     assert config.digest(resolved) == config.digest(config.to_dict(replace(outer)))
+
+
+@pytest.mark.parametrize(
+    "value", ["a #1", "a: b", "{1}", "[a", "*a", "a b", "2020-01-01", "-x", "@a", "%a", "'a", "7 #1"]
+)
+def test_texts_on_the_command_line_are_taken_as_they_are(load, value):
+    """A path may hold what YAML reads as a comment, a mapping, a list or a date."""
+    assert load("path: p", f"path={value}").path == value
+
+
+def test_quotes_on_the_command_line_are_those_of_yaml(load):
+    assert load("path: p", "path='7'").path == "7" and load("path: p", 'path="a: b"').path == "a: b"
+    assert load("path: p", "path=").path == ""
+    assert load("path: p", "weights={y: 2}", "words=[v]").weights == {"y": 2.0}

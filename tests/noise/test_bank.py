@@ -1,6 +1,7 @@
 """Banks of any folder of audio."""
 
 import copy
+import os
 import pickle
 
 import numpy as np
@@ -135,3 +136,33 @@ def test_errors_name_the_folder_and_the_remedy(folder, tmp_path, bank_dir):
     (folder / "class0/1-0-A.wav").rename(folder / "pointsource_noises" / "x.wav")
     with pytest.raises(UserError, match="holds the noises of RIRS_NOISES"):
         RIRBank(folder, RATE)
+
+
+def test_linked_folders_are_followed_and_loops_are_not(tmp_path):
+    for name in ("elsewhere/deep", "bank/noise/own"):
+        (tmp_path / name).mkdir(parents=True)
+        soundfile.write(tmp_path / name / "x.wav", 0.1 * np.ones(100), RATE)
+    noise = tmp_path / "bank" / "noise"
+    (noise / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(noise)
+    (noise / "own" / "self").symlink_to(noise)
+    (noise / "gone").symlink_to(tmp_path / "nowhere")
+    found = [
+        clip.path.relative_to(noise).as_posix() for clip in Bank(tmp_path / "bank", RATE, ["noise"]).clips["noise"]
+    ]
+    assert found == ["linked/deep/x.wav", "own/x.wav"]
+    os.mkfifo(noise / "pipe.wav")
+    with pytest.raises(UserError, match="pipe.wav: cannot be read as audio: it is a pipe or a device"):
+        Bank(tmp_path / "bank", RATE, ["noise"])
+
+
+def test_one_channel_of_an_impulse_response(tmp_path):
+    responses = np.zeros((100, 2))
+    responses[[0, 5], [0, 1]] = 0.5
+    soundfile.write(tmp_path / "x.wav", responses, RATE)
+    for channel, peak in ((0, 0), (1, 5)):
+        bank = RIRBank(tmp_path, RATE, sizes=(), channel=channel)
+        assert np.flatnonzero(bank.get(bank.paths["."][0])).tolist() == [peak]
+    bank = RIRBank(tmp_path, RATE, sizes=(), channel=2)
+    with pytest.raises(UserError, match="x.wav: 2 channels, asked for channel 2"):
+        bank.get(bank.paths["."][0])

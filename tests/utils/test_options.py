@@ -18,7 +18,7 @@ printf '%s\\n' "$source" "$results" "$test_dirs" "$name"
 
 @pytest.fixture
 def options(tmp_path):
-    """A script in tmp_path/egs with a folder conf beside it; the user stands in tmp_path/here, or beside the script."""
+    """A script in tmp_path/egs, with a folder conf beside it; the user stands in tmp_path/here, or beside it."""
     for folder in ("egs/conf", "here/data x"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "egs" / "run.sh").write_text(SCRIPT)
