@@ -36,7 +36,8 @@ def example_ids(ids: Any) -> Tensor:
     Raises ValueError for other values, such as fractions.
     """
     if not isinstance(ids, Tensor):
-        items = list(ids) if isinstance(ids, (list, tuple, range, np.ndarray)) else [ids]
+        items = ids.reshape(-1).tolist() if isinstance(ids, np.ndarray) else ids
+        items = list(items) if hasattr(items, "__iter__") and not isinstance(items, str) else [items]
         if items and all(isinstance(i, str) for i in items):
             return hash_ids(items)
         if not all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in items):

@@ -85,8 +85,9 @@ class PairedCuts(Dataset):
     def _supervisions(self, cuts: list[Any], longest: int) -> dict[str, Any]:
         found = [(row, cut, part) for row, cut in enumerate(cuts) for part in cut.supervisions]
         steps = [cut.sampling_rate if self.features is None else 1 / self.features.frame_shift for _, cut, _ in found]
-        starts = [round(max(0.0, part.start) * step) for (_, _, part), step in zip(found, steps)]
-        counts = [round(part.duration * step) for (_, _, part), step in zip(found, steps)]
+        # Halves are rounded up, as lhotse does.
+        starts = [int(max(0.0, part.start) * step + 0.5 + 1e-6) for (_, _, part), step in zip(found, steps)]
+        counts = [int(part.duration * step + 0.5 + 1e-6) for (_, _, part), step in zip(found, steps)]
         unit = "sample" if self.features is None else "frame"
         batch: dict[str, Any] = {
             "text": [part.text for _, _, part in found],

@@ -133,7 +133,9 @@ class Bank(_Cached):
     ) -> None:
         self.root, self.rate, self.part = Path(root), rate, part
         if categories is None and sum((self.root / name).is_dir() for name in ("music", "noise", "speech")) > 1:
-            raise UserError(f"{root}: has MUSAN's layout, so name its categories, as ['noise', 'music']")
+            raise UserError(
+                f"{root}: has MUSAN's layout, so name its categories, as ['noise', 'music']; all of it is ['.']"
+            )
         if isinstance(categories, str):
             raise UserError(f"categories: expected a list of names, found {categories!r}")
         folders = {"noise": "."} if categories is None else categories
