@@ -49,7 +49,7 @@ def matches(line: dict[str, Any], wanted: dict[str, Any], modality: Modality) ->
     if not same or not set(wanted["conditions"]) <= line["conditions"].keys():
         return False
     if "train_data" not in line:
-        return True  # of an earlier version, which took the fingerprints of test sets in another way
+        return True  # of an earlier version: its fingerprints of test sets are not those of this one
     return all(
         _equal(line["conditions"][name].get("data"), data) for name, data in wanted.get("test_data", {}).items() if data
     )
