@@ -83,7 +83,7 @@ def main() -> None:
         key = f"{u.id}-{copy + 1}" if args.copies > 1 else u.id
         path = wav / f"{key}.wav"
         try:
-            with atomic_io.replacing(path) as temporary:
+            with atomic_io.replacing(path, sync=False) as temporary:
                 soundfile.write(temporary, pcm, args.rate, subtype="PCM_16" if clip else "FLOAT", format="WAV")
         except soundfile.LibsndfileError as error:
             raise UserError(f"{path}: cannot be written: {error.error_string}") from None
