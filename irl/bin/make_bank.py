@@ -26,7 +26,7 @@ def _write(path: Path, rate: int, make: Callable[..., np.ndarray], arguments: tu
     import soundfile
 
     samples = make(*arguments)
-    with atomic_io.replacing(path) as temporary:
+    with atomic_io.replacing(path, sync=False) as temporary:
         soundfile.write(temporary, samples, rate, subtype="PCM_16", format="WAV")
 
 

@@ -1,7 +1,7 @@
 """Transcribe recordings: irl transcribe CHECKPOINT file.wav ...
 
 Recordings may have any format, rate and number of channels. Formats that libsndfile does not read, such as m4a and
-webm, need ffmpeg on PATH. Each file gives one line: its path, a tab, the text.
+webm, need PyAV (pip install av) or ffmpeg on PATH. Each file gives one line: its path, a tab, the text.
 """
 
 from __future__ import annotations

@@ -22,30 +22,35 @@ def write(path: Path, content: bytes | str, keep: Path | None = None) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
+def replacing(path: Path, keep: Path | None = None, sync: bool = True) -> Iterator[Path]:
     """The same for writers that want a path: they write the one given, a new file in the same folder. Its name cannot
-    be foretold, so that no link lies there, and two writers never share it."""
+    be foretold, so that no link lies there, and two writers never share it. sync: wait until it is on the disk, which
+    for thousands of small files takes long."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        if sync:
+            _sync(temporary)
         if keep is not None and path.exists():
             os.replace(path, keep)
         os.replace(temporary, path)
-        # The rename itself is on disk once the folder is.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if sync:
+            _sync(path.parent)  # with the folder, the rename itself is on the disk
     except OSError as error:
         stays = "; the previous file stays" if path.exists() else ""
         raise UserError(f"{path}: cannot be written: {error.strerror}{stays}") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def append(path: Path, line: str) -> None:

@@ -53,7 +53,7 @@ def write_wav(path: Path, samples: np.ndarray, rate: int) -> None:
 
     subtype = "PCM_16" if samples.dtype == np.int16 else "FLOAT"
     try:
-        with atomic_io.replacing(path) as temporary:
+        with atomic_io.replacing(path, sync=False) as temporary:
             soundfile.write(temporary, samples, rate, subtype=subtype, format="WAV")
     except soundfile.LibsndfileError as error:
         raise UserError(f"{path}: cannot be written: {error.error_string}") from None
