@@ -179,7 +179,9 @@ def sample_counts(view: Any) -> set[int]:
 def _refuse_values_by_sample(tree: Any, rows: Collection[int]) -> None:
     """Lists of one string or number a sample, and arrays, would not be stacked with the tensors."""
     plain = isinstance(tree, (list, tuple)) and all(isinstance(x, (str, bytes, int, float, bool)) for x in tree)
-    if (plain and len(tree) in rows) or (hasattr(tree, "__array__") and not isinstance(tree, Tensor)):
+    if (plain and len(tree) in rows) or (
+        hasattr(tree, "__array__") and getattr(tree, "shape", None) and not isinstance(tree, Tensor)
+    ):
         raise ValueError(
             f"a view holds a {type(tree).__name__} of {len(tree)} values, one a sample, which does not stack with the "
             f"tensors; give a tensor, or use {SEPARATE}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import sys
 import weakref
 from typing import Any, Callable, Iterator, Sequence
 
@@ -38,8 +40,12 @@ def check_views(model: Any, views: Sequence[Any], draws: Callable[[], Any]) -> N
     tapped = next((m for m in modules if isinstance(m, TappedModel)), None)
     if tapped is None or any(isinstance(m, LazyModuleMixin) or "FSDP" in _names_of(m) for m in modules):
         return
+    # Importing the compiler takes seconds: only where somebody has.
+    eager: Any = contextlib.nullcontext
+    if "torch._dynamo" in sys.modules:
+        eager = functools.partial(torch.compiler.set_stance, "force_eager")
     try:
-        with _undisturbed(list(tapped.modules()), draws()) as restart, torch.compiler.set_stance("force_eager"):
+        with _undisturbed(list(tapped.modules()), draws()) as restart, eager():
             with torch.no_grad(), _NoDropout() as mode:
                 alike = _first_two(tapped, views[0], views[0])
                 restart()
