@@ -134,7 +134,7 @@ def test_recipe_options():
     for args, message in (
         (["--nothing", "1"], "unknown option --nothing"),
         (["--seeds"], "--seeds needs a value"),
-        (["--corpus", "timit"], "unknown corpus timit, known are fsdd kaldi librispeech mini wsj"),
+        (["--corpus", "timit"], "unknown corpus timit, known are fsdd kaldi librispeech mini speechocean wsj"),
         (["--stage", "x"], "expected numbers, found x"),
         (["--methods", "irl_loss", "irl_batching"], "cannot use irl_batching; values of several words need quotes"),
         (["--corpus", "kaldi", "--train-dir", "a", "--dev-dir", "b", "--test-dirs", "x/t y/t"], "have the same name"),
