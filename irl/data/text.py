@@ -39,7 +39,7 @@ class WordVocabulary:
         self.words, self.counts = list(words), list(counts)
         self.index = {word: i for i, word in enumerate(self.words)}
         distinct = len(self.index) == len(self.words) == len(self.counts)
-        if not distinct or EOS not in self.index or not all(0 < count < 2**53 for count in self.counts):
+        if not distinct or EOS not in self.index or not all(0 <= count < 2**53 for count in self.counts):
             raise UserError(f"a vocabulary must hold {EOS}, each word once, and a count for each")
 
     @classmethod
