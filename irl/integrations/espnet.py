@@ -198,6 +198,7 @@ class IRLTask(ASRTask):
 
 
 def main() -> None:
+    """The command, with ESPnet's own options."""
     IRLTask.main()
 
 
