@@ -6,12 +6,12 @@ noise depends on --seed and the utterance ids alone. The file `params` lists the
 
 from __future__ import annotations
 
-import argparse
 import zlib
 from pathlib import Path
 
 import torch
 
+from irl.core.arguments import Parser, positive
 from irl.core.errors import UserError, run_command
 from irl.core.logging import progress
 from irl.core.rng import Keys, hash_ids
@@ -24,7 +24,7 @@ from irl.speech.conditions import KINDS, build
 def main() -> None:
     import soundfile
 
-    parser = argparse.ArgumentParser(prog="irl corrupt", description="Write a noisy copy of a data directory.")
+    parser = Parser(prog="irl corrupt", description="Write a noisy copy of a data directory.")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--condition", required=True, choices=KINDS)
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--categories", nargs="+", default=["noise", "music"], help="categories of additive noise")
     for name, what in (("--part", "files of --musan"), ("--rirs-part", "rooms of --rirs")):
         parser.add_argument(name, default="", choices=("", *PARTS), help=f"part of the {what}; empty: all")
-    parser.add_argument("--rate", type=int, default=16000)
+    parser.add_argument("--rate", type=positive, default=16000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
     args = parser.parse_args()

@@ -7,11 +7,11 @@ clean phase is the same for every method, so the weights are the same to the bit
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 from irl.core import atomic_io, config
+from irl.core.arguments import Parser
 from irl.core.errors import run_command
 from irl.core.logging import log_to
 from irl.training import distributed
@@ -20,7 +20,7 @@ from irl.training.trainer import Trainer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="irl train", description="Train a model.")
+    parser = Parser(prog="irl train", description="Train a model.")
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--exp", type=Path, required=True, help="directory of this run: checkpoint, metrics, logs")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Sequence
@@ -13,6 +16,7 @@ import numpy as np
 from irl.core import atomic_io
 from irl.core.errors import UserError
 from irl.core.fingerprint import content_fingerprint
+from irl.core.logging import logger
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -53,7 +57,7 @@ def read(path: Path) -> Images:
             pixels, labels, numbers = (content[name] for name in ("images", "labels", "numbers"))
             classes = [str(name) for name in content["classes"]]
     except FileNotFoundError:
-        raise UserError(f"{path}: no such set of images; run stage 1 first") from None
+        raise UserError(f"{path}: no such set of images; run stage 0 first") from None
     except Exception:  # zipfile and numpy raise many kinds for damaged files
         raise UserError(f"{path}: damaged, or not a set of images written by this package") from None
     return check(Images(pixels, labels, numbers, classes), str(path))
@@ -74,15 +78,17 @@ def check(images: Images, where: str) -> Images:
 
 
 def _decode(content: Any, where: str) -> np.ndarray:
-    """An image file's bytes, or its path -> uint8 (H, W, 3)."""
-    from PIL import Image, UnidentifiedImageError
+    """An image file's bytes, or its path -> uint8 (H, W, 3), turned as its EXIF orientation says."""
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
             if image.mode.startswith(("I", "F")):
                 raise UserError(f"{where}: an image of more than 8 bits, mode {image.mode}")
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except UserError:
+        raise
+    except Exception:  # the decoders of damaged files fail in many ways
         raise UserError(f"{where}: not an image that can be read") from None
 
 
@@ -96,8 +102,41 @@ def _stack(decoded: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
     return np.stack(found) if found else np.empty((0, 0, 0, 3), np.uint8)
 
 
-def from_parquet(path: Path, classes: Sequence[str]) -> Images:
-    """The layout of data sets published as parquet: columns img (or image) {bytes, path} and label.
+LABELS = ("label", "fine_label")
+
+
+def whole_set(paths: Iterable[Path]) -> list[Path]:
+    """Parquet files in the order of their names. Raises UserError where NAME-00000-of-00003 has no NAME-00001-of-00003
+    beside it."""
+    found = sorted(paths)
+    for path in found:
+        for before, part, of, count in re.findall(r"(.*-)(\d+)(-of-)(\d+)", path.stem):
+            for number in range(int(count)):
+                name = f"{before}{number:0{len(part)}}{of}{count}"
+                if not any(other.stem.startswith(name) for other in found):
+                    raise UserError(f"{path.parent}: {name} is missing; {path.name} is one of {int(count)} parts")
+    return found
+
+
+def label_column(path: Path, column: str = "") -> tuple[str, list[str]]:
+    """The column of labels of a parquet file, by default the first of LABELS, and the names of its classes, which
+    published data sets keep in the schema; none where they are not there."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        schema = pyarrow.parquet.read_schema(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a parquet file: {str(error).splitlines()[0]}") from None
+    column = column or next((name for name in LABELS if name in schema.names), LABELS[0])
+    for text in (schema.metadata or {}).values():
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            return column, [str(name) for name in json.loads(text)["info"]["features"][column]["names"]]
+    return column, []
+
+
+def from_parquet(path: Path, classes: Sequence[str], column: str = LABELS[0]) -> Images:
+    """The layout of data sets published as parquet: columns img (or image) {bytes, path} and one of labels.
 
     path: a file, or a folder of which all parts are read in order of their names.
     """
@@ -106,7 +145,7 @@ def from_parquet(path: Path, classes: Sequence[str]) -> Images:
 
     from irl.core.logging import progress
 
-    parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    parts = whole_set(path.glob("*.parquet")) if path.is_dir() else [path]
     labels: list[int] = []
 
     def decoded() -> Iterator[tuple[str, np.ndarray]]:
@@ -118,16 +157,18 @@ def from_parquet(path: Path, classes: Sequence[str]) -> Images:
             except (pyarrow.ArrowException, OSError) as error:
                 raise UserError(f"{part}: not a parquet file: {str(error).splitlines()[0]}") from None
             image = next((name for name in ("img", "image") if name in table.column_names), None)
-            if image is None or "label" not in table.column_names:
-                raise UserError(f"{part}: expected columns img and label, found {', '.join(table.column_names)}")
-            rows = zip(table[image].to_pylist(), table["label"].to_pylist())
+            if image is None or column not in table.column_names:
+                raise UserError(f"{part}: expected columns img and {column}, found {', '.join(table.column_names)}")
+            rows = zip(table[image].to_pylist(), table[column].to_pylist())
             for row, (cell, label) in enumerate(progress(rows, part.name, total=table.num_rows, unit="image")):
                 where = f"{part}: row {row}"
                 content = cell.get("bytes") if isinstance(cell, dict) else None
                 if not isinstance(content, bytes):
                     raise UserError(f"{where}: expected {image}.bytes, found none")
                 if not isinstance(label, int) or not 0 <= label < len(classes):
-                    raise UserError(f"{where}: label {label}, expected 0 to {len(classes) - 1}")
+                    raise UserError(
+                        f"{where}: {column} {label}, expected 0 to {len(classes) - 1}; --classes names other classes"
+                    )
                 labels.append(label)
                 yield where, _decode(content, where)
 
@@ -184,12 +225,37 @@ def from_torchvision(name: str, root: Path, train: bool, download: bool = False)
     return check(Images(data.data, labels, np.arange(len(labels)), list(data.classes)), str(root))
 
 
-def split(images: Images, dev: int, train: int = 0) -> tuple[Images, Images]:
-    """(train, dev): the last `dev` images, and of those before them the first `train`, or all."""
+def split(images: Images, dev: int, train: int = 0, draws: np.ndarray | None = None) -> tuple[Images, Images]:
+    """(train, dev): the last `dev` images, and of those before them the first `train`, or all. Where one of the two
+    would lack a class, as in a set that is sorted by class, they are drawn from all classes instead.
+
+    draws: (N,), random, by which images are drawn.
+    """
     if min(dev, train) < 0 or len(images) - dev < max(1, train):
-        raise UserError(f"{len(images)} training images are too few for {train or 1} in training and {dev} in dev")
-    rest = images.rows(slice(0, len(images) - dev))
-    return rest.rows(slice(0, train or len(rest))), images.rows(slice(len(images) - dev, None))
+        raise UserError(
+            f"{len(images)} training images are too few for {train or 1} in training and {dev} in dev; give smaller "
+            "--train-images and --dev-images"
+        )
+    end = len(images) - dev
+    order = np.arange(len(images))
+    classes = len(np.unique(images.labels))
+    parts = [part for part in (images.labels[: train or end], images.labels[end:]) if len(part) >= classes]
+    if any(len(np.unique(part)) < classes for part in parts):
+        logger.warning("the images are sorted by class: training and dev are drawn from all classes")
+        order = _evenly(images.labels, np.zeros(len(images)) if draws is None else draws)
+    return images.rows(order[: train or end]), images.rows(order[end:])
+
+
+def _evenly(labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """An order of images in which every part has all classes in their shares, and each end has one of every class."""
+    position = np.empty(len(labels))
+    for name in np.unique(labels):
+        own = np.flatnonzero(labels == name)
+        own = own[np.argsort(draws[own], kind="stable")]
+        position[own] = (np.arange(len(own)) + 0.5) / len(own)
+        if len(own) > 1:
+            position[own[[0, -1]]] = 0, 1
+    return np.lexsort((draws, position))
 
 
 def balanced(labels: np.ndarray, count: int, draws: np.ndarray) -> np.ndarray:

@@ -33,6 +33,8 @@ class Vocabulary:
             return cls(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
         except FileNotFoundError:
             raise UserError(f"{path}: no such vocabulary; run stage 3 first") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: damaged vocabulary, not UTF-8 text; run stage 3 again") from None
 
     def write(self, path: Path) -> None:
         atomic_io.write(path, "".join(f"{token}\n" for token in self.tokens))

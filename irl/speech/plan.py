@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from irl.core.errors import UserError
+from irl.core.machine import installed
 from irl.reporting.results import run_fingerprint
 from irl.speech import search_options
 from irl.speech.conditions import GENERATED, KINDS
+from irl.speech.config import SpeechConfig
+from irl.speech.search_options import SearchOptions
 from irl.training.modality import Planned
 from irl.training.registry import read_config
 
@@ -47,6 +50,16 @@ def test_sets(args: argparse.Namespace) -> tuple[list[str], list[tuple[Path, Pat
     return conditions, copies
 
 
+def check_search(args: argparse.Namespace, settings: SpeechConfig, options: SearchOptions) -> None:
+    """Raises UserError for a search that decoding would refuse, after all training."""
+    if not settings.model.ctc and (options.search == "ctc" or options.ctc_weight > 0):
+        raise UserError(f"--search {options.search}: model.ctc is false; take --search attention")
+    if options.search == "espnet" and not installed("espnet"):
+        raise UserError("--search espnet: the package espnet is not installed")
+    if args.lm is not None and not options.lm_weight and not args.tune:
+        raise UserError("--lm: expected --lm-weight > 0, or --tune, found 0: it would do nothing")
+
+
 def planned(args: argparse.Namespace) -> Planned:
     settings = read_config(args.conf / f"{args.methods[0]}.yaml", args.overrides)
     pipes = ["--allow-pipes"] if settings.allow_pipes else []
@@ -56,6 +69,7 @@ def planned(args: argparse.Namespace) -> Planned:
     bank += ["--rirs", args.rirs or args.made_bank, "--rirs-part", "test" if args.rirs else ""]
     corrupt = [["corrupt", str(a), str(b), "--condition", kind, *bank, *pipes] for a, b, kind in copies]
     options = search_options.from_arguments(args)
+    check_search(args, settings, options)
     decode: dict[str, Any] = options.named()
     evaluate = [*search_options.to_arguments(options), *pipes]
     needed: dict[str, list[list[str]]] = {"lm": [], "tune": []}

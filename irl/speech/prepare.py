@@ -13,6 +13,7 @@ from typing import Iterator, Sequence
 import torch
 
 from irl.core import atomic_io
+from irl.core.arguments import positive
 from irl.core.logging import progress
 from irl.data.kaldi import read_data_dir, read_wave, write_table
 from irl.data.vocabulary import Vocabulary
@@ -22,7 +23,7 @@ from irl.training.running_covariance import RunningCovariance
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `irl validate`."""
-    parser.add_argument("--rate", type=int, required=True, help="expected sampling rate in Hz")
+    parser.add_argument("--rate", type=positive, required=True, help="expected sampling rate in Hz")
     parser.add_argument("--no-text", action="store_true", help="accept data directories without text")
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
 

@@ -7,7 +7,6 @@ include the spaces between words, as sclite counts them when they are written <s
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
@@ -16,7 +15,7 @@ from rapidfuzz.distance import Levenshtein
 
 from irl.core.errors import UserError
 from irl.data.kaldi import read_table
-from irl.reporting.evaluation import Condition, collect
+from irl.reporting.evaluation import Condition, collect, evaluated
 from irl.reporting.statistics import interval
 from irl.speech.conditions import GENERATED
 from irl.speech.search_options import decoding
@@ -164,9 +163,7 @@ def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
             if not equals:
                 raise UserError(f"--conditions: expected NAME=DATA_DIR, found {item!r}")
             out, reference = run / "evaluate" / Path(folder).name, Path(folder) / "text"
-            if not (out / "done.json").exists():
-                raise UserError(f"{out}: not decoded; run stage 5 first")
-            made = json.loads((out / "done.json").read_text())["fingerprint"]
+            made = evaluated(out / "done.json")["fingerprint"]
             scores = score(reference, out / "text")
             write_alignments(out / "alignments.txt", reference, out / "text")
             write_espnet(out, Path(folder), scores)
@@ -203,9 +200,9 @@ def example(table: Any, exp: Path, data: Path, condition: str) -> str:
 def summary(name: str, counts: list[Edits]) -> str:
     """One line in Kaldi's manner."""
     t = total(counts)
-    low, high = interval([c.reference for c in counts], [c.errors for c in counts])
+    bounds = interval([c.reference for c in counts], [c.errors for c in counts])
+    shown = f"95% interval {100 * bounds[0]:.2f}-{100 * bounds[1]:.2f}, " if bounds else ""
     return (
         f"%{name} {100 * t.errors / t.reference:.2f} [ {t.errors} / {t.reference}, {t.insertions} ins, "
-        f"{t.deletions} del, {t.substitutions} sub ] 95% interval {100 * low:.2f}-{100 * high:.2f}, "
-        f"{len(counts)} utterances"
+        f"{t.deletions} del, {t.substitutions} sub ] {shown}{len(counts)} utterances"
     )

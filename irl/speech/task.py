@@ -82,20 +82,19 @@ class SpeechStep(Step):
 def read_statistics(path: Path, features: FeatureConfig) -> RunningCovariance:
     """Sums of features, written by stage 3. Raises UserError if they are missing, damaged or of different features."""
     try:
-        sums = json.loads(path.read_text())
+        sums = json.loads(path.read_text(encoding="utf-8"))
+        size, stored = len(sums["sum"]), sums.get("features")
+        found = RunningCovariance.from_sums(int(sums["frames"]), sums["sum"], sums["sum_of_squares"])
     except FileNotFoundError:
         raise UserError(f"{path}: no such feature statistics; run stage 3 first") from None
-    except json.JSONDecodeError:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError):
         raise UserError(f"{path}: damaged feature statistics; run stage 3 again") from None
-    if len(sums["sum"]) != features.dim:
-        raise UserError(
-            f"{path}: statistics of {len(sums['sum'])} features, expected {features.dim}; run stage 3 again"
-        )
+    if size != features.dim:
+        raise UserError(f"{path}: statistics of {size} features, expected {features.dim}; run stage 3 again")
     # Settings that are new in the package are at their defaults in older statistics.
-    stored = sums.get("features")
     if stored is None or {**asdict(FeatureConfig()), **stored} != asdict(features):
         raise UserError(f"{path}: made with different feature settings; run stage 3 again")
-    return RunningCovariance.from_sums(sums["frames"], sums["sum"], sums["sum_of_squares"])
+    return found
 
 
 def _ignore_interrupts(worker: int) -> None:

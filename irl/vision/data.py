@@ -34,11 +34,11 @@ class Statistics(NamedTuple):
     @classmethod
     def read(cls, path: Path) -> Statistics:
         try:
-            sums = json.loads(path.read_text())
+            sums = json.loads(path.read_text(encoding="utf-8"))
             return cls.of(RunningCovariance.from_sums(int(sums["pixels"]), sums["sum"], sums["products"]))
         except FileNotFoundError:
             raise UserError(f"{path}: no such statistics; run stage 3 first") from None
-        except (ValueError, KeyError, TypeError, RuntimeError):
+        except (ValueError, KeyError, TypeError, RuntimeError, RecursionError):
             raise UserError(f"{path}: damaged statistics of images; run stage 3 again") from None
 
     def normalise(self, x: Tensor) -> Tensor:

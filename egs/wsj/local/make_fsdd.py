@@ -8,7 +8,6 @@ Strings keep to one speaker. Each dev and test recording is used once; training 
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 from collections import defaultdict
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
 from irl.core.logging import progress
 from irl.data.audio import read_audio
@@ -75,7 +75,7 @@ def join(parts: list[Path], rng: np.random.Generator) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     parser.add_argument("fsdd", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--split", choices=("index", "speaker"), default="index")
