@@ -159,6 +159,7 @@ def decode_part(
                 lines.append({"id": u.id, "nbest": nbest})
             bar.update(len(batch))
     head = {"fingerprint": fingerprint, "seconds": round(time.monotonic() - begin, 2), "audio": round(audio, 2)}
+    head["utterances"] = len(lines)
     atomic_io.write(part, "".join(json.dumps(line) + "\n" for line in [head, *lines]))
 
 
@@ -179,7 +180,8 @@ def read_part(path: Path, fingerprint: dict[str, Any]) -> Part | None:
             _ = [hypotheses[0][key] for key in ("text", "tokens", "score")]
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
         return None
-    return part if head.get("fingerprint") == fingerprint else None
+    whole = head.get("utterances") == len(part.nbest)
+    return part if whole and head.get("fingerprint") == fingerprint else None
 
 
 def join(
