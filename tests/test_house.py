@@ -158,7 +158,7 @@ MODULES = {
     "pillow": "PIL",
     "tensorboard": "torch.utils.tensorboard",
 }
-TOOLS = ("dev", "bench", "all")
+TOOLS = ("dev", "bench", "docs", "all")
 
 
 def extras():

@@ -27,8 +27,8 @@ class Network(nn.Module):
 
 @pytest.mark.parametrize("code", SNIPPETS, ids=range(len(SNIPPETS)))
 def test_snippet(code):
-    model, clean, y = Network(), torch.randn(6, 3, 8, 8), torch.arange(6) % 5
-    names = {"F": F, "my_model": model, "clean": clean, "noisy": clean + 0.1 * torch.randn_like(clean), "y": y}
+    model, clean, y = Network(), torch.rand(6, 3, 8, 8), torch.arange(6) % 5
+    names = {"F": F, "my_model": model, "clean": clean, "ids": range(6), "epoch": 0, "y": y}
     exec(code, names)
     terms, hidden = names["terms"], names["model"](clean).hidden
     assert list(terms.per_layer) == list(hidden) == ["layer4"] and terms.dist > 0

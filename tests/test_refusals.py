@@ -139,7 +139,7 @@ def test_errors_of_workers_are_one_line_too(recipe, tmp_path):
     scp = (tmp_path / "train/wav.scp").read_text().replace(str(recipe / "wav/train00.wav"), str(tmp_path / "nan.wav"))
     (tmp_path / "train/wav.scp").write_text(scp)
     for workers in (0, 1):
-        options = [f"train_dir={tmp_path}/train", f"train.workers={workers}"]
+        options = [f"train_dir={tmp_path}/train", f"train.workers={workers}", "features.normalise=utterance"]
         done = run(
             "irl.bin.train", "irl_loss.yaml", *options, "--exp", tmp_path / f"exp{workers}", cwd=recipe, check=False
         )

@@ -139,6 +139,8 @@ def get(name: str, folder: Path, mirror: str, keep: bool) -> None:
     path = folder / Path(archive.path).name
     if not path.exists():
         partial = path.with_name(path.name + ".part")
+        if partial.is_symlink():
+            raise UserError(f"{partial}: a link; remove it, for the download would overwrite what it leads to")
         fetch(f"{mirror}/{archive.path}", partial)
         check(partial, archive.md5)
         partial.rename(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import signal
 import socket
 import sys
 import time
@@ -122,6 +123,9 @@ def finish(failed: list[Path]) -> NoReturn:
 
 
 def run(main: Callable[[], NoReturn]) -> NoReturn:
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) != signal.SIG_IGN:  # as nohup leaves SIGHUP
+            signal.signal(signum, lambda number, _: sys.exit(128 + number))
     try:
         main()
     except KeyboardInterrupt:

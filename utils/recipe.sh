@@ -4,6 +4,31 @@
 
 fail() { echo "$0: $1" >&2; exit 1; }
 
+# supervise ARGUMENTS: run the script again as a child with a process group of its own, and end with its status. A shell
+# that is told to end would wait for its command first; this one then ends the whole group, and Ctrl-C gives one line.
+supervise() {
+    child=
+    trap 'stop 130' INT
+    trap 'stop 143' TERM
+    trap 'stop 129' HUP
+    set -m
+    (cd "$OLDPWD" && IRL_SUPERVISED=true exec "$BASH" "$0" "$@") </dev/null &
+    child=$!
+    wait "$child" && exit 0 || exit $?
+}
+stop() {
+    trap '' INT TERM HUP
+    [ -n "$child" ] && kill -TERM -- "-$child" 2>/dev/null
+    echo "$0: interrupted; the same command goes on where it stopped" >&2
+    wait "$child" 2>/dev/null || true
+    # A training first saves its state.
+    tenths=300
+    while kill -0 -- "-$child" 2>/dev/null && ((tenths-- > 0)); do sleep 0.1; done
+    exit "$1"
+}
+[ -n "${IRL_SUPERVISED:-}" ] || supervise "$@"
+unset IRL_SUPERVISED
+
 # shellcheck source=utils/parse_options.sh
 . ../../utils/parse_options.sh
 # shellcheck source=utils/cmd.sh
@@ -40,32 +65,41 @@ unused() {
 # run_stage N "title": succeed if stage N is requested, and print its title.
 run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && stages_run+=" $1" && echo "stage $1: $2"; }
 
-# jobs CMD NAME: run the commands of $exp/NAME.list (written by irl plan), $nj at once; logs are $log/NAME.N.log.
+# plan_draft, plan_final: `plan`, which run.sh defines, before the data are made and once they are there. It writes
+# $own/*.list, the commands of the runs without a result, and knows by the data which results are of other data.
+plan_draft() { [ "$stage" -ge 4 ] || plan --draft; }
+plan_final() {
+    [ "$stage" -ge 4 ] || { : >"$exp/data.lock"; exec 9>&-; }
+    [ "$stop_stage" -lt 4 ] || plan
+}
+
+# jobs CMD NAME: run the commands of $own/NAME.list (written by irl plan), $nj at once; logs are $log/NAME.N.log.
 jobs() {
     local count
-    count=$(wc -l <"$exp/$2.list")
-    [ "$count" -eq 0 ] || $1 --max-jobs-run "$nj" "JOB=1:$count" "$log/$2.JOB.log" line.py "$exp/$2.list" JOB
+    count=$(wc -l <"$own/$2.list")
+    [ "$count" -eq 0 ] || $1 --max-jobs-run "$nj" "JOB=1:$count" "$log/$2.JOB.log" line.py "$own/$2.list" JOB
 }
 
-# here NAME: run the commands of $exp/NAME.list one after the other, with their output on the screen.
+# here NAME: run the commands of $own/NAME.list one after the other, with their output on the screen.
 here() {
     local number count
-    count=$(wc -l <"$exp/$1.list")
-    for ((number = 1; number <= count; number++)); do line.py "$exp/$1.list" "$number"; done
+    count=$(wc -l <"$own/$1.list")
+    for ((number = 1; number <= count; number++)); do line.py "$own/$1.list" "$number"; done
 }
 
-# report [OPTION ...]: make the table and the figure of the requested runs in $exp/report.
+# report [OPTION ...]: make the table and the figure of the requested runs in $own/report.
 report() {
-    python -m irl.bin.report "$results" --corpus "$name" --wanted "$exp/wanted.jsonl" --note "$note" --out "$exp/report" "$@" \
+    python -m irl.bin.report "$results" --corpus "$name" --wanted "$own/wanted.jsonl" --note "$note" --out "$own/report" "$@" \
         >"$log/report.log"
 }
 
 # finish COMMAND ...: print the table of rates, the path of its picture, and the commands as suggestions for the next step.
 finish() {
     [ -n "${stages_run:-}" ] || fail "--stage $stage --stop-stage $stop_stage: there is no such stage; see --help"
-    [ "$stop_stage" -ge 6 ] && [ -f "$exp/report/table.md" ] || return 0
-    sed -n '/^| method /,/^$/{/^$/q;p}' "$exp/report/table.md"
-    echo "picture: $PWD/$exp/report/table.png   page: $exp/report/table.md   results: $results"
+    [ "$stop_stage" -ge 6 ] && [ -f "$own/report/table.md" ] || return 0
+    sed -n '/^| method /,/^$/{/^$/q;p}' "$own/report/table.md"
+    echo "picture: $PWD/$own/report/table.png   page: $own/report/table.md   results: $results"
+    [ ! -f "results/$name.jsonl" ] || echo "reference: RESULTS.md and results/$name.jsonl, the runs of the authors"
     printf 'next: %s\n' "$@"
 }
 
@@ -75,10 +109,31 @@ finish() {
 locate() { :; }
 # shellcheck source=/dev/null
 . "local/corpora/$corpus.sh"
-name=${name:-$corpus} conf=${conf:-conf/$corpus} results=${results:-results/$name.jsonl} data=data/$name exp=exp/$name log=exp/$name/log
+name=${name:-$corpus} conf=${conf:-conf/$corpus} data=data/$name exp=exp/$name results=${results:-exp/$name/results.jsonl}
+# Folders, lists of commands and configurations have the name in them, where blanks, colons or JOB mean something.
+[[ $name =~ ^[[:alnum:]_][[:alnum:]_.+-]*$ && ! $name =~ (^|[.+-])JOB([.+-]|$) ]] ||
+    fail "--name: expected letters, digits and . _ + -, but not JOB, found ${name@Q}"
+[[ $session =~ ^[A-Za-z0-9_.-]*$ ]] || fail "--session: expected letters and digits, found $session"
+own=$exp${session:+/sessions/$session}
+log=$own/log
 locate
 mkdir -p "$log"
 methods=${methods:-${all_methods:-}}
+
+# Two run.sh do not overwrite each other's lists, and the data stay as they are while a training reads them.
+busy=() advice="wait for it, or give this run another --name; other methods on the same data: --session NAME --stage 4"
+for lock in "$exp/lock" "$exp"/sessions/*/lock; do [ "$lock" = "$own/lock" ] || busy+=("$lock"); done
+exec 8>>"$own/lock"
+if [ "$stage" -ge 4 ]; then
+    lock.py 8 "$own/lock" "$advice" "$exp/data.lock"
+    trap ': >"$own/lock"' EXIT
+else
+    lock.py 8 "$own/lock" "$advice"
+    trap ': >"$own/lock"' EXIT
+    exec 9>>"$exp/data.lock"
+    lock.py 9 "$exp/data.lock" "$advice" "${busy[@]}"
+    trap ': >"$own/lock"; [ ! -e /dev/fd/9 ] || : >"$exp/data.lock"' EXIT
+fi
 lists methods seeds conditions overrides
 [ "${#methods_list[@]}" -gt 0 ] || fail "--methods: expected names of methods, found none"
 # On a cluster the devices that jobs will have cannot be seen from here.

@@ -13,7 +13,6 @@ dispatchers (--mem, --gpu, --num-threads, --time) are taken and have no meaning 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -85,8 +84,6 @@ def main() -> NoReturn:
     asked = jobs.parse(sys.argv[1:], IGNORED)
     waiting, running, failed = list(asked.numbers), [], []
     limit = asked.at_once or len(waiting)
-    # Default SIGINT would leave children to finish; they get it from the terminal as well, and are waited for.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     reports = jobs.Reports(len(waiting))
     try:
         while waiting or running:

@@ -14,7 +14,6 @@ status 75 are queued again by themselves. Ctrl-C and SIGTERM cancel what was sub
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -87,7 +86,6 @@ def active(number: str) -> bool:
 def main() -> NoReturn:
     asked = jobs.parse(sys.argv[1:], tuple(RESOURCES))
     logs = [asked.log_of(number) for number in asked.numbers]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     number = submit(asked)
     reports, idle = jobs.Reports(len(logs)), 0
     try:

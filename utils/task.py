@@ -47,7 +47,7 @@ def main() -> None:
             passed_on.append(signum)
             process.send_signal(signum)
 
-        for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, pass_on)
         status = process.wait()
         # srun adds 128.

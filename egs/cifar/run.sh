@@ -12,13 +12,15 @@
 # --seeds "1 2 3"            one run for each method and seed
 # --nj N                     jobs at once
 # --conf DIR                 configurations (default conf/CORPUS; conf/short is for CPUs)
-# --name NAME                names data/NAME, exp/NAME and results/NAME.jsonl (default CORPUS)
+# --name NAME                names data/NAME and exp/NAME (default CORPUS)
 # --train-images N, --dev-images N   how many training images to use for training (default all) and for dev (default 5000; of
 #                            parquet and folder a tenth, at most 5000)
 # --conditions "..."         from none in out fgsm_EPS pgdSTEPS_EPS apgd_ce_EPS apgd_dlr_EPS random_EPS autoattack_EPS corruption
 # --eps "SMALL LARGE"        sizes of the attacks in the default conditions, on normalised pixels
 # --corruptions DIR          CIFAR-10-C; without it the recipe makes Gaussian noise, blur and JPEG at five severities
-# --results FILE             JSON lines of finished runs; runs in this file are not repeated
+# --results FILE             JSON lines of finished runs (default exp/NAME/results.jsonl); runs in it are not repeated while
+#                            their data stay as they are. results/*.jsonl hold the runs of RESULTS.md, for reading
+# --session NAME             lists, logs and report in exp/NAME/sessions/NAME: a second run.sh beside another of one --name
 # --test-set data/mini/dev.npz   test on the dev set, for tuning; give such runs their own --results
 # --overrides "key=value ..."        change the configuration of every training
 # --test-overrides "key=value ..."   change the settings of every evaluation
@@ -31,8 +33,9 @@ cd "$(dirname "$0")"
 stage=0 stop_stage=100 nj=2 corpus=mini source="" download="" classes="" train_images="" dev_images="" label_column=""
 methods=""
 all_methods="baseline data_aug irl_batching irl_loss adversarial weighted_adversarial weighted_adversarial_irl_loss semi_labelled semi_unlabelled"
-conditions="" eps="" corruptions="" test_set="" seeds=1 name="" conf="" overrides="" test_overrides="" results="" note="" device=""
+conditions="" eps="" corruptions="" test_set="" seeds=1 name="" conf="" overrides="" test_overrides="" results="" session="" note="" device=""
 flags="download"
+paths="source conf corruptions test_set results"
 
 . ./path.sh
 . ../../utils/recipe.sh
@@ -51,10 +54,14 @@ make_sets() {
         ${dev_images:+--dev-images "$dev_images"} "${@:2}"
 }
 
-# Always: which runs are missing, and the lists of commands $exp/*.list that the stages run.
-python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" \
-    --seeds "${seeds_list[@]}" --conditions "${conditions_list[@]}" --settings "$conf/evaluation.yaml" --data "$test_set" \
-    --test "${test_overrides_list[@]}" ${corruptions:+"corruptions=$corruptions"} --corruptions "$made" --device "$device" "${elsewhere[@]}" --out "$exp"
+# Which runs are missing, and the lists of commands $own/*.list that the stages run.
+plan() {
+    python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" \
+        --seeds "${seeds_list[@]}" --conditions "${conditions_list[@]}" --settings "$conf/evaluation.yaml" --data "$test_set" \
+        --test "${test_overrides_list[@]}" ${corruptions:+"corruptions=$corruptions"} --corruptions "$made" --device "$device" \
+        "${elsewhere[@]}" --out "$exp" --lists "$own" "$@"
+}
+plan_draft
 
 if run_stage 0 "corpus $corpus"; then make_corpus; fi
 
@@ -70,6 +77,8 @@ fi
 if run_stage 3 "statistics of the training set"; then
     python -m irl.bin.prepare "$conf/irl_batching.yaml" "${settings[@]}" --check "$test_set" --methods "${methods_list[@]}"
 fi
+
+plan_final
 
 if run_stage 4 "train"; then jobs "$train_cmd" train; fi
 

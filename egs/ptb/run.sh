@@ -11,9 +11,11 @@
 # --seeds "1 2 3"            one run for each method and seed
 # --nj N                     jobs at once
 # --conf DIR                 configurations (default conf/CORPUS; conf/small is for CPUs)
-# --name NAME                names data/NAME, exp/NAME and results/NAME.jsonl (default CORPUS)
+# --name NAME                names data/NAME and exp/NAME (default CORPUS)
 # --conditions "valid test"  the texts in the table
-# --results FILE             JSON lines of finished runs; runs in this file are not repeated
+# --results FILE             JSON lines of finished runs (default exp/NAME/results.jsonl); runs in it are not repeated while
+#                            their data stay as they are. results/*.jsonl hold the runs of RESULTS.md, for reading
+# --session NAME             lists, logs and report in exp/NAME/sessions/NAME: a second run.sh beside another of one --name
 # --overrides "key=value ..."   change the configuration of every training
 # --device cpu|cuda          device of evaluation; training chooses its own
 
@@ -23,7 +25,8 @@ cd "$(dirname "$0")"
 
 stage=0 stop_stage=100 nj=2 corpus=mini source="" train_text="" valid_text="" test_text=""
 methods="baseline data_aug_unigram irl_batching_unigram irl_loss_unigram data_aug_blank irl_batching_blank irl_loss_blank"
-conditions="valid test" seeds=1 name="" conf="" overrides="" results="" note="" device=""
+conditions="valid test" seeds=1 name="" conf="" overrides="" results="" session="" note="" device=""
+paths="source train_text valid_text test_text conf results"
 
 . ./path.sh
 . ../../utils/recipe.sh
@@ -49,9 +52,12 @@ for text in "${conditions_list[@]}"; do
     tests+=("$text=$data/$text.txt")
 done
 [ "${#tests[@]}" -gt 0 ] || fail "--conditions: expected texts of train valid test, found none"
-# Always: which runs are missing, and the lists of commands $exp/*.list that the stages run.
-python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" \
-    --seeds "${seeds_list[@]}" --conditions "${tests[@]}" --device "$device" "${elsewhere[@]}" --out "$exp"
+# Which runs are missing, and the lists of commands $own/*.list that the stages run.
+plan() {
+    python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" \
+        --seeds "${seeds_list[@]}" --conditions "${tests[@]}" --device "$device" "${elsewhere[@]}" --out "$exp" --lists "$own" "$@"
+}
+plan_draft
 
 if run_stage 0 "corpus $corpus"; then make_corpus; fi
 
@@ -62,6 +68,8 @@ fi
 if run_stage 3 "vocabulary of the training text"; then
     python -m irl.bin.prepare "$conf/irl_batching_blank.yaml" "${settings[@]}" --check "$data/test.txt" --methods "${methods_list[@]}"
 fi
+
+plan_final
 
 if run_stage 4 "train"; then jobs "$train_cmd" train; fi
 

@@ -31,6 +31,7 @@ from irl.core.errors import UserError, run_command
 from irl.core.fingerprint import file_fingerprint, read_product, write_product
 from irl.core.machine import device_named
 from irl.reporting.pairs import COLUMNS, DERIVED, measure
+from irl.reporting.results import check_wanted
 from irl.reporting.table_config import read_table_config
 from irl.training.modality import Modality
 
@@ -56,14 +57,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table", type=Path, help="labels of methods; default: conf/table.yaml, if it exists")
     parser.add_argument("--device", default="cpu", help="device for images and texts")
+    parser.add_argument("--wanted", type=Path, help="file of irl plan: leave out weights that are of none of its runs")
     first_word("analyse", "runs", description)
     known, _ = parser.parse_known_args()
     runs = []
     for run in known.runs:
-        if (run / "checkpoint.pt").exists():
-            runs.append(run)
-        else:
+        if not (run / "checkpoint.pt").exists():
             print(f"{run}: no checkpoint, left out; train it again with another --results to have it here")
+            continue
+        try:
+            check_wanted(run / "checkpoint.pt", known.wanted)
+            runs.append(run)
+        except UserError as error:
+            print(f"left out: {error}")
     if not runs:
         return
     modality = modality_of(runs[0] / "checkpoint.pt")

@@ -13,6 +13,7 @@ from irl.bin.arguments import first_word, modality_of
 from irl.core.arguments import Parser, positive
 from irl.core.errors import run_command
 from irl.core.machine import set_threads
+from irl.reporting.results import check_wanted
 
 
 def main() -> None:
@@ -23,8 +24,10 @@ def main() -> None:
     parser.add_argument("--conditions", nargs="+", required=True, metavar="NAME")
     parser.add_argument("--out", type=Path, help="directory to write into; default: evaluate, beside the checkpoint")
     parser.add_argument("--threads", type=positive, default=1, help="threads of torch")
+    parser.add_argument("--wanted", type=Path, help="file of irl plan: refuse weights that are of none of its runs")
     modality.add_arguments("evaluate", parser)
     args = parser.parse_args()
+    check_wanted(args.checkpoint, args.wanted)
     args.out = args.out or args.checkpoint.parent / "evaluate"
     set_threads(args.threads, "--threads")
     modality.evaluate(args)

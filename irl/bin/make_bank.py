@@ -15,8 +15,9 @@ import numpy as np
 
 from irl.core import atomic_io
 from irl.core.arguments import Parser, natural, positive
-from irl.core.errors import run_command
+from irl.core.errors import UserError, run_command
 from irl.core.logging import progress
+from irl.core.text_files import read_text
 from irl.data.kaldi import read_data_dir, read_wave
 from irl.noise import synth
 
@@ -24,22 +25,22 @@ from irl.noise import synth
 def _write(path: Path, rate: int, make: Callable[..., np.ndarray], arguments: tuple[Any, ...]) -> None:
     import soundfile
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.wav")
-    soundfile.write(temporary, make(*arguments), rate, subtype="PCM_16")
-    temporary.rename(path)
+    samples = make(*arguments)
+    with atomic_io.replacing(path, sync=False) as temporary:
+        soundfile.write(temporary, samples, rate, subtype="PCM_16", format="WAV")
 
 
-def read_manifest(path: Path) -> dict[str, str] | None:
-    """How each clip of a bank was made, by its path in the bank; None where the file is damaged."""
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    """How an earlier call made each clip of a bank, by its path in the bank; None where the file is damaged. Names that
+    lead out of the folder are none of its: files are removed by these names."""
+    path = folder / "manifest.json"
     if not path.exists():
         return {}
+    inside = folder.resolve()
     try:
-        clips = json.loads(path.read_text(encoding="utf-8"))
-        inside = path.parent.resolve()
-        # Files are removed by these names: none may lead out of the bank.
-        return clips if all((inside / name).resolve().is_relative_to(inside) for name in clips.keys()) else None
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        made = json.loads(read_text(path)).items()
+        return {name: how for name, how in made if (folder / name).parent.resolve().is_relative_to(inside)}
+    except (UserError, ValueError, AttributeError, RecursionError):
         return None
 
 
@@ -76,8 +77,7 @@ def main() -> None:
         # The folder is the speaker: overlapped speech is never by the speaker of the utterance itself.
         jobs.append((args.folder / "speech" / u.speaker / f"{u.id}.wav", args.rate, read_wave, (u, args.rate)))
     # What this command wrote before is in the manifest: clips no longer asked for go, changed ones are renewed.
-    manifest = args.folder / "manifest.json"
-    before = read_manifest(manifest)
+    before = _read_manifest(args.folder)
     plan = {str(path.relative_to(args.folder)): repr((rate, make.__name__, rest)) for path, rate, make, rest in jobs}
     for name in (before or {}).keys() - plan.keys():
         (args.folder / name).unlink(missing_ok=True)
@@ -86,7 +86,7 @@ def main() -> None:
         for job, name in zip(jobs, plan)
         if before is None or not job[0].exists() or before.get(name, plan[name]) != plan[name]
     ]
-    atomic_io.write(manifest, json.dumps(plan, indent=0) + "\n")
+    atomic_io.write(args.folder / "manifest.json", json.dumps(plan, indent=0) + "\n")
     with ProcessPoolExecutor(args.nj) as pool:
         futures = [pool.submit(_write, *job) for job in missing]
         for future in progress(futures, f"bank {args.name}", unit="clip"):

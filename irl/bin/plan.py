@@ -1,9 +1,12 @@
 """Plan a table: irl plan CONF_DIR [key=value ...] --methods ... --seeds ... --results FILE --corpus NAME --out EXP
 
-A run is complete if a line of the results file has its configuration, evaluation and test conditions. For all other
-runs, EXP gets lists of commands, one command a line, which `utils/line.py` runs: clean.list, train.list, part.list,
-evaluate.list, score.list. analyse.list covers the first seed of every method. EXP/wanted.jsonl lists every requested
-run; `irl report` uses it to select results.
+A run is complete if a line of the results file has its configuration, evaluation and test conditions, and the data that
+it was trained and tested on are those that are there now. For all other runs, EXP (or --lists DIR) gets lists of
+commands, one command a line, which `utils/line.py` runs: clean.list, train.list, part.list, evaluate.list, score.list.
+analyse.list covers the first seed of every method. wanted.jsonl beside them lists every requested run: `irl report`
+selects results by it, and `irl evaluate` and `irl analyse` refuse weights that are of none of them.
+
+With --draft, before the data are made, the configuration and the conditions are checked, and no data are looked at.
 """
 
 from __future__ import annotations
@@ -32,19 +35,22 @@ def irl(name: str, *arguments: object) -> list[str]:
 
 def wanted_runs(args: argparse.Namespace, found: Modality, planned: Planned) -> list[dict[str, Any]]:
     """Every requested run, with the values that its line of results must have."""
-    # All methods of a table train on one set: its fingerprint is taken once.
-    runs, train_data = [], None
+    runs = []
+    test_data = {} if args.draft else found.test_data(planned.conditions, args)
     for method in args.methods:
+        train_data = None  # the same for every seed
         for seed in args.seeds:
             settings = read_config(args.conf / f"{method}.yaml", [*args.overrides, f"seed={seed}"])
-            train_data = found.train_data(settings) if train_data is None else train_data
+            if train_data is None:
+                train_data = {} if args.draft else found.train_data(settings)
             run = {
                 "corpus": args.corpus,
                 "method": method,
                 "seed": seed,
                 "digest": results.run_fingerprint(settings),
                 **planned.fields,
-                "train_data": train_data,
+                **train_data,
+                "test_data": test_data,
                 "conditions": [item.partition("=")[0] for item in planned.conditions],
                 "clean_updates": settings.train.clean_updates,
             }
@@ -57,19 +63,22 @@ def lists(args: argparse.Namespace, missing: list[dict[str, Any]], planned: Plan
     # If there are fewer runs than parallel jobs, each run is evaluated in several parts. The last command joins them.
     parts = -(-args.nj // max(1, len(missing)))
     made: dict[str, Commands] = {name: [] for name in ("clean", "train", "part", "evaluate", "score")}
+    asked = ["--wanted", args.lists / "wanted.jsonl"]
     phases = dict.fromkeys(run["seed"] for run in missing if run["clean_updates"])
     for seed in phases:
         # The clean phase of a seed is the same for every method: it is trained once.
         conf = args.conf / f"{args.clean or args.methods[0]}.yaml"
         exp = args.out / f"clean.{seed}"
-        made["clean"].append(irl("train", conf, *args.overrides, f"seed={seed}", "--exp", exp, "--stop", "clean"))
+        made["clean"].append(
+            irl("train", conf, *args.overrides, f"seed={seed}", "--exp", exp, "--stop", "clean", "--anew")
+        )
     for run in missing:
         method, seed = run["method"], run["seed"]
         exp = args.out / f"{method}.{seed}"
         start = ["--start", args.out / f"clean.{seed}" / "checkpoint.pt"] if seed in phases else []
-        train = [args.conf / f"{method}.yaml", *args.overrides, f"seed={seed}", "--exp", exp, *start]
+        train = [args.conf / f"{method}.yaml", *args.overrides, f"seed={seed}", "--exp", exp, *start, "--anew"]
         made["train"].append(irl("train", *train))
-        evaluate = [exp / "checkpoint.pt", "--conditions", *planned.conditions, "--out", exp / "evaluate"]
+        evaluate = [exp / "checkpoint.pt", "--conditions", *planned.conditions, "--out", exp / "evaluate", *asked]
         line = irl("evaluate", *evaluate, *planned.evaluate)
         split = ["--jobs", str(parts)] if parts > 1 and args.split else []
         made["part"] += [[*line, *split, "--job", str(part)] for part in range(1, parts + 1) if split]
@@ -77,7 +86,7 @@ def lists(args: argparse.Namespace, missing: list[dict[str, Any]], planned: Plan
         score = ["--corpus", args.corpus, "--method", method, "--results", args.results, "--conditions"]
         made["score"].append(irl("score", exp, *score, *planned.conditions, *planned.score))
     first = [args.out / f"{method}.{args.seeds[0]}" for method in args.methods]
-    made["analyse"] = [irl("analyse", *first, *planned.analyse, "--out", args.out / "report")]
+    made["analyse"] = [irl("analyse", *first, *planned.analyse, "--out", args.lists / "report", *asked)]
     further = {**planned.lists, **{name: commands if missing else [] for name, commands in planned.needed.items()}}
     return {**made, **{name: [irl(*command) for command in commands] for name, commands in further.items()}}
 
@@ -100,9 +109,12 @@ def main() -> None:
     parser.add_argument("--device", default="", help="device of evaluation; empty: the modality chooses")
     parser.add_argument("--elsewhere", action="store_true", help="jobs run on other machines, whose devices may differ")
     parser.add_argument("--out", type=Path, required=True, help="directory of the runs")
+    parser.add_argument("--lists", type=Path, help="directory of the lists; default: --out")
+    parser.add_argument("--draft", action="store_true", help="look at no data")
     found = modality(task, str(known.conf))
     found.add_arguments("plan", parser)
     args = parser.parse_intermixed_args()
+    args.lists = args.lists or args.out
     for option in ("methods", "seeds", "conditions"):
         given = getattr(args, option)
         if len(set(given)) < len(given):
@@ -113,9 +125,10 @@ def main() -> None:
     wanted, lines = wanted_runs(args, found, planned), results.read(args.results)
     missing = [run for run in wanted if not any(results.matches(line, run, found) for line in lines)]
     for name, commands in lists(args, missing, planned).items():
-        atomic_io.write(args.out / f"{name}.list", "".join(shlex.join(command) + "\n" for command in commands))
-    atomic_io.write(args.out / "wanted.jsonl", "".join(json.dumps(run) + "\n" for run in wanted))
-    print(f"runs without a result in {args.results}: {len(missing)}")
+        atomic_io.write(args.lists / f"{name}.list", "".join(shlex.join(command) + "\n" for command in commands))
+    atomic_io.write(args.lists / "wanted.jsonl", "".join(json.dumps(run) + "\n" for run in wanted))
+    if not args.draft:
+        print(f"runs without a result in {args.results}: {len(missing)}")
 
 
 if __name__ == "__main__":

@@ -102,7 +102,9 @@ def main() -> None:
     for folder in args.exp:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such directory")
-        runs += sorted(path.parent for path in folder.rglob("metrics.jsonl"))
+        # EXP/old.N are runs that were moved aside.
+        found = (path.parent for path in folder.rglob("metrics.jsonl"))
+        runs += sorted(run for run in found if not run.name.startswith("old."))
     if not runs:
         raise UserError(f"{', '.join(map(str, args.exp))}: no training run below, none has a metrics.jsonl")
     rows: list[tuple[str, ...]] = [HEAD]

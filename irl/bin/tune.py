@@ -23,8 +23,10 @@ from irl.core.errors import UserError, run_command
 from irl.core.fingerprint import stable_hash
 from irl.core.logging import log_to, logger, progress
 from irl.data.kaldi import read_data_dir, read_wave
+from irl.reporting.results import check_wanted
 from irl.speech import search_options
 from irl.speech.evaluate import batches_of, lm_fingerprint, with_tuned
+from irl.speech.fingerprint import of_test_set
 from irl.speech.recogniser import Recogniser
 from irl.speech.scoring import count_edits
 from irl.speech.search_options import SearchOptions
@@ -73,6 +75,7 @@ def main() -> None:
     parser.add_argument("--nj", type=positive, default=1, help="jobs at once")
     parser.add_argument("--batch-size", type=positive, default=16)
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
+    parser.add_argument("--wanted", type=Path, help="file of irl plan: refuse weights that are of none of its runs")
     args = parser.parse_args()
     log_to()
     base = search_options.from_arguments(args)
@@ -86,14 +89,19 @@ def main() -> None:
         parser.error(str(error))
     names = [path.name for path in args.data]
     wanted = {"grid": [options.named() for options in grid], "lm": lm_fingerprint(args.lm), "data": names}
+    wanted["dev_data"] = [of_test_set(path) for path in args.data]
     if args.out.exists():
         _, _ = with_tuned(base, args.out)
         there = json.loads(args.out.read_text())
+        if "dev_data" not in there:  # tuned by an earlier version
+            wanted.pop("dev_data")
         for key, value in wanted.items():
             if there.get(key) != value:
                 raise UserError(f"{args.out}: was tuned with a different {key}; remove it and the results that name it")
         logger.info(f"{args.out}: already tuned in this way")
         return
+    for checkpoint in args.checkpoints:
+        check_wanted(checkpoint, args.wanted)
     total, reference = [0] * len(grid), 0
     with ProcessPoolExecutor(args.nj, mp_context=multiprocessing.get_context("spawn")) as pool:
         settings = (grid, args.batch_size, args.utterances, args.allow_pipes)

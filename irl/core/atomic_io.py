@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 from pathlib import Path
+from typing import Iterator
 
 from irl.core.errors import UserError
 
@@ -14,26 +17,40 @@ def write(path: Path, content: bytes | str, keep: Path | None = None) -> None:
 
     Raises UserError where it cannot be written, say on a full disk; what was there stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    with replacing(path, keep) as temporary, open(temporary, "xb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, keep: Path | None = None, sync: bool = True) -> Iterator[Path]:
+    """The same for writers that want a path: they write the one given, a new file in the same folder. Its name cannot
+    be foretold, so that no link lies there, and two writers never share it. sync: wait until it is on the disk, which
+    for thousands of small files takes long."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if sync:
+            _sync(temporary)
         if keep is not None and path.exists():
             os.replace(path, keep)
         os.replace(temporary, path)
-        # The rename itself is on disk once the folder is.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if sync:
+            _sync(path.parent)  # with the folder, the rename itself is on the disk
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         stays = "; the previous file stays" if path.exists() else ""
         raise UserError(f"{path}: cannot be written: {error.strerror}{stays}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def check_writable(path: Path) -> None:

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os.path
 import re
+import types
 from pathlib import Path
 from typing import Any, Mapping, Sequence, TypeVar
 
@@ -78,10 +79,12 @@ def _find(candidates: Sequence[Path], by: Path | None = None) -> Path:
     raise UserError(f"{text}: no such configuration file" + (f", known are {', '.join(known)}" if known else ""))
 
 
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """Nested keys from `a.b=value`, values being YAML."""
-    import yaml
+class Raw(str):
+    """The value of an override as it was given. The type of its field tells how it is read: see `_parsed`."""
 
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Nested keys from `a.b=value`, values being Raw."""
     given: dict[str, Any] = {}
     for item in overrides:
         key, equals, value = item.partition("=")
@@ -93,11 +96,31 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise UserError(f"{COMMAND_LINE}: {key}: {parent} was given a value and keys both")
-        try:
-            node[last] = yaml.safe_load(value) if value else ""
-        except yaml.YAMLError:
-            raise UserError(f"{COMMAND_LINE}: {key}: {value!r} is not valid YAML") from None
+        node[last] = Raw(value)
     return given
+
+
+def _parsed(kind: Any, value: Any, key: str) -> Any:
+    """Raw values as YAML; but a text as it is, for a path may hold what YAML reads as a comment or a mapping. What
+    stands between quotes is YAML's there too, and numbers and null are, which are no texts."""
+    import yaml
+
+    if isinstance(value, dict):
+        inner = hints(kind) if isinstance(kind, type) and dataclasses.is_dataclass(kind) else {}
+        return {name: _parsed(inner.get(name), item, f"{key}.{name}" if key else name) for name, item in value.items()}
+    if not isinstance(value, Raw):
+        return value
+    raw = str(value)
+    quoted = re.fullmatch(r"'.*'|\".*\"", raw, re.S)
+    try:
+        found = yaml.safe_load(raw) if raw else raw
+    except yaml.YAMLError:
+        if kind is str and not quoted:
+            return raw
+        raise UserError(f"{COMMAND_LINE}: {key}: {raw!r} is not valid YAML") from None
+    if kind is str and not quoted and (" " in raw or not isinstance(found, (int, float, types.NoneType))):
+        return raw
+    return found
 
 
 def load(cls: type[T], path: Path | str, overrides: Sequence[str] = ()) -> T:
@@ -112,6 +135,7 @@ def from_dict(cls: type[T], content: Mapping[str, Any], where: str) -> T:
 
 def resolve(cls: type[T], parts: Sequence[Source]) -> T:
     """The configuration that the sources make together."""
+    parts = [(name, _parsed(cls, content, "")) for name, content in parts]
     merged: dict[str, Any] = {}
     for name, content in parts:
         merged = _merge(cls, merged, content, name)

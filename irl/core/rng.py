@@ -27,7 +27,25 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 
 def hash_ids(ids: Sequence[str]) -> Tensor:
     """String ids as an int64 tensor (N,), the form in which they enter the counter."""
-    return torch.tensor([stable_hash(i) for i in ids], dtype=torch.int64)
+    return torch.tensor([stable_hash(str(i)) for i in ids], dtype=torch.int64)
+
+
+def example_ids(ids: Any) -> Tensor:
+    """Ids of examples, strings or whole numbers in any sequence, array or tensor, as an int64 tensor (N,).
+
+    Raises ValueError for other values, such as fractions.
+    """
+    if not isinstance(ids, Tensor):
+        items = ids.reshape(-1).tolist() if isinstance(ids, np.ndarray) else ids
+        items = list(items) if hasattr(items, "__iter__") and not isinstance(items, str) else [items]
+        if items and all(isinstance(i, str) for i in items):
+            return hash_ids(items)
+        if not all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in items):
+            raise ValueError(f"ids: expected strings or whole numbers, found {ids!r:.80}")
+        return torch.tensor([int(i) for i in items], dtype=torch.int64)
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool or ids.dim() > 1:
+        raise ValueError(f"ids: expected whole numbers (N,), found {ids.dtype} of shape {list(ids.shape)}")
+    return ids.to(torch.int64).reshape(-1)
 
 
 # int64; a processor works through small numpy arrays several times faster than through tensors.
@@ -79,7 +97,8 @@ def to_normal(bits: Tensor) -> Tensor:
 class Keys:
     """The address of the draws of N examples. Draws of different streams, epochs or copies are independent.
 
-    ids: int64 (N,) from `hash_ids` or example numbers. Every method returns (N, n): row i belongs to ids[i] alone.
+    ids: int64 (N,) from `hash_ids` or example numbers, or what `example_ids` takes. Every method returns (N, n): row i
+    belongs to ids[i] alone.
     """
 
     ids: Tensor
@@ -87,6 +106,10 @@ class Keys:
     stream: str = ""
     epoch: int = 0
     copy: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.ids, Tensor):
+            object.__setattr__(self, "ids", example_ids(self.ids))
 
     def sub(self, stream: str) -> Keys:
         """The keys of a named sub-stream: a noise made of parts gives each part its own."""

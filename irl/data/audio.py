@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
 from irl.core.errors import UserError
+from irl.data.sources import open_audio
 
 # Files that a folder of audio, such as a bank of noises, consists of.
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
+AUDIO_SUFFIXES = tuple(".wav .flac .ogg .opus .mp3 .m4a .aac .wma .webm .aif .aiff .au .caf .w64 .sph".split())
+# Largest sample that is taken for one of [-1, 1]: filters and mixes overshoot a little, integers in a float file far.
+LOUDEST = 100.0
+# Averaged channels with less than this share of their mean power cancel each other.
+CANCELLED = 1e-3
+# Sampling rates in Hz of recordings; the filter between two rates grows with the larger one.
+RATES = range(1000, 384001)
+# Samples that are resampled at once: an hour of audio never lies in memory at its own rate.
+BLOCK = 2**20
 
 
 class AudioInfo(NamedTuple):
@@ -30,41 +38,120 @@ def read_audio(
     *,
     any_rate: bool = False,
     any_channels: bool = False,
+    channel: int | None = None,
     kaldi: bool = False,
     where: str = "",
 ) -> np.ndarray:
     """float32 (n,) in [-1, 1]: samples `start` to `stop` at `rate`, fewer where the recording ends before.
 
     any_rate: resample a file of another sampling rate instead of refusing it. any_channels: average several channels
-    instead of refusing them. kaldi: `source` is an entry of wav.scp, so it may also be `archive.ark:offset` or a shell
-    command that ends in a pipe; the command runs. where: how errors name the source, by default its path.
+    instead of refusing them; channel: take this one of them. kaldi: `source` is an entry of wav.scp, so it may also be
+    `archive.ark:offset` or a shell command that ends in a pipe; the command runs. where: how errors name the source, by
+    default its path.
 
-    Raises UserError if the source is missing, is not audio, has another rate or several channels, or holds NaN.
+    Raises UserError if the source is missing, cut off, or no audio, has another rate or several channels, holds NaN or
+    values beyond [-1, 1], or if its channels cancel each other.
     """
+    import soundfile
+
     where, part = where or str(source), slice(start, stop)
-    found, x = _decode(str(source), rate, part, kaldi, where)
-    if found != rate and not any_rate:
-        raise UserError(f"{where}: sampling rate {found} Hz, expected {rate}")
-    if x.shape[1] > 1 and not any_channels:
-        raise UserError(f"{where}: {x.shape[1]} channels, expected 1")
-    x = x[:, 0] if x.shape[1] == 1 else x.mean(axis=1)
-    if found != rate:
-        x = resample(x, found, rate)[part]
-    if not np.isfinite(x).all():
-        raise UserError(f"{where}: holds samples that are not finite (NaN or infinity)")
+    with open_audio(str(source), kaldi, where) as audio:
+        reader = _Reader(audio, channel, where)
+        if audio.samplerate != rate and not any_rate:
+            raise UserError(f"{where}: sampling rate {audio.samplerate} Hz, expected {rate}")
+        if audio.channels > 1 and channel is None and not any_channels:
+            raise UserError(f"{where}: {audio.channels} channels, expected 1")
+        if audio.samplerate not in RATES:
+            raise UserError(f"{where}: sampling rate {audio.samplerate} Hz, expected {RATES[0]} to {RATES[-1]} Hz")
+        try:
+            if audio.samplerate == rate:
+                x = reader.read(*part.indices(audio.frames)[:2])
+            else:
+                x = _resampled(reader.read, audio.frames, audio.samplerate, rate, part)
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string.rstrip(".") or "damaged or cut off"
+            raise UserError(f"{where}: cannot be read as audio: {reason}") from None
+        except MemoryError:
+            raise UserError(f"{where}: the header promises {audio.frames} samples, more than memory holds") from None
+        reader.check_power()
     return x
 
 
 def audio_info(source: Path | str, *, kaldi: bool = False, where: str = "") -> AudioInfo:
-    """Rate and length from the header; what libsndfile does not know is decoded. Arguments as of `read_audio`."""
-    import soundfile
+    """Rate and length. Arguments and errors as of `read_audio`."""
+    with open_audio(str(source), kaldi, where or str(source)) as audio:
+        return AudioInfo(audio.samplerate, audio.frames)
 
-    try:
-        info = soundfile.info(str(source))
-        return AudioInfo(info.samplerate, info.frames)
-    except soundfile.LibsndfileError:
-        rate, x = _decode(str(source), 0, slice(None), kaldi, where or str(source))
-        return AudioInfo(rate, len(x))
+
+class _Reader:
+    """Reads parts of an open file, from front to back, as one channel."""
+
+    def __init__(self, audio: Any, channel: int | None, where: str) -> None:
+        if channel is not None and not 0 <= channel < audio.channels:
+            raise UserError(f"{where}: {audio.channels} channels, asked for channel {channel}, counted from 0")
+        self.audio, self.channel, self.where = audio, channel, where
+        self.power = self.mean_power = 0.0
+        if audio.format in ("MP3", "OGG"):
+            # A jump into a lossy format gives other samples than reading up to there, and soundfile jumps to where it
+            # is after each read, unless the file seems to allow none.
+            audio._info.seekable = False
+        self.at, self.kept = 0, np.empty(0, np.float32)
+
+    def read(self, begin: int, end: int) -> np.ndarray:
+        """float32 (n,): samples `begin` to `end`. Those that the part before holds are not read again."""
+        kept = self.kept[begin - (self.at - len(self.kept)) :]
+        if begin > self.at and self.audio.seekable():
+            self.at = self.audio.seek(begin)
+        while self.at < begin:
+            self.at += len(self._frames(min(BLOCK, begin - self.at)))
+        x = self._mono(self._frames(max(0, end - self.at)))
+        self.at += len(x)
+        self.kept = np.concatenate([kept, x]) if len(kept) else x
+        return self.kept
+
+    def _frames(self, count: int) -> np.ndarray:
+        x: np.ndarray = self.audio.read(count, dtype="float32", always_2d=True)
+        if len(x) < count:
+            raise UserError(f"{self.where}: it is cut off: the header promises {self.audio.frames} samples")
+        return x
+
+    def _mono(self, x: np.ndarray) -> np.ndarray:
+        loudest = float(np.maximum(x.max(initial=0.0), -x.min(initial=0.0)))
+        if not math.isfinite(loudest):
+            raise UserError(f"{self.where}: holds samples that are not finite (NaN or infinity)")
+        if loudest > LOUDEST:
+            raise UserError(f"{self.where}: samples up to {loudest:.4g}, expected -1 to 1; scale the file, by 1/32768 "
+                            "if it holds the values of 16-bit integers")  # fmt: skip
+        if x.shape[1] == 1 or self.channel is not None:
+            return x[:, self.channel or 0]
+        mean = x.mean(axis=1)
+        self.power += float(np.vdot(x, x)) / x.shape[1]
+        self.mean_power += float(np.vdot(mean, mean))
+        return mean
+
+    def check_power(self) -> None:
+        if self.mean_power < CANCELLED * self.power:
+            raise UserError(f"{self.where}: its {self.audio.channels} channels cancel each other when averaged "
+                            "(opposite signs); make a file of one of them")  # fmt: skip
+
+
+def _resampled(
+    read: Callable[[int, int], np.ndarray], frames: int, rate: int, new_rate: int, part: slice
+) -> np.ndarray:
+    """A part, at the new rate, of the `frames` samples that `read` gives. Equal to the part of the whole, to the bit:
+    every block begins where the two rates meet, and reaches as far beyond its ends as the filter does."""
+    divisor = math.gcd(rate, new_rate)
+    up, down = new_rate // divisor, rate // divisor
+    begin, end, _ = part.indices(-(-frames * up // down))
+    margin = -(-(10 * max(up, down) // up + 2) // down)  # scipy's filter has 20 max(up, down) + 1 taps at rate * up
+    step = max(1, BLOCK // down)
+    out = np.empty(max(0, end - begin), np.float32)
+    for period in range(begin // up, -(-end // up) if len(out) else 0, step):
+        low = max(0, period - margin)
+        x = resample(read(low * down, min((period + step + margin) * down, frames)), rate, new_rate)
+        first, last = max(begin, period * up), min(end, (period + step) * up)
+        out[first - begin : last - begin] = x[first - low * up : last - low * up]
+    return out
 
 
 def resample(x: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
@@ -78,83 +165,3 @@ def resample(x: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
     divisor = math.gcd(rate, new_rate)
     return resample_poly(x, new_rate // divisor, rate // divisor, axis=-1).astype(np.float32)
-
-
-def _decode(source: str, rate: int, part: slice, kaldi: bool, where: str) -> tuple[int, np.ndarray]:
-    """Sampling rate and float32 (n, channels): `part` of the samples, or all of them where the rate is not `rate`."""
-    import soundfile
-
-    archive = kaldi and source.rpartition(":")[2].isdigit()
-    file = not archive and not (kaldi and source.endswith("|"))
-    try:
-        if file:
-            with soundfile.SoundFile(source) as audio:
-                found: int = audio.samplerate
-                begin, end, _ = (part if found == rate else slice(None)).indices(audio.frames)
-                if begin:
-                    audio.seek(begin)
-                return found, audio.read(max(0, end - begin), dtype="float32", always_2d=True)
-        found, x = _by_kaldiio(source, archive)
-    except Exception as error:  # soundfile, kaldiio and a pipe's command fail in many ways; all mean the same here
-        if file and not Path(source).is_file():
-            raise UserError(f"{where}: no such file") from None
-        other = _by_librosa(source) if file else None
-        if other is None or isinstance(other, str):
-            reason = f"{str(error).rstrip('.')}; {other}" if other else error
-            raise UserError(f"{where}: cannot be read as audio: {reason}") from None
-        found, x = other
-    return found, x[part] if found == rate else x
-
-
-def _by_kaldiio(entry: str, archive: bool) -> tuple[int, np.ndarray]:
-    """An `archive.ark:offset` or a command that ends in a pipe."""
-    import kaldiio
-
-    if archive:
-        _check_archive(entry)
-    rate, x = kaldiio.load_mat(entry)
-    if x.dtype == np.uint8:
-        x = x.astype(np.float32) / 128 - 1
-    elif x.dtype.kind == "i":
-        x = x.astype(np.float32) / -float(np.iinfo(x.dtype).min)
-    return rate, x.astype(np.float32).reshape(len(x), x[:1].size or 1)
-
-
-def _check_archive(entry: str) -> None:
-    """Let only audio through: kaldiio would also unpickle what an archive holds, that is, run code from it."""
-    path, _, offset = entry.rpartition(":")
-    with open(path, "rb") as file:
-        file.seek(int(offset))
-        magic = file.read(5)
-    if not magic.startswith((b"RIFF", b"fLaC", b"AUDIO")):
-        raise ValueError(f"not audio at that offset of the archive, it begins with {magic!r}")
-
-
-def _by_librosa(path: str) -> tuple[int, np.ndarray] | str:
-    """A format that libsndfile does not know (m4a, aac, webm ...), by librosa and a decoder that audioread finds.
-
-    Returns instead what is missing where the format is not libsndfile's and no decoder is installed, "" where the file
-    is damaged.
-    """
-    import soundfile
-
-    known = Path(path).suffix[1:].upper() in soundfile.available_formats()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of modules of the standard library, before 3.13
-            import audioread.rawread
-    except ImportError:
-        return "" if known else "other formats need librosa (pip install librosa) and ffmpeg"
-    # The decoder of the standard library knows nothing that libsndfile does not, and takes damaged files for whole.
-    decoders = [d for d in audioread.available_backends() if d is not audioread.rawread.RawAudioFile]
-    if not decoders:
-        return "" if known else "other formats need ffmpeg on PATH"
-    try:
-        import librosa
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # librosa announces the end of this way in its 1.0
-            x, rate = librosa.load(audioread.audio_open(path, decoders), sr=None, mono=False)
-    except Exception:  # the decoders fail in many ways; libsndfile's error is the one to show
-        return ""
-    return int(rate), (x[:, None] if x.ndim == 1 else x.T)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from irl.core.rng import Keys
-from irl.core.types import Checked, NonEmpty, within
+from irl.core.types import Checked, NonEmpty, Positive, within
 from irl.data.audio import resample
 
 
@@ -22,12 +22,19 @@ from irl.data.audio import resample
 class AugmentConfig(Checked):
     """Augmentation of the training set, in the clean phase too. Dev and test sets are never augmented.
 
-    speeds: one is drawn, such as Kaldi's [0.9, 1.0, 1.1]. specaugment: masks of `irl.noise.spec_augment`, at the same
-    place in every view.
+    speeds: one is drawn, such as Kaldi's [0.9, 1.0, 1.1]. gains: a factor is drawn uniformly between the two, such as
+    Kaldi's [0.125, 2] (utils/data/perturb_data_dir_volume.sh); nothing clips. specaugment: masks of
+    `irl.noise.spec_augment`, at the same place in every view.
     """
 
     speeds: Annotated[tuple[Annotated[float, within(0.5, 2)], ...], NonEmpty] = (1.0,)
+    gains: tuple[Positive, ...] = (1.0, 1.0)
     specaugment: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.gains) != 2 or self.gains[0] > self.gains[1]:
+            raise ValueError(f"gains: expected [low, high], got {list(self.gains)}")
 
 
 def change_speeds(waves: list[np.ndarray], speeds: tuple[float, ...], keys: Keys) -> list[np.ndarray]:
@@ -38,6 +45,11 @@ def change_speeds(waves: list[np.ndarray], speeds: tuple[float, ...], keys: Keys
     chosen = keys.integers(1, len(speeds))[:, 0].tolist()
     factors = [Fraction(speeds[i]).limit_denominator(100) for i in chosen]
     return [x if f == 1 else resample(x, f.numerator, f.denominator) for x, f in zip(waves, factors)]
+
+
+def change_gains(waves: Tensor, gains: tuple[float, ...], keys: Keys) -> Tensor:
+    """Each row of (N, T) times a factor of its own, drawn uniformly from [low, high]."""
+    return waves if gains == (1.0, 1.0) else waves * keys.uniform(1, *gains).to(waves.dtype)
 
 
 @dataclass(frozen=True)

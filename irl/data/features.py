@@ -13,6 +13,9 @@ from torch import Tensor
 
 from irl.core.types import Checked, Count, NonNegative, Positive
 
+# Log energies below an utterance's level that normalise "level" keeps: 60 dB.
+DEPTH = 6 * math.log(10)
+
 
 @dataclass(frozen=True)
 class FeatureConfig(Checked):
@@ -21,8 +24,12 @@ class FeatureConfig(Checked):
     kind: "log_mel", Hann windows and the mel scale of HTK; "kaldi_fbank", as Kaldi's compute-fbank-feats, no dither:
     each frame's mean removed, pre-emphasis 0.97, Povey windows, samples in the range of 16 bits, energies floored at
     float32's epsilon (`floor` keeps its default). stack: consecutive frames joined into one vector; a
-    remainder shorter than a stack is left out. normalise: "global", by mean and variance of the training set, kept in
-    the model; "utterance", by its own, which removes volume.
+    remainder shorter than a stack is left out.
+
+    normalise: "global", by mean and variance of the training set, kept in the model, which hears level; "utterance", by
+    mean and variance of each mel band over the utterance; "mean", by its mean of each band, then as "global"; "level",
+    by its level alone, then as "global": the logarithm of the mean power of all frames and bands is subtracted, so
+    that neither pauses nor few words change the rest much, and what lies more than 60 dB below is raised to -60 dB.
     """
 
     rate: Count = 16000
@@ -33,7 +40,7 @@ class FeatureConfig(Checked):
     high_hz: NonNegative = 0.0
     floor: Positive = 1e-10
     stack: Count = 1
-    normalise: Literal["global", "utterance"] = "global"
+    normalise: Literal["global", "utterance", "mean", "level"] = "global"
     kind: Literal["log_mel", "kaldi_fbank"] = "log_mel"
 
     def __post_init__(self) -> None:
@@ -109,11 +116,30 @@ class Features(ABC):
         if len(wave) < self.shortest:
             wave = torch.nn.functional.pad(wave, (0, self.shortest - len(wave)))
         x = self.energies(wave)
-        if c.normalise == "utterance":
-            std, mean = torch.std_mean(x, dim=0, correction=0)
-            x = (x - mean) / std.clamp(min=1e-3)
+        x = self.normalised(x[None], torch.tensor([len(x)]))[0]
         count = len(x) // c.stack
         return x[: count * c.stack].reshape(count, c.dim)
+
+    def normalised(self, x: Tensor, windows: Tensor) -> Tensor:
+        """Energies (N, T, mels), of which the first `windows` (N,) are valid, as `FeatureConfig.normalise` says."""
+        kind = self.config.normalise
+        if kind == "global":
+            return x
+        count = windows[:, None, None]
+        valid = torch.arange(x.shape[1], device=x.device)[:, None] < count
+        if kind == "level":
+            total = x.masked_fill(~valid, -math.inf).logsumexp((1, 2), keepdim=True)
+            level = total - torch.log(count * x.shape[2])
+            return (x - level.clamp(min=self.faintest)).clamp(min=-DEPTH)
+        x = x - (x * valid).sum(1, keepdim=True) / count
+        if kind == "utterance":
+            x = x / ((x * valid).square().sum(1, keepdim=True) / count).sqrt().clamp(min=1e-3)
+        return x
+
+    @property
+    def faintest(self) -> float:
+        """About -97 dBFS, the rounding noise of 16 bits. Quieter recordings are not raised: silence stays."""
+        return math.log(1e-7 * (2**30 if self.config.kind == "kaldi_fbank" else 1))
 
     @property
     def shortest(self) -> int:
@@ -157,12 +183,7 @@ class LogMel(Features):
         waves = torch.nn.functional.pad(waves, (0, max(0, samples - waves.shape[1])))
         lens = lens.to(waves.device, non_blocking=True)[:, None]
         x = self.energies(waves.masked_fill(torch.arange(waves.shape[1], device=waves.device) >= lens, 0))
-        if c.normalise == "utterance":
-            windows = 1 + (lens.clamp(min=self.shortest) - c.window) // c.hop
-            valid = (torch.arange(x.shape[1], device=x.device) < windows)[..., None]
-            mean = (x * valid).sum(1, keepdim=True) / windows[..., None]
-            std = ((x - mean).square() * valid).sum(1, keepdim=True).div(windows[..., None]).sqrt()
-            x = (x - mean) / std.clamp(min=1e-3)
+        x = self.normalised(x, 1 + (lens[:, 0].clamp(min=self.shortest) - c.window) // c.hop)
         x = x[:, : max(counts) * c.stack].reshape(len(x), max(counts), c.dim)
         x_lens = torch.tensor(counts)
         padding = torch.arange(max(counts), device=x.device) >= x_lens.to(x.device, non_blocking=True)[:, None]

@@ -1,24 +1,24 @@
-"""Sets of small labelled images, decoded, in one file; and readers of the forms in which such sets are published."""
+"""Sets of small labelled images, decoded, in one file; and readers of the forms in which such sets are published, other
+than parquet."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Iterable, Sequence
 
 import numpy as np
 
 from irl.core import atomic_io
 from irl.core.errors import UserError
 from irl.core.fingerprint import content_fingerprint
-from irl.core.logging import logger
+from irl.core.logging import logger, progress
+from irl.data.image_folder import FORMATS, class_folders
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+# Pixels of an image, before it is decoded: a header may promise more than memory holds.
+LARGEST = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,22 +77,30 @@ def check(images: Images, where: str) -> Images:
     return images
 
 
-def _decode(content: Any, where: str) -> np.ndarray:
+def decode(content: bytes | Path, where: str) -> np.ndarray:
     """An image file's bytes, or its path -> uint8 (H, W, 3), turned as its EXIF orientation says."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
+    if isinstance(content, Path) and not content.is_file():
+        raise UserError(f"{where}: {'no such file' if not content.exists() else 'no plain file'}, expected an image")
     try:
-        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS) as image:
+            if image.width * image.height > LARGEST:
+                raise UserError(f"{where}: {image.width}x{image.height} pixels, expected a small image")
             if image.mode.startswith(("I", "F")):
                 raise UserError(f"{where}: an image of more than 8 bits, mode {image.mode}")
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except UnidentifiedImageError:
+        raise UserError(f"{where}: not an image of a form that is read: {', '.join(FORMATS)}") from None
     except UserError:
         raise
-    except Exception:  # the decoders of damaged files fail in many ways
-        raise UserError(f"{where}: not an image that can be read") from None
+    except Exception as error:  # Pillow raises many kinds for damaged images
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where}: not an image that can be read{': ' if reason else ''}{reason}") from None
 
 
-def _stack(decoded: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
+def stack(decoded: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
+    """(N, H, W, 3) of images with their names. Raises UserError where their sizes differ."""
     found: list[np.ndarray] = []
     for where, image in decoded:
         if found and image.shape != found[0].shape:
@@ -102,96 +110,14 @@ def _stack(decoded: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
     return np.stack(found) if found else np.empty((0, 0, 0, 3), np.uint8)
 
 
-LABELS = ("label", "fine_label")
-
-
-def whole_set(paths: Iterable[Path]) -> list[Path]:
-    """Parquet files in the order of their names. Raises UserError where NAME-00000-of-00003 has no NAME-00001-of-00003
-    beside it."""
-    found = sorted(paths)
-    for path in found:
-        for before, part, of, count in re.findall(r"(.*-)(\d+)(-of-)(\d+)", path.stem):
-            for number in range(int(count)):
-                name = f"{before}{number:0{len(part)}}{of}{count}"
-                if not any(other.stem.startswith(name) for other in found):
-                    raise UserError(f"{path.parent}: {name} is missing; {path.name} is one of {int(count)} parts")
-    return found
-
-
-def label_column(path: Path, column: str = "") -> tuple[str, list[str]]:
-    """The column of labels of a parquet file, by default the first of LABELS, and the names of its classes, which
-    published data sets keep in the schema; none where they are not there."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        schema = pyarrow.parquet.read_schema(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a parquet file: {str(error).splitlines()[0]}") from None
-    column = column or next((name for name in LABELS if name in schema.names), LABELS[0])
-    for text in (schema.metadata or {}).values():
-        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-            return column, [str(name) for name in json.loads(text)["info"]["features"][column]["names"]]
-    return column, []
-
-
-def from_parquet(path: Path, classes: Sequence[str], column: str = LABELS[0]) -> Images:
-    """The layout of data sets published as parquet: columns img (or image) {bytes, path} and one of labels.
-
-    path: a file, or a folder of which all parts are read in order of their names.
-    """
-    import pyarrow
-    import pyarrow.parquet
-
-    from irl.core.logging import progress
-
-    parts = whole_set(path.glob("*.parquet")) if path.is_dir() else [path]
-    labels: list[int] = []
-
-    def decoded() -> Iterator[tuple[str, np.ndarray]]:
-        for part in parts:
-            try:
-                table = pyarrow.parquet.read_table(part)
-            except FileNotFoundError:
-                raise UserError(f"{part}: no such file") from None
-            except (pyarrow.ArrowException, OSError) as error:
-                raise UserError(f"{part}: not a parquet file: {str(error).splitlines()[0]}") from None
-            image = next((name for name in ("img", "image") if name in table.column_names), None)
-            if image is None or column not in table.column_names:
-                raise UserError(f"{part}: expected columns img and {column}, found {', '.join(table.column_names)}")
-            rows = zip(table[image].to_pylist(), table[column].to_pylist())
-            for row, (cell, label) in enumerate(progress(rows, part.name, total=table.num_rows, unit="image")):
-                where = f"{part}: row {row}"
-                content = cell.get("bytes") if isinstance(cell, dict) else None
-                if not isinstance(content, bytes):
-                    raise UserError(f"{where}: expected {image}.bytes, found none")
-                if not isinstance(label, int) or not 0 <= label < len(classes):
-                    raise UserError(
-                        f"{where}: {column} {label}, expected 0 to {len(classes) - 1}; --classes names other classes"
-                    )
-                labels.append(label)
-                yield where, _decode(content, where)
-
-    if not parts:
-        raise UserError(f"{path}: no .parquet file in this folder")
-    images = _stack(decoded())
-    return check(Images(images, np.array(labels, np.int64), np.arange(len(labels)), list(classes)), str(path))
-
-
 def from_folder(path: Path, classes: Sequence[str] | None = None) -> Images:
     """A folder of class folders; classes are their names in order, or those given, which must all be there."""
-    from irl.core.logging import progress
-
-    if not path.is_dir():
-        raise UserError(f"{path}: no such folder")
-    names = sorted(p.name for p in path.iterdir() if p.is_dir())
-    if not names:
-        raise UserError(f"{path}: expected a folder for each class, found none")
+    folders = class_folders(path)
+    names = list(folders)
     for name in set(names) ^ set(classes if classes is not None else names):
         raise UserError(f"{path / name}: {'is no class of the training set' if name in names else 'no such folder'}")
-    found = [(label, p) for label, name in enumerate(names) for p in sorted((path / name).iterdir())]
-    found = [(label, p) for label, p in found if p.suffix.lower() in SUFFIXES]
-    images = _stack((str(p), _decode(p, str(p))) for _, p in progress(found, str(path), unit="image"))
+    found = [(label, p) for label, paths in enumerate(folders.values()) for p in paths]
+    images = stack((str(p), decode(p, str(p))) for _, p in progress(found, str(path), unit="image"))
     labels = np.array([label for label, _ in found], np.int64)
     return check(Images(images, labels, np.arange(len(labels)), names), str(path))
 

@@ -5,7 +5,6 @@ Files are sorted by id as by `LC_ALL=C sort`, one entry a line. What is wrong is
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,13 @@ import numpy as np
 
 from irl.core import atomic_io
 from irl.core.errors import UserError
+from irl.core.text_files import read_text
 from irl.data.audio import audio_info, read_audio
 
 # Seconds that a segment may reach beyond its recording, as rounded times do.
 SEGMENT_TOLERANCE = 0.1
+# Seconds that no recording lasts, 30 years.
+LONGEST = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,8 @@ class Utterance:
 
 def read_table(path: Path) -> dict[str, str]:
     """A Kaldi table `key value...`; refuses missing files, duplicate and unsorted keys, and undecodable text."""
-    try:
-        # Not splitlines(), which also breaks at characters that a transcript may hold.
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text: {error}") from None
+    # Not splitlines(), which also breaks at characters that a transcript may hold.
+    lines = read_text(path).removesuffix("\n").split("\n")
     table: dict[str, str] = {}
     last = b""
     for number, line in enumerate(lines if lines != [""] else [], 1):
@@ -91,10 +88,21 @@ def read_segments(path: Path, wavs: Mapping[str, str]) -> dict[str, Place]:
             raise UserError(f"{path}: {key}: expected `<recording> <start> <end>`, found {value!r}") from None
         if recording not in wavs:
             raise UserError(f"{path}: {key}: recording {recording} is not in wav.scp")
-        if not 0 <= start < end < math.inf:
+        if not 0 <= start < end < LONGEST:
             raise UserError(f"{path}: {key}: expected 0 <= start < end, found {begin} and {stop}")
         segments[key] = (recording, start, end)
     return segments
+
+
+def read_speakers(path: Path) -> dict[str, str]:
+    """The speaker of each utterance, one word that can name a folder."""
+    speakers = read_table(path)
+    for key, speaker in speakers.items():
+        if len(speaker.split()) != 1:
+            raise UserError(f"{path}: {key}: expected `<id> <speaker>`, found {speaker!r} for the speaker")
+        if "/" in speaker or speaker in (".", ".."):
+            raise UserError(f"{path}: {key}: speaker {speaker!r} cannot name a folder, which speakers do")
+    return speakers
 
 
 def read_data_dir(path: Path | str, need_text: bool = True, allow_pipes: bool = False) -> list[Utterance]:
@@ -117,15 +125,16 @@ def read_data_dir(path: Path | str, need_text: bool = True, allow_pipes: bool = 
     cut = (path / "segments").exists()
     id_path = path / ("segments" if cut else "wav.scp")
     places = read_segments(id_path, wavs) if cut else {key: (key, None, None) for key in wavs}
-    speakers = read_table(path / "utt2spk")
+    speakers = read_speakers(path / "utt2spk")
     _same_keys(id_path, places, path / "utt2spk", speakers)
     texts: Mapping[str, str | None] = dict.fromkeys(places)
     if need_text:
         texts = read_table(path / "text")
         _same_keys(id_path, places, path / "text", texts)
-        for key, text in texts.items():
-            if not text:
-                raise UserError(f"{path / 'text'}: {key} has no text")
+        empty = [key for key, text in texts.items() if not text]
+        if empty:
+            others = f", nor have {len(empty) - 1} others" if len(empty) > 1 else ""
+            raise UserError(f"{path / 'text'}: {empty[0]} has no text{others}")
         # Whatever separates words is one space: a no-break space is no token of its own.
         texts = {key: " ".join((text or "").split()) for key, text in texts.items()}
     return [Utterance(key, wavs[place[0]], speakers[key], texts[key], *place[1:]) for key, place in places.items()]
@@ -166,6 +175,9 @@ def num_samples(path: Path | str, utterances: list[Utterance], rate: int) -> dic
             counts = {key: int(value) for key, value in read_table(table).items()}
         except ValueError as error:
             raise UserError(f"{table}: expected `<id> <number of samples>`: {error}; run irl validate again") from None
+        empty = [key for key, count in counts.items() if count < 1]
+        if empty:
+            raise UserError(f"{table}: {empty[0]} has no samples; run irl validate again")
         _same_keys(table, counts, Path(path) / "utt2spk", (u.id for u in utterances))
         return counts
     counts = {}

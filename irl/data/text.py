@@ -11,6 +11,7 @@ from torch import Tensor
 
 from irl.core import atomic_io
 from irl.core.errors import UserError
+from irl.core.text_files import read_text
 
 EOS, UNKNOWN = "<eos>", "<unk>"
 
@@ -21,18 +22,11 @@ def words_of(path: Path) -> Iterator[tuple[int, str]]:
 
     Raises UserError for a file that is missing or empty, and names the line that is not UTF-8.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    if not content.strip():
+    text = read_text(path)
+    if not text.strip():
         raise UserError(f"{path}: empty, expected lines of words")
-    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), 1):
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}:{number}: not UTF-8 text: {error.reason} at byte {error.start}") from None
-        for word in text.split():
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        for word in line.split():
             yield number, word
         yield number, EOS
 
@@ -44,7 +38,8 @@ class WordVocabulary:
     def __init__(self, words: Sequence[str], counts: Sequence[int]) -> None:
         self.words, self.counts = list(words), list(counts)
         self.index = {word: i for i, word in enumerate(self.words)}
-        if len(self.index) < len(self.words) or len(self.counts) != len(self.words) or EOS not in self.index:
+        distinct = len(self.index) == len(self.words) == len(self.counts)
+        if not distinct or EOS not in self.index or not all(0 <= count < 2**53 for count in self.counts):
             raise UserError(f"a vocabulary must hold {EOS}, each word once, and a count for each")
 
     @classmethod
@@ -59,12 +54,11 @@ class WordVocabulary:
     @classmethod
     def read(cls, path: Path) -> WordVocabulary:
         """A file of lines WORD COUNT, as `write` leaves them."""
+        text = read_text(path, "no such vocabulary; run stage 3 first")
         try:
-            rows = [line.rsplit(" ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
+            rows = [line.rsplit(" ", 1) for line in text.splitlines()]
             return cls([word for word, _ in rows], [int(count) for _, count in rows])
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such vocabulary; run stage 3 first") from None
-        except ValueError:
+        except (ValueError, UserError):
             raise UserError(f"{path}: damaged vocabulary, expected lines WORD COUNT; run stage 3 again") from None
 
     def write(self, path: Path) -> None:

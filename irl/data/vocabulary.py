@@ -7,6 +7,7 @@ from typing import Iterable
 
 from irl.core import atomic_io
 from irl.core.errors import UserError
+from irl.core.text_files import read_text
 
 BLANK, UNKNOWN, SPACE, EOS = "<blank>", "<unk>", "<space>", "<sos/eos>"
 
@@ -29,12 +30,11 @@ class Vocabulary:
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
+        text = read_text(path, "no such vocabulary; run stage 3 first")
         try:
-            return cls(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such vocabulary; run stage 3 first") from None
-        except UnicodeDecodeError:
-            raise UserError(f"{path}: damaged vocabulary, not UTF-8 text; run stage 3 again") from None
+            return cls(text.removesuffix("\n").split("\n"))
+        except UserError as error:
+            raise UserError(f"{path}: {error}; run stage 3 again") from None
 
     def write(self, path: Path) -> None:
         atomic_io.write(path, "".join(f"{token}\n" for token in self.tokens))

@@ -29,6 +29,8 @@ class Language(Modality):
     task = lazily("task", "LanguageTask")
     prepare = lazily("prepare")
     validate = lazily("prepare")
+    train_data = lazily("prepare")
+    test_data = lazily("prepare")
     evaluate = lazily("evaluate")
     layer_pairs = lazily("analysis")
     pairs_fingerprint = lazily("analysis")
@@ -46,7 +48,7 @@ class Language(Modality):
         return Planned(args.conditions, {"decode": {}}, device, analyse=analyse)
 
     def read_evaluation(self, run: Path, args: argparse.Namespace) -> Evaluation:
-        return collect(run, read_counts(run / "evaluate", [item.partition("=")[0] for item in args.conditions]))
+        return collect(run, read_counts(run / "evaluate", self.test_data(args.conditions)))
 
     def describe(self, settings: Mapping[str, Any]) -> str:
         return "Texts are read as one row, and every word but the first is predicted."

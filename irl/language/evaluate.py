@@ -13,6 +13,7 @@ from irl.core.logging import log_to, logger
 from irl.core.machine import device_named
 from irl.language import perplexity_of
 from irl.language.perplexity import by_line, load
+from irl.language.prepare import text_fingerprint
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -26,7 +27,7 @@ def evaluate(args: argparse.Namespace) -> None:
     for name, text in texts.items():
         if not Path(text).is_file():
             raise UserError(f"{text}: no such file")
-        fingerprint = {"weights": weights, "options": {}, "data": file_fingerprint(Path(text))}
+        fingerprint = {"weights": weights, "options": {}, "data": text_fingerprint(Path(text))}
         path = args.out / f"{name}.json"
         if read_product(path, fingerprint, "errors", "reference") is not None:
             logger.info(f"{path}: already evaluated in this way")

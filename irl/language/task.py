@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irl.core.errors import UserError
-from irl.core.fingerprint import content_fingerprint
+from irl.core.fingerprint import check_inputs
 from irl.core.output import Output
 from irl.core.rng import Keys
 from irl.data.text import WordVocabulary, tracks
 from irl.language.config import LanguageConfig
 from irl.language.perplexity import build_model, read_through, token_losses
+from irl.language.prepare import vocabulary_inputs
 from irl.models.lstm_lm import LSTMLM, LMState
 from irl.noise.text import WordNoise
 from irl.objective import Terms
@@ -72,8 +73,8 @@ class LanguageTask(Task):
     def __init__(self, config: LanguageConfig, shard: Shard = Shard()) -> None:
         self.config, self.shard = config, shard
         self.vocabulary = WordVocabulary.read(Path(config.vocabulary))
+        check_inputs(Path(config.vocabulary), "run stage 3 again", **vocabulary_inputs(config))
         train = self.vocabulary.encode(Path(config.train_text))
-        self.digest = content_fingerprint([train.numpy().tobytes()])
         self.tracks = tracks(train, config.train.batch_size, config.bptt, config.train_text)
         self.dev = self.vocabulary.encode(Path(config.dev_text))
         if len(self.dev) < 2:
@@ -121,8 +122,8 @@ class LanguageTask(Task):
                 stats.compare(views[0], views[1], count)
 
     def extra_state(self) -> dict[str, Any]:
-        """What reading a text needs beside weights and configuration; and what the model was trained on."""
-        return {"words": self.vocabulary.words, "train_data": self.digest}
+        """What reading a text needs beside weights and configuration."""
+        return {"words": self.vocabulary.words}
 
     def selection_loss(self, dev: dict[str, Stat]) -> float:
         """The loss on the clean text: noise is for training only (Xie et al. 2017)."""

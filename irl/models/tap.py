@@ -2,117 +2,249 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any, Callable, Mapping, Sequence
+import contextlib
+import copy as copying
+import inspect
+import weakref
+from typing import Any, Callable, Literal, Mapping, Sequence, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from irl.core.output import Output
+from irl.models.hooks import Calls, Kept, Pick, Recorder, locate, pick
+from irl.models.lens import is_channels_first, lens_of_layers
 
-Select = Callable[[Any], Tensor]
+T = TypeVar("T")
+Lens = Tensor | Mapping[str, Tensor]
+Missing = Literal["error", "skip"]
 
 
 class TappedModel(nn.Module):
-    """A model whose forward returns Output; see `tap`. The model itself is `.model`, unchanged but for its hooks."""
+    """A model whose forward returns Output; see `tap`. The model itself is `.model`, unchanged but for its hooks, which
+    go with this wrapper. Attributes and methods that the wrapper lacks are the model's: `.config`, `.generate`, ..."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        layers: Sequence[str],
-        select: Select | Mapping[str, Select] | None,
-        batch_dim: int | Mapping[str, int],
-        lens_fn: Callable[[Any], Tensor | Mapping[str, Tensor]] | None,
-    ) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[str], **settings: Any) -> None:
         super().__init__()
-        self.model = model
-        self.layers = list(layers)
-        self.lens_fn = lens_fn
-        # What the hooks keep during a forward pass of this wrapper; None outside, when the model is called by itself.
-        self._seen: dict[str, tuple[Tensor, int | None]] | None = None
-        self._inputs: tuple[Any, ...] = ()
-        modules = dict(model.named_modules())
-        if isinstance(layers, str) or not self.layers:
-            raise ValueError(f"layers must be a sequence of at least one module name, got {layers!r}")
-        by_name = [x for x in (select, batch_dim) if isinstance(x, Mapping)]
-        for name in [*self.layers, *(key for mapping in by_name for key in mapping)]:
-            if name not in modules or not name:
-                known = ", ".join(n for n in modules if n)
-                raise ValueError(f"unknown layer {name!r} of {type(model).__name__}, known are {known}")
-        for name in self.layers:
-            pick = select.get(name) if isinstance(select, Mapping) else select
-            dim = batch_dim.get(name, 0) if isinstance(batch_dim, Mapping) else batch_dim
-            modules[name].register_forward_hook(functools.partial(self._keep, name, pick, dim))
+        self.model, self.training = model, model.training
+        self._settings = {"layers": layers, **settings}
+        self._recorder = _recorder(model, **self._settings)
+        # Not bound to this wrapper, so that it can be freed, and its hooks with it.
+        self._remove = weakref.finalize(self, self._recorder.detach)
+        self._remove.atexit = False
+        self._names = _positional(model)
+        self._measured = False
+        if self._is_compiled():
+            torch.compiler.reset()  # What was compiled without the hooks is compiled again.
 
-    def _keep(self, name: str, pick: Select | None, dim: int, module: nn.Module, inputs: Any, output: Any) -> None:
-        if self._seen is None:
-            return
-        if name in self._seen:
-            raise ValueError(
-                f"layer {name!r} was called twice in one forward pass, so its output is ambiguous; "
-                "tap a module that is called once"
-            )
-        value = output if pick is None else pick(output)
-        if not isinstance(value, Tensor):
-            what = "returned" if pick is None else "was reduced by select to"
-            raise ValueError(
-                f"layer {name!r} {what} {type(value).__name__}, not a tensor; "
-                "choose the tensor: tap(..., select=lambda output: output[0])"
-            )
-        # Inference tensors carry no version counter, and a compiler does not trace it: run once uncompiled to check.
-        tracked = not torch.compiler.is_compiling() and not value.is_inference()
-        version = value._version if tracked else None
-        value = value.movedim(dim, 0) if dim else value
-        rows = next((len(x) for x in self._inputs if isinstance(x, Tensor) and x.dim()), len(value))
-        if len(value) != rows:
-            raise ValueError(
-                f"the output of layer {name!r} has {len(value)} rows where the batch has {rows}; say where its batch "
-                f"is, tap(..., batch_dim={{{name!r}: 1}}), or reshape it by select"
-            )
-        self._seen[name] = (value, version)
+    def _is_compiled(self) -> bool:
+        """Whether a compiler works within the model. Raises ValueError where a layer was replaced since the tap."""
+        return any([locate(self.model, name, module) for name, module in self._recorder.modules.items()])
 
     def forward(self, *args: Any, **kwargs: Any) -> Output:
-        seen = self._seen = {}
-        self._inputs = (*args, *kwargs.values())
+        recorder, guards = self._recorder, contextlib.nullcontext()
+        if not torch.compiler.is_compiling():
+            if not self._remove.alive:
+                raise ValueError("this tap was removed; tap the model again")
+            if self._is_compiled():
+                # Blocks share compiled code, that of some without hooks, unless hooks are guarded.
+                guards = torch._dynamo.config.patch(skip_nnmodule_hook_guards=False)
+        kept = recorder.start((*args, *kwargs.values()))
         try:
-            logits = self.model(*args, **kwargs)
+            with guards:
+                logits = self.model(*args, **kwargs)
         finally:
-            self._seen, self._inputs = None, ()
-        for name in self.layers:
-            if name not in seen:
-                raise ValueError(f"layer {name!r} was not called in this forward pass; tap a module that is")
-            value, version = seen[name]
-            # A view shares its base's counter, so movedim above does not hide an overwrite.
+            recorder.stop()
+        hidden = self._hidden(kept)
+        return Output(logits, hidden, self._lens(args, kwargs, logits, hidden))
+
+    def _hidden(self, kept: list[Kept]) -> dict[str, Tensor]:
+        for name, value, version in kept:
+            # A view shares its base's counter, so that moved dimensions do not hide an overwrite.
             if version is not None and value._version != version:
                 raise ValueError(
                     f"the output of layer {name!r} was overwritten in place after it was returned (an in-place "
-                    "activation?); tap the module that overwrites it, or build the model with inplace=False"
+                    "activation?); tap the module that overwrites it, build the model with inplace=False, or compare "
+                    "what it was before: tap(..., copy=True)"
                 )
-        hidden = {name: value for name, (value, _) in seen.items()}
-        lens: Mapping[str, Tensor] = {}
-        if self.lens_fn is not None:
-            found = self.lens_fn(logits)
-            lens = dict.fromkeys(hidden, found) if isinstance(found, Tensor) else found
-        return Output(logits, hidden, lens)
+        hidden: dict[str, Any] = {}
+        calls: dict[str, list[Tensor]] = {}
+        for name, value, _ in kept:
+            calls.setdefault(name, []).append(value)
+            if self._recorder.calls == "all":
+                hidden[f"{name}[{len(calls[name]) - 1}]"] = value
+            else:
+                hidden.pop(name, None)
+                hidden[name] = value
+        if self._recorder.calls == "stack":
+            hidden = {name: torch.stack(calls[name], 1) for name in hidden}
+        for name in self._recorder.layers:
+            if name not in calls:
+                if self._settings["missing"] == "error":
+                    if not torch.compiler.is_compiling() and self._is_compiled():
+                        raise ValueError(
+                            f"layer {name!r} was not called in this forward pass: it was compiled after it was tapped; "
+                            "tap the model again, or compile the tapped model: torch.compile(tap(model, ...))"
+                        )
+                    raise ValueError(
+                        f"layer {name!r} was not called in this forward pass; tap a module that is, or, if some passes "
+                        "skip it (layer drop), leave it out of these: tap(..., missing='skip')"
+                    )
+                hidden[name] = None
+        return hidden
+
+    def _lens(self, args: Any, kwargs: Any, logits: Any, hidden: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        lens, lens_fn = self._settings["lens"], self._settings["lens_fn"]
+        if lens is None and lens_fn is None:
+            return {}
+        if lens is None:
+            found = pick(lens_fn, logits)
+        else:
+            inputs = {**dict(enumerate(args)), **dict(zip(self._names, args)), **kwargs}
+            if not callable(lens) and lens not in inputs:
+                raise ValueError(f"lens names no input {lens!r} of this pass, which has {', '.join(map(str, inputs))}")
+            found = lens(inputs, logits) if callable(lens) else inputs[lens]
+        layers = self._recorder.layers
+        channels_first = [n for n, m in self._recorder.modules.items() if layers[n][2] is None and is_channels_first(m)]
+        on_gpu = any(isinstance(x, Tensor) and not x.is_cpu for x in (logits, *hidden.values()))
+        measure = not torch.compiler.is_compiling() and not (on_gpu and self._measured)
+        result = lens_of_layers(
+            found, hidden, logits, channels_first, list(dict.fromkeys([*layers, *hidden, "logits"])), measure
+        )
+        if measure:
+            self._measured = True
+        return result
+
+    def remove(self) -> nn.Module:
+        """Take the hooks away; the model, which is returned, is as it was. `with tap(...) as tapped:` does so at its
+        end, and so does the end of the wrapper's life."""
+        self._remove()
+        return self.model
+
+    def __enter__(self) -> TappedModel:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.remove()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model" or name.startswith("_"):
+                raise
+            return getattr(super().__getattr__("model"), name)
+
+    def _again(self, model: nn.Module) -> TappedModel:
+        new = TappedModel(model, **self._settings)
+        new.training = self.training
+        return new
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TappedModel:
+        memo[id(self)] = new = self._again(copying.deepcopy(self.model, memo))
+        return new
+
+    def __reduce__(self) -> Any:
+        return _restore, (self.model, self._settings, self.training)
+
+
+def _restore(model: nn.Module, settings: dict[str, Any], training: bool) -> TappedModel:
+    new = TappedModel(model, **settings)
+    new.training = training
+    return new
+
+
+def _positional(model: nn.Module) -> list[str]:
+    """The names of a model's inputs; none where they cannot be known."""
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def _recorder(
+    model: nn.Module,
+    layers: Sequence[str],
+    select: Any,
+    batch_dim: Any,
+    time_dim: Any,
+    calls: Calls,
+    missing: Missing,
+    copy: bool,
+    **_: Any,
+) -> Recorder:
+    if isinstance(layers, str) or not layers:
+        raise ValueError(f"layers must be a sequence of at least one module name, got {layers!r}")
+    for name, value, allowed in (("calls", calls, get_args(Calls)), ("missing", missing, get_args(Missing))):
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    # A module may have several names; each of them is good.
+    modules = dict(model.named_modules(remove_duplicate=False))
+    by_name = [x for x in (select, batch_dim, time_dim) if isinstance(x, Mapping)]
+    for name in [*layers, *(key for mapping in by_name for key in mapping)]:
+        if name not in modules or not name:
+            known = ", ".join(n for n in modules if n)
+            raise ValueError(f"unknown layer {name!r} of {type(model).__name__}, known are {known}")
+        if list(layers).count(name) > 1:
+            raise ValueError(f"layer {name!r} is named twice; name it once")
+
+    def of(setting: Any, name: str) -> Any:
+        return setting.get(name) if isinstance(setting, Mapping) else setting
+
+    chosen = {name: (of(select, name), of(batch_dim, name), of(time_dim, name)) for name in layers}
+    return Recorder({name: modules[name] for name in layers}, chosen, calls, copy)
 
 
 def tap(
     model: nn.Module,
     layers: Sequence[str],
-    select: Select | Mapping[str, Select] | None = None,
-    batch_dim: int | Mapping[str, int] = 0,
-    lens_fn: Callable[[Any], Tensor | Mapping[str, Tensor]] | None = None,
+    select: Pick | Mapping[str, Pick] | None = None,
+    batch_dim: int | Mapping[str, int] | None = None,
+    lens_fn: Callable[[Any], Lens] | int | str | None = None,
+    *,
+    lens: Callable[[Mapping[str | int, Any], Any], Lens] | str | int | None = None,
+    time_dim: int | Mapping[str, int] | None = None,
+    calls: Calls = "once",
+    missing: Missing = "error",
+    copy: bool = False,
 ) -> TappedModel:
-    """Wrap a model so that it returns Output(logits, hidden, lens): logits is what the model returned.
+    """Wrap a model so that it returns Output(logits, hidden, lens): logits is what the model returned, unchanged.
 
     layers: names as in model.named_modules(); hidden holds their outputs in the order in which they were called.
-    select: for modules that return tuples, the function that picks the tensor; one for all layers or one by name.
-    batch_dim: the batch dimension of the layers' outputs, moved to the front; one for all or by name.
-    lens_fn: from what the model returned to int64 lengths (N,) of the tapped sequences (N, T, ...), one for all layers
-        or by name. Without it nothing is padding.
+    select: for modules that return tuples or objects, an index, a name, several of them one after another, or a
+        function that picks the tensor; one for all layers or one by name.
+    batch_dim: the batch dimension of the layers' outputs, moved to the front (default 0); one for all or by name.
+    lens: lens(inputs, output) -> int64 lengths (rows,), in frames of the tapped sequences (N, T, ...), one for all
+        sequences or by layer. inputs: the model's, by name and by position, as inputs["lens"] or inputs[1]; or just the
+        name or position of the input that holds them. Without it nothing is padding. On a GPU the numbers are checked
+        in the first pass alone.
+    lens_fn: the same as a function, index or name of what the model returned.
+    time_dim: the dimension of time in the layers' outputs, moved behind the batch (default 1): 2 for (N, C, T).
+    calls: of layers that are called several times in a pass: "all" keeps each call as a layer of its own, "name[0]",
+        "name[1]", ...; "last" the last; "stack" makes one layer (N, calls, ...) of them, as of the steps of a cell.
+    missing: "skip" leaves a layer out of the passes that do not call it (layer drop): its hidden state is then None.
+    copy: keep a copy of each output, for layers that are overwritten in place later.
+
+    Batch norm in training mode takes its statistics over all stacked views together; IRLLoss(batch_norm="split") takes
+    them view by view. To save the model, save `.model`. Files and spawned processes need select and lens that can be
+    pickled: indices, names, functions of a module. Tapping a tapped model again replaces its layers.
 
     Raises ValueError, with the remedy, for unknown layers, for outputs that are no tensors, for modules that are called
-    twice in a forward pass, and for outputs overwritten in place. DDP and torch.compile wrap the tapped model:
-    DDP(tap(model, ...)).
+    twice or not at all in a forward pass, for outputs overwritten in place, and for lengths that are none. DDP and
+    torch.compile wrap the tapped model: DDP(tap(model, ...)). Where a compiler is at work, outputs are always copied.
     """
-    return TappedModel(model, layers, select, batch_dim, lens_fn)
+    if isinstance(model, TappedModel):
+        model = model.remove()
+    return TappedModel(
+        model,
+        layers,
+        select=select,
+        batch_dim=batch_dim,
+        time_dim=time_dim,
+        lens=lens,
+        lens_fn=lens_fn,
+        calls=calls,
+        missing=missing,
+        copy=copy,
+    )

@@ -193,17 +193,20 @@ def worst(model: Model, ball: LpBall, y: Tensor, points: Iterable[Tensor], loss:
 
 
 class Attack:
-    """The attack of a configuration on normalised images, (pixel - mean) / std. mean, std (3,): on the scale 0-255.
+    """The attack of a configuration on normalised images, (pixel - mean) / std. mean, std: on the scale 0-255, (3,), or
+    of as many channels as the images have.
 
     The ball is measured on normalised images, as the paper's eps is, or with units "pixels" on pixels of 0-255.
     """
 
     def __init__(self, config: AttackConfig, mean: Tensor, std: Tensor) -> None:
+        if not config.kind:
+            raise ValueError(f"kind: expected one of {', '.join(KINDS)}, found none")
         self.config = config
-        self.mean, self.std = mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
+        self.mean, self.std = mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
 
     def apply(self, x: Tensor, y: Tensor, model: nn.Module, keys: Keys | None = None) -> Tensor:
-        """Images x (N, 3, H, W) with labels y (N,) -> adversarial images of the same shape. x is not written.
+        """Images x (N, C, H, W) with labels y (N,) -> adversarial images of the same shape. x is not written.
 
         model(x) returns Output. keys: for random starts and random noise; ValueError if they are needed and missing.
         With several restarts each sample keeps the worst point found.

@@ -3,7 +3,8 @@
 Waves are float32 (N, T) with lens (N,); samples past a row's length are padding and stay zero. Draws come from `Keys`
 alone. Rows are processed one by one: on a CPU that beats batches, which are bound by page faults. SNR is the ratio of
 mean powers over valid samples, the clean signal at unit gain (as in Kaldi's wav-reverberate with --normalize-output
-false). A silent clean row has no SNR and stays as it is, and so does one whose noise segment is silent.
+false). A silent clean row has no SNR and stays as it is. A clip that is silent from its offset on, as many are that are
+padded to a common length, begins where it sounds again.
 """
 
 from __future__ import annotations
@@ -20,15 +21,10 @@ from torch import Tensor
 from irl.core.errors import UserError
 from irl.core.rng import Keys
 from irl.data.audio import resample
-from irl.noise.bank import Bank, RIRBank
-from irl.noise.reverb import Spectrum, reverberate, spectrum
+from irl.noise.bank import Bank, Clip, RIRBank
+from irl.noise.convolution import Spectrum, reverberate, spectrum
+from irl.noise.snr import SNRS, Snrs, add_at_snr, as_snrs, draw_snrs
 
-# SNRs in dB of Kaldi's augmentation with MUSAN (egs/voxceleb/v2, egs/sre16): one is drawn with equal probability.
-SNRS: dict[str, tuple[float, ...]] = {
-    "noise": (15.0, 10.0, 5.0, 0.0),
-    "music": (15.0, 10.0, 8.0, 5.0),
-    "babble": (20.0, 17.0, 15.0, 13.0),
-}
 Category = Literal["noise", "music", "babble"]
 TALKERS = (3, 7)
 
@@ -39,17 +35,6 @@ class Noise(Protocol):
     def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str]) -> Any: ...
 
     def apply(self, waves: Tensor, lens: Tensor, params: Any) -> Tensor: ...
-
-
-def add_at_snr(x: np.ndarray, noise: np.ndarray, snr: float, out: np.ndarray | None = None) -> np.ndarray:
-    """x + g * noise, (T,) each, where 10 log10(mean x^2 / mean (g noise)^2) = snr. Silence on either side: x.
-
-    out: where to write the result, as in numpy; a new array if None.
-    """
-    power_x, power_n = float(np.dot(x, x)), float(np.dot(noise, noise))
-    gain = np.sqrt(power_x / power_n) * 10 ** (-snr / 20) if power_x > 0 and power_n > 0 else 0.0
-    out = np.multiply(noise, np.float32(gain), out=out)
-    return np.add(x, out, out=out)
 
 
 def _per_row(waves: Tensor, lens: Tensor, function: Any) -> Tensor:
@@ -85,7 +70,7 @@ class _FromBank:
         def mix(i: int, x: np.ndarray, out: np.ndarray) -> None:
             clips = self.bank.clips[params.category[i]]
             chosen = [(int(c), int(o)) for c, o in zip(params.clips[i], params.offsets[i]) if c >= 0]
-            segments = [self.bank.segment(clips[c], o, len(x)) for c, o in chosen]
+            segments = [self._sounding(clips[c], o, len(x)) for c, o in chosen]
             if len(segments) > 1:
                 # Babble: talkers at equal power, or the loudest recording would be the only one heard.
                 segments = [s / np.sqrt(max(float(np.dot(s, s)), 1e-20)) for s in segments]
@@ -93,28 +78,50 @@ class _FromBank:
 
         return _per_row(waves, lens, mix)
 
+    def _sounding(self, clip: Clip, offset: int, length: int) -> np.ndarray:
+        found = self.bank.segment(clip, offset, length)
+        return found if found.any() else self.bank.segment(clip, self.bank.onset(clip, offset), length)
+
 
 @dataclass(frozen=True)
 class Additive(_FromBank):
-    """Noise, music or babble from a bank: a category with equal probability, a clip, an offset and one of Kaldi's SNRs.
+    """Noise, music or babble from a bank: a category with equal probability, a clip, an offset and an SNR.
 
-    Babble adds 3-7 different clips of the category "speech".
+    categories: () is all of the bank's, but "speech". "babble" adds several different clips of the category "speech";
+    talkers: the least and the most. snrs: (), one of Kaldi's for the category, and those of "noise" for other names.
+
+    Raises UserError for a category that the bank was not given.
     """
 
     bank: Bank
-    categories: tuple[str, ...] = ("noise", "music")
+    categories: tuple[str, ...] = ()
+    snrs: Snrs = ()
+    talkers: tuple[int, int] = TALKERS
+
+    def __post_init__(self) -> None:
+        categories = self.categories or tuple(c for c in self.bank.clips if c != "speech")
+        object.__setattr__(self, "categories", categories)
+        if self.snrs != ():
+            object.__setattr__(self, "snrs", as_snrs(self.snrs))
+        known = [*self.bank.clips, *(["babble"] if "speech" in self.bank.clips else [])]
+        for category in categories:
+            if category not in known:
+                raise UserError(f"{self.bank.root}: no category {category!r} in this bank, it has {', '.join(known)}")
+        if not categories:
+            raise UserError(
+                f"{self.bank.root}: the bank has speech alone; for several talkers name the category 'babble'"
+            )
 
     @staticmethod
     def bank_categories(categories: Sequence[str]) -> list[str]:
         return ["speech" if c == "babble" else c for c in categories]
 
     def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> Mixed:
-        n, most = len(lens), TALKERS[1]
+        n, (least, most) = len(lens), self.talkers
         which = keys.sub("category").integers(1, len(self.categories))[:, 0].tolist()
         names = [self.categories[w] for w in which]
-        snr_index = keys.sub("snr").integers(1, 4)[:, 0].tolist()
-        snr = torch.tensor([SNRS[name][i] for name, i in zip(names, snr_index)])
-        talkers = TALKERS[0] + keys.sub("talkers").integers(1, most - TALKERS[0] + 1)
+        snr = draw_snrs(keys, [self.snrs or SNRS.get(name, SNRS["noise"]) for name in names])
+        talkers = least + keys.sub("talkers").integers(1, most - least + 1)
         order = keys.sub("clip").uniform(most)
         fractions = keys.sub("offset").uniform(most)
         clips = torch.full((n, most), -1, dtype=torch.int64)
@@ -138,7 +145,15 @@ class OverlappedSpeech(_FromBank):
     """One other talker over the whole utterance, at one of the SNRs with equal probability; never the same speaker."""
 
     bank: Bank
-    snrs: tuple[float, ...] = (10.0, 5.0)
+    snrs: Snrs = (10.0, 5.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "snrs", as_snrs(self.snrs))
+        if "speech" not in self.bank.clips:
+            raise UserError(
+                f"{self.bank.root}: no category 'speech' in this bank; of any folder of talkers it is made by "
+                "Bank(folder, rate, {'speech': '.'})"
+            )
 
     def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> Mixed:
         talkers = [clip.speaker for clip in self.bank.clips["speech"]]
@@ -152,8 +167,7 @@ class OverlappedSpeech(_FromBank):
                 )
             clips[i, 0] = others[int(picks[i] * len(others))]
         offsets = self._offsets(keys.sub("offset").uniform(1), "speech", clips)
-        index = keys.sub("snr").integers(1, len(self.snrs))[:, 0]
-        return Mixed(["speech"] * len(lens), clips, offsets, torch.tensor(self.snrs)[index])
+        return Mixed(["speech"] * len(lens), clips, offsets, draw_snrs(keys, [self.snrs] * len(lens)))
 
 
 @dataclass(frozen=True)
@@ -177,6 +191,15 @@ def _spectrum(bank: RIRBank, path: Any) -> Spectrum:
     return spectrum(bank.get(path))
 
 
+def check_samples(waves: Tensor) -> None:
+    """Raise ValueError for waves far outside [-1, 1], as 16-bit samples are, where a noise depends on it; on a GPU not:
+    looking would wait for it."""
+    if waves.is_cpu and waves.numel() and float(torch.stack(waves.aminmax()).abs().max()) > 100:
+        raise ValueError(
+            f"expected samples in [-1, 1], found {float(waves.abs().max()):g}; divide 16-bit ones by 32768"
+        )
+
+
 @dataclass(frozen=True)
 class Volume:
     """A gain drawn uniformly from [low, high], then what a 16-bit recorder does: rounding and clipping."""
@@ -188,6 +211,7 @@ class Volume:
         return keys.sub("gain").uniform(1, self.low, self.high)[:, 0]
 
     def apply(self, waves: Tensor, lens: Tensor, params: Tensor) -> Tensor:
+        check_samples(waves)
         scaled = waves * params.to(waves.dtype)[:, None]
         return (scaled * 32768).round().clamp(-32768, 32767) / 32768
 
@@ -203,6 +227,7 @@ class Telephone:
         return [self.codecs[i] for i in keys.sub("codec").integers(1, len(self.codecs))[:, 0].tolist()]
 
     def apply(self, waves: Tensor, lens: Tensor, params: list[str]) -> Tensor:
+        check_samples(waves)
         return _per_row(waves, lens, lambda i, x, out: np.copyto(out, self._line(x, params[i])))
 
     def _line(self, x: np.ndarray, codec: str) -> np.ndarray:

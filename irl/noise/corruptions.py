@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import numpy as np
 import torch
 
 from irl.core.errors import UserError
+from irl.core.fingerprint import content_fingerprint, file_chunks, remembered, stamp
 from irl.core.logging import logger
 from irl.core.rng import Keys
 
@@ -22,7 +22,14 @@ BLUR = (0.4, 0.6, 0.7, 0.8, 1.0)  # standard deviation in pixels
 QUALITY = (80, 65, 58, 50, 40)
 
 
+def check_bytes(images: np.ndarray) -> None:
+    """Raise ValueError for pixels that are not of 8 bits: in [0, 1] they would come out black."""
+    if images.dtype != np.uint8:
+        raise ValueError(f"expected 8-bit images, pixels of 0 to 255, found {images.dtype}")
+
+
 def gaussian_noise(images: np.ndarray, severity: int, numbers: np.ndarray) -> np.ndarray:
+    check_bytes(images)
     keys = Keys(torch.from_numpy(numbers), 0, f"corruption/gaussian_noise/{severity}")
     noise = np.concatenate([_normals(keys, slice(i, i + 100), images[0].size) for i in range(0, len(images), 100)])
     noisy = images / 255.0 + GAUSSIAN[severity - 1] * noise.reshape(images.shape)
@@ -37,6 +44,7 @@ def _normals(keys: Keys, rows: slice, count: int) -> np.ndarray:
 def gaussian_blur(images: np.ndarray, severity: int, numbers: np.ndarray) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
+    check_bytes(images)
     sigma = BLUR[severity - 1]
     blurred = gaussian_filter(images / 255.0, (0, sigma, sigma, 0), mode="nearest")
     return (blurred.clip(0, 1) * 255).astype(np.uint8)
@@ -79,13 +87,15 @@ def _paths(folder: Path) -> list[Path]:
 
 def digest(folder: Path) -> str:
     """Of the names and contents of a folder of corruptions."""
-    hashed = hashlib.blake2b(digest_size=8)
-    for path in _paths(folder):
-        hashed.update(path.stem.encode())
-        with open(path, "rb") as file:
-            while block := file.read(1 << 24):
-                hashed.update(block)
-    return hashed.hexdigest()
+    paths = _paths(folder)
+
+    def chunks() -> Iterator[bytes]:
+        for path in paths:
+            yield path.stem.encode()
+            yield from file_chunks(path)
+
+    stamps = [[path.name, *stamp(path)] for path in paths]
+    return remembered(folder / ".fingerprint.json", stamps, lambda: content_fingerprint(chunks()))
 
 
 def read(folder: Path, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -119,4 +129,6 @@ def _load(path: Path) -> np.ndarray:
         raise UserError(f"{path}: no such file") from None
     except (ValueError, EOFError, OSError):
         raise UserError(f"{path}: damaged, not an array that numpy can map") from None
+    if not isinstance(found, np.ndarray) or not found.ndim:
+        raise UserError(f"{path}: expected one array, found an archive or a single value")
     return found

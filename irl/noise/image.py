@@ -106,12 +106,37 @@ class ImageNoiseConfig(Checked):
     clip: bool = False
 
 
+def check_scale(x: Tensor, largest: float) -> None:
+    """Raise ValueError for images that cannot hold pixels of 0 to `largest`: beyond 16 times that; or, where it is 255,
+    all below 4, as images in [0, 1] and normalised ones are.
+
+    Whole numbers pass: the pixels of black images are. So does what an earlier noise has moved out of the range.
+    """
+    top = float(torch.stack(x.detach().aminmax()).abs().max()) if x.numel() else 0.0
+    low = largest > 16 and 0 < top < largest / 64 and not bool((x == x.round()).all())
+    if low or top > 16 * largest:
+        raise ValueError(
+            f"expected pixels of 0 to {largest:g}, but the largest value is {top:.3g}; irl.noise.image_noise takes "
+            "scale=1 for images in [0, 1], scale=255 for 0-255, and mean= and std= for normalised ones"
+        )
+
+
 @dataclass(frozen=True)
 class ImageNoise:
-    """The noise of a configuration. directions: (3, 3), row i is 255 sqrt(lambda_i) e_i (`lighting_of`)."""
+    """The noise of a configuration. directions: (3, 3), row i is 255 sqrt(lambda_i) e_i (`lighting_of`).
+
+    Raises ValueError if lighting has no directions.
+    """
 
     config: ImageNoiseConfig
     directions: Tensor = field(default_factory=lambda: torch.zeros(3, 3))
+
+    def __post_init__(self) -> None:
+        if self.config.lighting and not self.directions.any():
+            raise ValueError(
+                f"lighting {self.config.lighting:g} without directions changes nothing: give the directions of the "
+                "colours (lighting_of their covariance), or lighting=0"
+            )
 
     @property
     def axes(self) -> Tensor:
@@ -155,7 +180,10 @@ class ImageNoise:
         return m.shifted(params["lighting"]) if "lighting" in params else m
 
     def apply(self, x: Tensor, params: Params) -> Tensor:
-        """float (N, 3, H, W) on the scale 0-255 -> new images; x is not written."""
+        """float (N, 3, H, W) on the scale 0-255 -> new images; x is not written. Raises ValueError for images on
+        another scale (`check_scale`); on a GPU, where looking would wait, it does not look."""
+        if x.is_cpu:
+            check_scale(x, 255.0)
         out = self.map(x, params)(x)
         if "gaussian" in params:
             out = out + params["gaussian"]

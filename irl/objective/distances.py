@@ -55,6 +55,11 @@ class Distance:
         """The weighted distance of a and b, (N, M, D) each -> (N, M)."""
         return self.combine(self.parts([(a, b)])[0])
 
+    def only(self, of_logits: bool) -> Distance | None:
+        """The part of this distance that is of distributions, or the other part; None where there is none."""
+        terms = tuple(term for term in self.weighted if isinstance(term[1], OF_LOGITS) == of_logits)
+        return _Sum(terms) if terms else None
+
     def parts(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[dict[str, Tensor]]:
         """For each pair (a, b), (N, M, D) each, every elementary distance by name, unweighted, (N, M) each.
 
@@ -213,14 +218,20 @@ class KL(Elementary):
         if self.detach_target:
             a = a.detach()
         log_p = F.log_softmax(a, dim=-1)
+        # Classes that logits of -inf exclude from p: log q - log p is not defined there, and q is what is left of it.
+        gone = a == -math.inf
+        difference = b.masked_fill(gone, 0) - a.masked_fill(gone, 0)
+        log_q = torch.where(gone, b - torch.logsumexp(a, dim=-1, keepdim=True), log_p + difference)
         # log q - log p = (b - a) - (lse(b) - lse(a)), and lse(b) - lse(a) = lse(log p + b - a): no large terms.
-        r = (b - a) - torch.logsumexp(log_p + (b - a), dim=-1, keepdim=True)
+        shift = torch.logsumexp(log_q, dim=-1, keepdim=True)
+        r = difference - shift
         small = r.abs() < 0.02
         t = torch.where(small, r, 0.0)
         series = t * t * (0.5 + t * (1 / 6 + t * (1 / 24 + t / 120)))
         p = log_p.exp()
         # p exp(r) is written exp(log p + r): where p underflows, exp(r) may overflow.
-        return torch.where(small, p * series, (log_p + r).exp() - p * (1 + r)).sum(-1)
+        summands = torch.where(small, p * series, (log_p + r).exp() - p * (1 + r))
+        return torch.where(gone, (log_q - shift).exp(), summands).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -231,7 +242,9 @@ class CrossEntropy(Elementary):
     name: str = "cross_entropy"
 
     def of(self, a: Tensor, b: Tensor) -> Tensor:
-        return -(wide(a).softmax(-1) * F.log_softmax(wide(b), dim=-1)).sum(-1)
+        # A class that a logit of -inf excludes from the clean view counts nothing.
+        log_q = F.log_softmax(wide(b), dim=-1).masked_fill(a == -math.inf, 0)
+        return -(wide(a).softmax(-1) * log_q).sum(-1)
 
 
 @dataclass(frozen=True)

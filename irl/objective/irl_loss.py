@@ -14,10 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Literal, Mapping, NamedTuple, Sequence, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
-from irl.core.output import Output, call, next_example, stack_views
-from irl.objective.distances import L2, OF_LOGITS, Cosine, Distance
+from irl.core.output import Output, next_example, shorter
+from irl.objective.distances import L2, Cosine, Distance
+from irl.objective.gradient_check import check_gradient
+from irl.objective.passes import no_gradient_of, run_views
 from irl.objective.vectors import compared_vectors
 
 # (alpha, beta, gamma) of the paper's rows.
@@ -33,6 +35,8 @@ PRESETS = {
 Pairs = Literal["clean", "noisy", "all", "in_batch"]
 StopGrad = Literal["none", "clean", "noisy"]
 Over = Literal["frame", "sample"]
+Passes = Literal["stacked", "separate", "unchecked"]
+BatchNorm = Literal["joint", "split"]
 
 
 class Terms(NamedTuple):
@@ -56,7 +60,7 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True, eq=False)  # compared by identity: torch.compile hashes it, and layers may be a dict
 class IRLLoss:
-    """Settings of the objective; calling it runs the model once over all stacked views and returns `Terms`.
+    """Settings of the objective; calling it runs the model over all views and returns `Terms`.
 
     alpha, beta, gamma: weights of the clean loss, the mean noisy loss and the distance. gamma = 0 is IRL batching.
     distance: such as 0.1 * L2() + Cosine().
@@ -68,9 +72,20 @@ class IRLLoss:
     stop_grad: "none", or the side of a clean-noisy pair that is held constant, "clean" or "noisy".
     over: "frame": a layer with lengths is compared frame by frame; "sample": each sample as one long vector, padding
         left out. A layer without lengths is always one vector per sample.
+        KL and other distances of distributions are taken over the last dimension at each position, (N, C, H, W) without
+        lengths over the classes C, and averaged over the (valid) positions.
     warmup: gamma rises linearly from 0 over this many steps; then calls need step=.
+    passes: "stacked": one pass over all views, stacked along dimension 0; before its first one, a tapped model is run
+        without gradients to see that it treats views alike and alone. "unchecked": without that. "separate": one pass a
+        view, from the same state of all generators, for models whose views cannot be stacked: those that compute their
+        own loss, draw their own masks, sort, carry states, or take packed or time-first inputs or masks (T, T). Views
+        of different lengths T are then compared where lengths are given. With DDP and batch norm it needs
+        broadcast_buffers=False.
+    batch_norm: "joint": in training mode, batch norm sees all stacked views as one batch; "split": each view alone, in
+        order, as in separate passes.
 
-    Raises ValueError for settings that make no sense and, at the first call, for unknown layer names.
+    Raises ValueError for settings that make no sense and, at the first call, for unknown layer names, for views that
+    cannot be stacked and where the distance has no gradient while the task loss has one.
     """
 
     alpha: float = 0.5
@@ -83,6 +98,8 @@ class IRLLoss:
     stop_grad: StopGrad = "none"
     over: Over = "frame"
     warmup: int = 0
+    passes: Passes = "stacked"
+    batch_norm: BatchNorm = "joint"
 
     def __post_init__(self) -> None:
         layers = self.layers if isinstance(self.layers, Mapping) else {}
@@ -97,14 +114,15 @@ class IRLLoss:
             raise ValueError(f"warmup must not be negative, got {self.warmup}")
         if not isinstance(self.distance, Distance):
             raise ValueError(f"distance must be a distance such as 0.1 * L2() + Cosine(), got {self.distance!r}")
-        for name, allowed in (("pairs", Pairs), ("stop_grad", StopGrad), ("over", Over)):
+        settings = {"pairs": Pairs, "stop_grad": StopGrad, "over": Over, "passes": Passes, "batch_norm": BatchNorm}
+        for name, allowed in settings.items():
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
         if self.stop_grad != "none" and self.pairs in ("noisy", "in_batch"):
             raise ValueError(f"stop_grad names a side of clean-noisy pairs, there are none with pairs={self.pairs!r}")
         if isinstance(self.layers, str):
             raise ValueError(f"layers must be a sequence of names or a mapping to weights, got {self.layers!r}")
-        if self.over == "sample" and any(isinstance(part, OF_LOGITS) for _, part in self.distance.weighted):
+        if self.over == "sample" and self.distance.only(of_logits=True):
             raise ValueError("KL and other distances of distributions, one a frame, need over='frame'")
         if self.layers is not None and self.from_layer is not None:
             raise ValueError("give layers or from_layer, not both")
@@ -167,7 +185,7 @@ class IRLLoss:
         global_batch_size: float | None = None,
         sample_weight: float = 1.0,
     ) -> Terms:
-        """One forward pass over the views that carry weight, then the terms.
+        """The views that carry weight through the model, in one pass unless passes="separate", then the terms.
 
         model: returns Output. clean and each of the K >= 1 noisy copies: a tensor, tuple or dict, given to the model
         as model(x), model(*x) or model(**x). task_loss(view: Output) -> scalar mean over the view's samples; None for
@@ -181,12 +199,12 @@ class IRLLoss:
         if self.needs_noisy and not noisy:
             raise ValueError("beta or gamma is positive, but no noisy copy was given")
         views = ([clean] if self.needs_clean else []) + (list(noisy) if self.needs_noisy else [])
-        output = call(model, stack_views(views))
-        if not isinstance(output, Output):
-            raise ValueError(
-                f"the model returned {type(output).__name__}, not irl.Output; wrap it: tap(model, ['layer', ...])"
-            )
-        return self.terms(output.views(len(views)), task_loss, step, global_batch_size, sample_weight)
+        outputs = run_views(model, views, self.passes, self.batch_norm)
+        terms = self.terms(outputs, task_loss, step, global_batch_size, sample_weight)
+        if task_loss is None and distributed.is_available() and distributed.is_initialized():
+            # Weights above the layers join the reduction of gradients too: DDP and FSDP wait for each of them.
+            terms = terms._replace(total=terms.total + no_gradient_of(outputs))
+        return terms
 
     def terms(
         self,
@@ -209,6 +227,7 @@ class IRLLoss:
         if gamma <= 0:
             return Terms(total, clean_loss, noisy_loss, zero, {}, {}, gamma)
         dist, per_layer, parts = self.compare(clean, noisy, global_batch_size, sample_weight)
+        check_gradient(total, dist, {name: [view.named()[name] for view in views] for name in per_layer})
         return Terms(total + gamma * dist, clean_loss, noisy_loss, dist, per_layer, parts, gamma)
 
     def compare(
@@ -219,11 +238,18 @@ class IRLLoss:
         sample_weight: float = 1.0,
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         """(dist, per_layer, parts) of `Terms`; usable alone to measure distances under torch.no_grad()."""
-        reference = noisy[0] if clean is None else clean
-        weights = self.layer_weights(list(reference.named()), list(reference.hidden))
+        views = ([] if clean is None else [clean]) + list(noisy)
+        if any(view.named().keys() != views[0].named().keys() for view in views):
+            found = " and ".join(str(list(view.hidden)) for view in views)
+            raise ValueError(f"the views have different layers, {found}: rename them by view._replace(hidden={{...}})")
+        weights = self.layer_weights(list(views[0].named()), list(views[0].hidden))
+        # Layers that a pass skipped are not compared in this step.
+        weights = {n: w for n, w in weights.items() if all(view.named()[n] is not None for view in views)}
+        if not weights:
+            return torch.zeros(()), {}, {}
         pairs: list[tuple[Output, Output]] = []
         if self.pairs == "in_batch":
-            pairs += [(view, next_example(view)) for view in ([clean] if clean else []) + list(noisy)]
+            pairs += [(view, next_example(view)) for view in views]
         elif self.pairs != "noisy":
             assert clean is not None
             pairs += [(clean, copy) for copy in noisy]
@@ -231,15 +257,21 @@ class IRLLoss:
             if len(noisy) < 2:
                 raise ValueError(f"pairs={self.pairs!r} needs at least 2 noisy copies, got {len(noisy)}")
             pairs += itertools.combinations(noisy, 2)
-        compared = [
-            compared_vectors(
-                (a, b), layer, self.stop_grad if a is clean else "none", self.over, global_batch_size, sample_weight
-            )
-            for layer in weights
-            for a, b in pairs
-        ]
-        found = self.distance.parts([(c.a, c.b) for c in compared])
-        values = [c.average(distances) for c, distances in zip(compared, found)]
+        pairs = [(a, shorter(a, b)) for a, b in pairs]
+        values: list[dict[str, Tensor]] = [{} for _ in range(len(weights) * len(pairs))]
+        for of_logits in (False, True):
+            distance = self.distance.only(of_logits)
+            if distance is None:
+                continue
+            settings = (self.over, global_batch_size, sample_weight, of_logits)
+            compared = [
+                compared_vectors((a, b), layer, self.stop_grad if a is clean else "none", *settings)
+                for layer in weights
+                for a, b in pairs
+            ]
+            distances = distance.parts([(c.a, c.b) for c in compared])
+            for value, c, d in zip(values, compared, distances):
+                value.update(c.average(d))
         per_layer: dict[str, Tensor] = {}
         parts: dict[str, dict[str, Tensor]] = {}
         for i, layer in enumerate(weights):

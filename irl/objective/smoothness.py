@@ -54,8 +54,10 @@ def push_forward(model: Callable[..., Output], inputs: Any, tangent: Tensor) -> 
 def _pushed(model: Callable[..., Output], inputs: Any, tangents: Sequence[Tensor]) -> tuple[Output, list[Output]]:
     """`push_forward` for several tangents. By hand all of them go through the model at once."""
     x, whole = _split(inputs)
-    if hasattr(model, "push_forward") and isinstance(inputs, Tensor):
-        value, moved = model.push_forward(x, torch.stack(list(tangents)))
+    # Of its own, not of a model within it.
+    by_hand: Any = model if hasattr(type(model), "push_forward") else None
+    if by_hand is not None and isinstance(inputs, Tensor):
+        value, moved = by_hand.push_forward(x, torch.stack(list(tangents)))
         return value, [tree_map(lambda t, i=i: t[i], moved) for i in range(len(tangents))]
     both = [_dual(model, whole, x, tangent) for tangent in tangents]
     return both[0][0], [moved for _, moved in both]

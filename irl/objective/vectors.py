@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,51 +12,113 @@ from irl.objective.distances import PER_UNIT
 
 
 class Compared(NamedTuple):
-    """Vectors a and b (N, M, D), their weights (N, M) in the average, and a factor (N, M) of means over units."""
+    """Vectors a and b (N, M, D), their weights (N, M) in the average, and a factor (N, M) of means over units. padded:
+    whether vectors of weight 0 are padding, which may hold anything."""
 
     a: Tensor
     b: Tensor
     weights: Tensor
     per_unit: Tensor | None = None
+    padded: bool = False
 
     def average(self, distances: Mapping[str, Tensor]) -> dict[str, Tensor]:
         scales = {} if self.per_unit is None else dict.fromkeys(PER_UNIT, self.per_unit)
-        return {n: ((d * scales[n] if n in scales else d) * self.weights).sum() for n, d in distances.items()}
+        weighted = {n: (d * scales[n] if n in scales else d) * self.weights for n, d in distances.items()}
+        # What padding holds may be NaN or infinite.
+        return {n: torch.where(self.weights > 0, w, 0.0).sum() if self.padded else w.sum() for n, w in weighted.items()}
 
 
 def compared_vectors(
-    pair: tuple[Output, Output], layer: str, detach: str, over: str, size: float | None, sample_weight: float
+    pair: tuple[Output, Output],
+    layer: str,
+    detach: str,
+    over: str,
+    size: float | None,
+    sample_weight: float,
+    of_logits: bool = False,
 ) -> Compared:
     """One layer of a pair of views as vectors, with their weights in the average over frames and `size` samples.
 
     detach: side that is held constant, "clean" (the first), "noisy" or "none". over: "frame" or "sample", as in
-    IRLLoss. size: None for the number of these samples. Raises ValueError where the layer is no tensor.
+    IRLLoss. size: None for the number of these samples. of_logits: as distributions, one a position, of (N, ..., C) or,
+    without lengths, of images (N, C, H, W). The lengths are the second's. Raises ValueError where the layer is no
+    tensor, or not of one shape.
     """
     a_out, b_out = pair
     a, b = a_out.named()[layer], b_out.named()[layer]
     if not isinstance(a, Tensor):
         raise ValueError(
-            f"layer {layer!r} is a {type(a).__name__}, not a tensor: choose what to compare by tap's select"
+            f"layer {layer!r} is a {type(a).__name__}, not a tensor: tap the module that computes it, and name that "
+            "module in layers"
         )
-    a = a.detach() if detach == "clean" else a
-    b = b.detach() if detach == "noisy" else b
     # b may be another sample, and then has the shorter length of the two.
     lens = b_out.lens.get(layer)
+    if lens is not None and a.shape[1] != b.shape[1]:
+        a, b = (x[:, : min(a.shape[1], b.shape[1])] for x in (a, b))
+    if a.shape != b.shape:
+        raise ValueError(
+            f"layer {layer!r} is {tuple(a.shape)} in one view and {tuple(b.shape)} in the other, expected one shape"
+            + ("; sequences of different lengths need lens" if lens is None and a.dim() > 2 else "")
+        )
     size = len(a) if size is None else size
+    if not size:
+        raise ValueError(f"layer {layer!r} has no samples: the batch is empty")
+    a = a.detach() if detach == "clean" else a
+    b = b.detach() if detach == "noisy" else b
     dtype = torch.promote_types(a.dtype, torch.float32)
-    alike = torch.full((len(a), 1), sample_weight / size, dtype=dtype, device=a.device)
     if lens is None:
-        a, b = _as_vectors(a, b)
-        return Compared(a[:, None], b[:, None], alike)
-    a, b = a.flatten(2), b.flatten(2)
+        if of_logits:
+            a, b = (_positions(x.movedim(1, -1) if x.dim() > 3 else x) for x in (a, b))
+        else:
+            a, b = (x[:, None] for x in _as_vectors(a, b))
+        share = sample_weight / size / a.shape[1]
+        return Compared(a, b, torch.full(a.shape[:2], share, dtype=dtype, device=a.device))
     mask = lens_to_mask(lens.to(a.device), a.shape[1])
     if over == "sample":
         # A mean over units counts the padding that is zeroed here: undo that.
         per_unit = mask.shape[1] / mask.sum(1, keepdim=True, dtype=dtype).clamp(min=1)
-        a, b = (x.masked_fill(~mask[..., None], 0).flatten(1)[:, None] for x in (a, b))
+        a, b = (x.flatten(2).masked_fill(~mask[..., None], 0).flatten(1)[:, None] for x in (a, b))
+        alike = torch.full((len(a), 1), sample_weight / size, dtype=dtype, device=a.device)
         return Compared(a, b, alike, per_unit)
     frames = mask.sum(1, keepdim=True, dtype=dtype).clamp(min=1)
-    return Compared(a, b, mask * (sample_weight / (frames * size)))
+    weights = mask * (sample_weight / (frames * size))
+    if of_logits:
+        a, b = _positions(a), _positions(b)
+        each = a.shape[1] // mask.shape[1]  # positions of a frame
+        weights, mask = ((x.repeat_interleave(each, 1) if each > 1 else x) for x in (weights / each, mask))
+    a, b = (unpadded(x.flatten(2), mask) for x in (a, b))
+    return Compared(a, b, weights, padded=True)
+
+
+def _positions(x: Tensor) -> Tensor:
+    """(N, ..., C) -> (N, P, C)"""
+    return x[:, None] if x.dim() == 2 else x.flatten(1, -2)
+
+
+class _Unpadded(torch.autograd.Function):
+    """x (N, M, D), of which the gradient at padding is 0, whatever stands there."""
+
+    @staticmethod
+    def forward(x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (mask,) = ctx.saved_tensors
+        return grad.masked_fill(~mask[..., None], 0), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:  # type: ignore[override]
+        return tangent.view_as(tangent)
+
+
+def unpadded(x: Tensor, mask: Tensor) -> Tensor:
+    """Padding may be NaN or infinite: its gradient is 0 without a copy of x. A compiler needs no help for that."""
+    return x.masked_fill(~mask[..., None], 0) if torch.compiler.is_compiling() else _Unpadded.apply(x, mask)
 
 
 def _as_vectors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,18 +11,27 @@ from irl.core.errors import UserError
 from irl.core.fingerprint import file_fingerprint, read_log
 from irl.reporting import results
 from irl.training import checkpoint
-from irl.training.modality import Evaluation, Modality
+from irl.training.modality import TRAINED_ON, Evaluation, Modality
 from irl.training.registry import saved_config
 
 # The name of a condition, the fingerprint of its product, and its counts.
 Condition = tuple[str, Mapping[str, Any], dict[str, Any]]
 
 
-def read_counts(folder: Path, names: Sequence[str]) -> Iterator[Condition]:
-    """Counts by example from FOLDER/NAME.json, as `write_product` left them."""
-    for name in names:
-        product = evaluated(folder / f"{name}.json", ("errors", "reference"))
+def check_data(path: Path, made: Mapping[str, Any], data: str) -> None:
+    """Raises UserError where an evaluation was made on other data than there are now; empty data are not compared."""
+    if data and made["data"] != data:
+        raise UserError(f"{path}: was evaluated on other data than there are now; run stage 5 again")
+
+
+def read_counts(folder: Path, test_data: Mapping[str, str]) -> Iterator[Condition]:
+    """Counts by example from FOLDER/NAME.json, as `write_product` left them, for each name of a condition.
+    test_data: the fingerprints of the data that there are now."""
+    for name, data in test_data.items():
+        path = folder / f"{name}.json"
+        product = evaluated(path, ("errors", "reference"))
         made = product["fingerprint"]
+        check_data(path, made, data)
         yield name, made, {"reference": product["reference"], "errors": product["errors"], "data": made["data"]}
 
 
@@ -80,8 +89,7 @@ def run_line(run: Path, corpus: str, method: str, modality: Modality, evaluation
         "dev": last_evaluation(run / "metrics.jsonl"),
         "config": state["config"],
         **evaluation.fields,
-        # Fingerprint of the training set, where the task tells it.
-        **({"train_data": state["train_data"]} if "train_data" in state else {}),
+        **{key: state[key] for key in TRAINED_ON if state.get(key)},
         "weights": evaluation.weights,
         "decode": evaluation.settings,
         "conditions": evaluation.conditions,

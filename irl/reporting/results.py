@@ -10,11 +10,13 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from irl.core import atomic_io, config
+from irl.core import atomic_io, config, lock
 from irl.core.errors import UserError
+from irl.training import checkpoint
 from irl.training.config import without_runtime_keys
-from irl.training.modality import Modality
+from irl.training.modality import TRAINED_ON, Modality
 from irl.training.registry import modality as modality_of
+from irl.training.registry import saved_config
 
 
 def run_fingerprint(settings: Any) -> str:
@@ -67,12 +69,41 @@ def _check_counts(condition: Any, where: str) -> None:
 
 def matches(line: dict[str, Any], wanted: dict[str, Any], modality: Modality) -> bool:
     """Whether a line is the result of a wanted run (`irl plan` makes them): same corpus, method and configuration,
-    evaluated in the same way under at least the wanted conditions."""
+    trained on the same data, evaluated in the same way under at least the wanted conditions on the same test data."""
     same = all(line[key] == wanted[key] for key in ("corpus", "method", "digest"))
-    same = same and modality.same_evaluation(line, wanted)
-    if line.get("train_data") and wanted.get("train_data"):
-        same = same and line["train_data"] == wanted["train_data"]
-    return same and set(wanted["conditions"]) <= line["conditions"].keys()
+    same = same and modality.same_evaluation(line, wanted) and not other_data(line, wanted)
+    if not same or not set(wanted["conditions"]) <= line["conditions"].keys():
+        return False
+    if "train_data" not in line:
+        return True  # of an earlier version: its fingerprints of test sets are not those of this one
+    return all(
+        _equal(line["conditions"][name].get("data"), data) for name, data in wanted.get("test_data", {}).items() if data
+    )
+
+
+def other_data(trained: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Which data of a trained model, or of its line of results, are not those that are wanted; empty if all are."""
+    return next((key for key in TRAINED_ON if not _equal(trained.get(key), wanted.get(key))), "")
+
+
+def _equal(old: str | None, new: str | None) -> bool:
+    """What older results do not tell, and data that are not there to be looked at, are not compared."""
+    return not old or not new or old == new
+
+
+def check_wanted(path: Path, wanted: Path | None, state: Mapping[str, Any] | None = None) -> None:
+    """Raises UserError where the model of a checkpoint is none of the runs in a file of `irl plan`: it was trained with
+    another configuration, or on other data than there are now."""
+    if wanted is None:
+        return
+    state = checkpoint.load(path) if state is None else state
+    digest = run_fingerprint(saved_config(dict(state), path))
+    runs = [run for run in read(wanted) if run["digest"] == digest]
+    if not runs:
+        raise UserError(f"{path}: was trained with another configuration than is asked for now; run stage 4 again")
+    key = other_data(state, runs[0])
+    if key:
+        raise UserError(f"{path}: was trained with other {key} than there is now; run stage 4 again")
 
 
 def append(path: Path, line: dict[str, Any], modality: Modality) -> None:
@@ -83,13 +114,14 @@ def append(path: Path, line: dict[str, Any], modality: Modality) -> None:
         same = all(row[key] == line[key] for key in ("corpus", "method", "digest"))
         return same and modality.same_evaluation(row, line)
 
-    rows = read(path)
-    old = next((row for row in rows if replaced(row)), None)
-    if old is not None and old.get("weights", "") == line.get("weights"):
-        # The same model under further conditions.
-        line = {**line, "conditions": {**old["conditions"], **line["conditions"]}}
-    kept = [row for row in rows if row is not old]
-    atomic_io.write(path, "".join(json.dumps(row) + "\n" for row in [*kept, line]))
+    with lock.folder(path.parent):  # two recipes may score at once
+        rows = read(path)
+        old = next((row for row in rows if replaced(row)), None)
+        if old is not None and old.get("weights", "") == line.get("weights"):
+            # The same model under further conditions.
+            line = {**line, "conditions": {**old["conditions"], **line["conditions"]}}
+        kept = [row for row in rows if row is not old]
+        atomic_io.write(path, "".join(json.dumps(row) + "\n" for row in [*kept, line]))
 
 
 def pack(counts: np.ndarray) -> str:

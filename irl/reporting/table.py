@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 
@@ -23,14 +23,22 @@ def select(
     config: TableConfig,
     wanted: Sequence[dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """The newest line of each method and seed, with `wanted` only of those runs. Variants (see TableConfig) become
-    methods of their own where there are several: their lines have "variant", with which the name of the method ends."""
+    """The newest line of each method and seed, with `wanted` only of those runs and conditions. Variants (see
+    TableConfig) become methods of their own where there are several: their lines have "variant", with which the name of
+    the method ends."""
     if wanted is not None:
-        lines = [line for line in lines if any(results.matches(line, run, modality) for run in wanted)]
+        lines = [asked for line in lines for asked in _asked(line, wanted, modality)]
     newest = {(line["method"], line["seed"], config.variant(line["decode"])): line for line in lines}
     if len({variant for _, _, variant in newest}) < 2:
         return list(newest.values())
     return [{**line, "method": method + end, "variant": end} for (method, _, end), line in newest.items()]
+
+
+def _asked(line: dict[str, Any], wanted: Sequence[dict[str, Any]], modality: Modality) -> Iterator[dict[str, Any]]:
+    """The line with the conditions that are asked for, if any run asks for it: others may be of data that have gone."""
+    run = next((run for run in wanted if results.matches(line, run, modality)), None)
+    if run is not None:
+        yield {**line, "conditions": {k: v for k, v in line["conditions"].items() if k in run["conditions"]}}
 
 
 def by_test_set(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

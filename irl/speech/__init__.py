@@ -23,8 +23,10 @@ class Speech(Modality):
     Config = lazily("config", "SpeechConfig")
     task = lazily("task", "SpeechTask")
     prepare = lazily("prepare")
-    validate = lazily("prepare")
+    validate = lazily("validate")
     planned = lazily("plan")
+    train_data = lazily("fingerprint")
+    test_data = lazily("fingerprint")
     evaluate = lazily("evaluate")
     read_evaluation = lazily("scoring")
     same_evaluation = lazily("scoring")
@@ -35,15 +37,19 @@ class Speech(Modality):
     example = lazily("scoring")
 
     def add_arguments(self, command: str, parser: argparse.ArgumentParser) -> None:
-        modules = {"validate": "prepare", "plan": "plan", "evaluate": "evaluate", "score": "scoring"}
+        modules = {"validate": "validate", "plan": "plan", "evaluate": "evaluate", "score": "scoring"}
         if command in modules:
             importlib.import_module(f"irl.speech.{modules[command]}").add_arguments(parser)
+
+    def table_sections(self, table: Any) -> list[str]:
+        copies = max(line.get("test_copies", 1) for line in table.lines)
+        return ["", f"Each noisy condition is heard {copies} times, with other draws."] if copies > 1 else []
 
     def fingerprint(self, content: dict[str, Any]) -> dict[str, Any]:
         """Rooms count only where a kind of noise needs them."""
         noise = content.get("noise", {})
         if "rir" not in noise.get("kinds", ()):
-            noise = {key: value for key, value in noise.items() if key not in ("rirs", "rirs_part")}
+            noise = {key: value for key, value in noise.items() if key not in ("rirs", "rirs_part", "rir_channel")}
         return {**content, "noise": noise}
 
 

@@ -12,14 +12,14 @@ from irl.core.errors import UserError
 from irl.data.features import pad_waves
 from irl.data.kaldi import read_data_dir, read_wave
 from irl.objective.smoothness import lambda_r
-from irl.speech.evaluate import data_fingerprint
+from irl.speech.fingerprint import data_fingerprint, of_test_set
 from irl.speech.recogniser import Recogniser
 from irl.speech.search_options import SearchOptions
 from irl.training.layer_stats import LayerPair, batches
 
 
 def pairs_fingerprint(args: argparse.Namespace) -> dict[str, Any]:
-    return {"clean": data_fingerprint(args.clean), "noisy": data_fingerprint(args.noisy)}
+    return {"clean": data_fingerprint(args.clean), "noisy": of_test_set(args.noisy)}
 
 
 def layer_pairs(run: Path, args: argparse.Namespace, batch_size: int = 8) -> Iterator[LayerPair]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irl.core.errors import UserError
+from irl.core.fingerprint import check_inputs, file_fingerprint, remembered_of_file
 from irl.core.output import Output
 from irl.core.types import Checked, Seed
 from irl.data.kaldi import read_table
@@ -19,6 +20,7 @@ from irl.data.sampler import EpochBatches
 from irl.data.vocabulary import Vocabulary
 from irl.models.lstm_lm import LSTMLM, LSTMLMConfig
 from irl.objective import Terms
+from irl.speech.fingerprint import transcripts_fingerprint
 from irl.training.config import ObjectiveConfig, TrainConfig
 from irl.training.distributed import BatchTotals, Shard
 from irl.training.layer_stats import LayerStats
@@ -102,6 +104,8 @@ class CharacterLMTask(Task):
     def __init__(self, config: CharacterLMConfig, shard: Shard = Shard()) -> None:
         self.config, self.shard = config, shard
         self.vocabulary = Vocabulary.read(Path(config.vocabulary))
+        made_from = transcripts_fingerprint(config.train_dir)
+        check_inputs(Path(config.vocabulary), "run stage 3 again", transcripts=made_from)
         texts = [transcripts(config.train_dir), *map(plain_text, config.extra_text)]
         self.train = self._sentences(item for text in texts for item in text)
         self.dev = self._sentences(transcripts(config.dev_dir))
@@ -145,6 +149,12 @@ class CharacterLM(Modality):
 
     def task(self, config: Any, shard: Shard) -> Task:
         return CharacterLMTask(config, shard)
+
+    def train_data(self, config: Any) -> dict[str, str]:
+        texts = [transcripts_fingerprint(config.train_dir)]
+        texts += [remembered_of_file(path, lambda: file_fingerprint(path)) for path in map(Path, config.extra_text)]
+        dev = transcripts_fingerprint(config.dev_dir) if config.train.average else ""
+        return {"train_data": "+".join(texts), "dev_data": dev}
 
 
 modality = CharacterLM()

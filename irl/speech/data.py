@@ -9,7 +9,7 @@ from torch import Tensor
 
 from irl.core.errors import UserError
 from irl.core.rng import Keys, hash_ids
-from irl.data.augment import AugmentConfig, change_speeds
+from irl.data.augment import AugmentConfig, change_gains, change_speeds
 from irl.data.features import pad_waves
 from irl.data.kaldi import num_samples, read_data_dir, read_wave
 from irl.data.ragged import Ragged
@@ -83,6 +83,7 @@ class SpeechData(torch.utils.data.Dataset):
         shared = Keys(ids, self.config.seed, "augment", epoch)
         heard = [read_wave(u, self.config.features.rate) for u in chosen]
         waves, lens = pad_waves(change_speeds(heard, self.augment.speeds, shared.sub("speed")))
+        waves = change_gains(waves, self.augment.gains, shared.sub("gain"))
         y, y_lens = self.targets.batch(rows)
         views = []
         if spec.clean or isinstance(self.noise, SpecAugment):

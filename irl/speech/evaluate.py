@@ -15,16 +15,17 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Any, NamedTuple
 
 from irl.core import atomic_io
 from irl.core.arguments import positive
 from irl.core.errors import UserError
-from irl.core.fingerprint import content_fingerprint, file_fingerprint, read_product, remembered, write_product
+from irl.core.fingerprint import file_fingerprint, read_product, write_product
 from irl.core.logging import log_to, logger, progress
 from irl.data.kaldi import Utterance, num_samples, read_data_dir, read_wave, write_table
 from irl.reporting.results import run_fingerprint
 from irl.speech import search_options
+from irl.speech.fingerprint import of_test_set
 from irl.speech.recogniser import Recogniser
 from irl.speech.search_options import SearchOptions
 from irl.training import checkpoint
@@ -74,8 +75,10 @@ def evaluate(args: argparse.Namespace) -> None:
     }
     if args.lm:
         fingerprint["lm_weights"] = file_fingerprint(args.lm)
+        texts = checkpoint.load(args.lm).get("train_data")
+        fingerprint.update({"lm_data": texts} if texts else {})
     for folder in folders:
-        made_of = {**fingerprint, "data": data_fingerprint(folder, args.allow_pipes)}
+        made_of = {**fingerprint, "data": of_test_set(folder)}
         decode(recogniser, folder, args.out / folder.name, made_of, args)
 
 
@@ -99,30 +102,6 @@ def decode(
             decode_part(recogniser, data, batches[job - 1 :: args.jobs], parts[job - 1], part_fingerprint)
     if args.job is None:
         join(out, parts, utterances, recogniser.vocabulary.tokens, fingerprint, part_fingerprint)
-
-
-def data_fingerprint(folder: Path, pipes: bool = False) -> str:
-    """Hash of ids, texts and audio; audio that is no plain file enters by its entry in wav.scp. It is kept in the
-    folder, and taken again where a file has another size or time."""
-    utterances = read_data_dir(folder, need_text=(folder / "text").exists(), allow_pipes=pipes)
-
-    def chunks() -> Iterator[bytes]:
-        for u in utterances:
-            path = Path(u.wav)
-            yield f"{u.id} {u.text} {u.start} {u.end}\n".encode()
-            yield path.read_bytes() if path.is_file() else u.wav.encode()
-
-    stamps = [[u.id, u.wav, u.text, u.start, u.end, *_stamp(Path(u.wav))] for u in utterances]
-    return remembered(folder / ".fingerprint.json", stamps, lambda: content_fingerprint(chunks()))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size and time of a file, zeros where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 def lm_fingerprint(path: Path | None) -> str | None:

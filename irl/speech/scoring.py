@@ -7,17 +7,20 @@ include the spaces between words, as sclite counts them when they are written <s
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from irl.core.arguments import positive
 from irl.core.errors import UserError
 from irl.data.kaldi import read_table
-from irl.reporting.evaluation import Condition, collect, evaluated
+from irl.reporting.evaluation import Condition, check_data, collect, evaluated
 from irl.reporting.statistics import interval
-from irl.speech.conditions import GENERATED
+from irl.speech.conditions import GENERATED, SOURCES
+from irl.speech.fingerprint import data_fingerprint, of_test_set
 from irl.speech.search_options import decoding
 from irl.training.modality import Evaluation
 
@@ -145,17 +148,35 @@ def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `irl score`."""
-    parser.add_argument("--banks", nargs=2, default=[GENERATED] * 2, help="noises and rooms of the test sets")
+    parser.add_argument("--banks", nargs="+", default=[GENERATED] * 2, help="noises and rooms of the test sets")
+    parser.add_argument("--test-copies", type=positive, default=1, help="noisy copies of each test utterance")
 
 
 def same_evaluation(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """By the search, and by the noises and rooms of the test sets."""
-    banks = [line.get("banks", [GENERATED] * 2) for line in (a, b)]
-    return decoding(a["decode"]) == decoding(b["decode"]) and banks[0] == banks[1]
+    """By the search, and by the noises, the rooms and the number of copies of the test sets."""
+    made = [(line.get("banks", [GENERATED] * 2), line.get("test_copies", 1)) for line in (a, b)]
+    return decoding(a["decode"]) == decoding(b["decode"]) and made[0] == made[1]
+
+
+def sources(data: Path) -> dict[str, str]:
+    """The test utterance of each noisy copy; empty where every utterance is heard once."""
+    return read_table(data / SOURCES) if (data / SOURCES).exists() else {}
+
+
+def by_source(data: Path, scores: Scores) -> dict[str, Edits]:
+    """Character counts of each test utterance, sorted, summed over its noisy copies: copies of one utterance are
+    no independent samples."""
+    source_of = sources(data)
+    grouped: dict[str, list[Edits]] = {}
+    for key, edits in zip(scores.ids, scores.characters):
+        grouped.setdefault(source_of.get(key, key), []).append(edits)
+    return {name: total(grouped[name]) for name in sorted(grouped, key=str.encode)}
 
 
 def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
     """Counts of each NAME=DATA_DIR of args.conditions, decoded in RUN/evaluate; alignments are written there too."""
+
+    lm = {}
 
     def conditions() -> Iterator[Condition]:
         for item in args.conditions:
@@ -164,37 +185,56 @@ def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
                 raise UserError(f"--conditions: expected NAME=DATA_DIR, found {item!r}")
             out, reference = run / "evaluate" / Path(folder).name, Path(folder) / "text"
             made = evaluated(out / "done.json")["fingerprint"]
+            check_data(out, made, of_test_set(Path(folder)))
+            lm.update({key: made[key] for key in ("lm_data",) if key in made})
             scores = score(reference, out / "text")
             write_alignments(out / "alignments.txt", reference, out / "text")
             write_espnet(out, Path(folder), scores)
+            counts = by_source(Path(folder), scores).values()
             yield name, made, {
                 # Edits are summed; the errors of each utterance are what intervals are made from.
                 "cer": total(scores.characters)._asdict(),
                 "wer": total(scores.words)._asdict(),
-                "reference": [c.reference for c in scores.characters],
-                "errors": [c.errors for c in scores.characters],
+                "reference": [c.reference for c in counts],
+                "errors": [c.errors for c in counts],
                 "data": made["data"],
             }
 
-    return collect(run, conditions(), banks=args.banks)
+    copies = {"test_copies": args.test_copies} if args.test_copies > 1 else {}
+    evaluation = collect(run, conditions(), banks=args.banks, **copies)
+    return evaluation._replace(fields={**evaluation.fields, **lm})
 
 
 def example(table: Any, exp: Path, data: Path, condition: str) -> str:
     """The utterance on which the methods of a table differ most under a condition, with every hypothesis."""
     seed = min(table.seeds[table.methods[0]])
     texts = {m: exp / f"{m}.{seed}" / "evaluate" / data.name / "text" for m in table.methods}
-    lines = {line["method"]: line for line in table.lines if line["seed"] == seed and texts[line["method"]].exists()}
-    methods = [m for m in table.methods if m in lines]
-    if not methods or condition not in table.conditions:
+    now = data_fingerprint(data) if data.is_dir() and condition in table.conditions else ""
+    lines = {line["method"]: line for line in table.lines if line["seed"] == seed and now}
+    methods = [
+        m
+        for m in table.methods
+        if m in lines and _is_of(texts[m], lines[m].get("weights", ""), now, lines[m]["conditions"][condition])
+    ]
+    if not methods:
         return f"No example: the hypotheses of these runs are not in {exp}.\n"
     errors = np.array([lines[m]["conditions"][condition]["errors"] for m in methods], float)
     index = int((errors[0] - errors[-1]).argmax())
     references = read_table(data / "text")
-    key = list(references)[index]
+    source_of = sources(data)
+    tested = sorted({source_of.get(key, key) for key in references}, key=str.encode)
+    key = next(key for key in references if source_of.get(key, key) == tested[index])
     rows = [f"An example, utterance {key} under {condition}: {read_table(data / 'wav.scp')[key]}", ""]
     rows.append(f"    {'reference':13s} {references[key]}")
     rows += [f"    {table.label(method):13s} {read_table(texts[method])[key]}" for method in methods]
     return "\n".join(rows) + "\n"
+
+
+def _is_of(text: Path, weights: str, data: str, condition: Mapping[str, Any]) -> bool:
+    """Whether the hypotheses in OUT/text are those of a line's weights, on these data."""
+    done = text.with_name("done.json")
+    made = json.loads(done.read_text())["fingerprint"] if done.exists() else {}
+    return text.exists() and made["weights"] == weights and made["data"] == data == condition.get("data")
 
 
 def summary(name: str, counts: list[Edits]) -> str:

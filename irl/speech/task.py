@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import multiprocessing
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irl.core.errors import UserError
+from irl.core.fingerprint import check_inputs
 from irl.core.output import Output, tree_map
+from irl.core.text_files import read_text
 from irl.data.features import FeatureConfig
 from irl.data.vocabulary import Vocabulary
 from irl.models.encoder_decoder import EncoderDecoder
@@ -21,6 +25,7 @@ from irl.objective import IRLLoss, Terms
 from irl.speech.beam_search import greedy_ctc
 from irl.speech.config import SpeechConfig
 from irl.speech.data import Batch, SpeechData
+from irl.speech.fingerprint import data_fingerprint, transcripts_fingerprint
 from irl.speech.scoring import count_edits
 from irl.training.distributed import Shard
 from irl.training.layer_stats import LayerStats
@@ -82,17 +87,16 @@ class SpeechStep(Step):
 def read_statistics(path: Path, features: FeatureConfig) -> RunningCovariance:
     """Sums of features, written by stage 3. Raises UserError if they are missing, damaged or of different features."""
     try:
-        sums = json.loads(path.read_text(encoding="utf-8"))
+        sums = json.loads(read_text(path, "no such feature statistics; run stage 3 first"))
         size, stored = len(sums["sum"]), sums.get("features")
         found = RunningCovariance.from_sums(int(sums["frames"]), sums["sum"], sums["sum_of_squares"])
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such feature statistics; run stage 3 first") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError):
+        different = stored is None or {**asdict(FeatureConfig()), **stored} != asdict(features)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError, RecursionError):
         raise UserError(f"{path}: damaged feature statistics; run stage 3 again") from None
     if size != features.dim:
         raise UserError(f"{path}: statistics of {size} features, expected {features.dim}; run stage 3 again")
     # Settings that are new in the package are at their defaults in older statistics.
-    if stored is None or {**asdict(FeatureConfig()), **stored} != asdict(features):
+    if different:
         raise UserError(f"{path}: made with different feature settings; run stage 3 again")
     return found
 
@@ -104,16 +108,27 @@ def _ignore_interrupts(worker: int) -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
+@atexit.register
+def _end_workers() -> None:
+    """Python ends the workers that an error has left by the very signal that they ignore, and would wait for ever."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
 class SpeechTask(Task):
     def __init__(self, config: SpeechConfig, shard: Shard = Shard()) -> None:
         self.config, self.shard = config, shard
         self.vocabulary = Vocabulary.read(Path(config.vocabulary))
+        made_from = transcripts_fingerprint(config.train_dir)
+        check_inputs(Path(config.vocabulary), "run stage 3 again", transcripts=made_from)
         self.train = SpeechData(config.train_dir, config, self.vocabulary, "train", shard)
         self.dev = SpeechData(config.dev_dir, config, self.vocabulary, "dev")
         torch.manual_seed(config.seed)
         model = EncoderDecoder(config.features.dim, len(self.vocabulary), config.model)
-        if config.features.normalise == "global":
+        if config.features.normalise != "utterance":
             statistics = read_statistics(Path(config.statistics), config.features)
+            train_data = data_fingerprint(Path(config.train_dir))
+            check_inputs(Path(config.statistics), "run stage 3 again", train_data=train_data)
             model.encoder.mean.copy_(statistics.mean)
             model.encoder.std.copy_(statistics.std)
         self.module = SpeechStep(model, config.objective.build(), config.ctc_weight, config.label_smoothing)

@@ -37,7 +37,9 @@ class ObjectiveConfig(Checked):
         self.build()
 
     def build(self) -> IRLLoss:
-        settings = {name: getattr(self, name) for name in IRLLoss.__dataclass_fields__ if name != "distance"}
+        # How the model runs is for foreign models.
+        own = IRLLoss.__dataclass_fields__.keys() - {"distance", "passes", "batch_norm"}
+        settings = {name: getattr(self, name) for name in own}
         return IRLLoss(distance=Distance.from_dict(self.distance), **settings)
 
     def check_layers(self, names: Sequence[str], hidden: Sequence[str]) -> None:

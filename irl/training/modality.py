@@ -45,6 +45,11 @@ class MetricSpec(NamedTuple):
         return f"{self.name} in {self.unit}" if self.unit else self.name
 
 
+# Data that a result depends on beside the test set: the training set, the dev set where it chooses weights, banks of
+# noise, and the texts of a language model that helps in the evaluation.
+TRAINED_ON = ("train_data", "dev_data", "noise_data", "lm_data")
+
+
 class Evaluation(NamedTuple):
     """How a run was evaluated, and its counts.
 
@@ -130,9 +135,15 @@ class Modality:
         for them."""
         self._refuse("plan")
 
-    def train_data(self, config: Any) -> str:
-        """Fingerprint of the training set of a configuration, where it is cheap to tell; else empty."""
-        return ""
+    def train_data(self, config: Any) -> dict[str, str]:
+        """Fingerprints, by the names of `TRAINED_ON`, of what the weights of a configuration depend on as it is now;
+        empty for what is not there."""
+        return {}
+
+    def test_data(self, conditions: Sequence[str], args: argparse.Namespace) -> dict[str, str]:
+        """Fingerprints of the test data, as they are now, by the names of `conditions`, as `evaluate` takes them; empty
+        for what is not there. Raises UserError for test data that were made from others than there are now."""
+        return {}
 
     def same_evaluation(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
         """Whether two results lines, or wanted runs, were evaluated in the same way."""

@@ -30,7 +30,7 @@ class RunningCovariance:
 
     @classmethod
     def from_sums(cls, count: int, total: Sequence[float], products: Sequence[Any]) -> RunningCovariance:
-        """Of sums about zero as they were kept in a file. Raises ValueError where their shapes do not fit."""
+        """Of sums about zero as they were kept in a file. Raises ValueError where they do not fit or are no sums."""
         restored = cls(centred=False)
         restored.count = count
         restored.sum, restored.products = (torch.tensor(x, dtype=torch.float64) for x in (total, products))
@@ -38,6 +38,8 @@ class RunningCovariance:
         restored.diagonal = restored.products.shape == size
         if len(size) != 1 or not (restored.diagonal or restored.products.shape == size * 2):
             raise ValueError(f"sums {tuple(size)} and products {tuple(restored.products.shape)} do not fit")
+        if count < 1 or not (torch.isfinite(restored.sum).all() and torch.isfinite(restored.products).all()):
+            raise ValueError(f"expected finite sums of at least one vector, found {count} vectors")
         return restored
 
     def add(self, x: Tensor) -> None:

@@ -10,19 +10,21 @@ from irl.training.distributed import all_reduce_max
 
 
 class StopSignals:
-    """Inside this context SIGINT (Ctrl-C), SIGTERM and SIGUSR1 (Slurm's warning before it ends a job) only set a flag.
+    """Inside this context SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal has gone) and SIGUSR1 (Slurm's warning before
+    it ends a job) only set a flag. Under nohup SIGHUP stays ignored.
 
     The update in progress finishes, so that the checkpoint written next is exact.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
     def __init__(self) -> None:
         self.received = 0
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        self._handlers = {signum: signal.signal(signum, self._receive) for signum in self.SIGNALS}
+        heard = [s for s in self.SIGNALS if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN]
+        self._handlers = {signum: signal.signal(signum, self._receive) for signum in heard}
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator, TypeVar
@@ -10,12 +11,14 @@ import torch
 
 from irl.core import config
 from irl.core.errors import UserError
+from irl.core.logging import logger
 from irl.core.provenance import commit, versions
 from irl.training import checkpoint
 from irl.training.best_checkpoints import BestCheckpoints
 from irl.training.config import without_runtime_keys
 from irl.training.layer_stats import Stat
-from irl.training.registry import saved_config
+from irl.training.modality import TRAINED_ON
+from irl.training.registry import modality, saved_config
 from irl.training.task import Phase, Task
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ class RunState:
         self.first = fabric.global_rank == 0
         # Recorded at the start: the tree may change during the run.
         self.commit = commit()
+        # By the first process: it may have to read all of the data.
+        self.trained_on = self.from_first(lambda: modality(settings.task, str(exp)).train_data(settings))
         self.step = self.epoch = self.batch = self.skipped = 0
         self.seconds = self.waited = 0.0
         self.lr_scale = 1.0
@@ -87,6 +92,7 @@ class RunState:
             "stats": {name: [stat.total, stat.count] for name, stat in self.stats.items()},
             "commit": self.commit,
             "versions": versions(),
+            **self.trained_on,
             **self.task.extra_state(),
         }
 
@@ -100,14 +106,34 @@ class RunState:
 
     # Loading
 
-    def resume(self, start: Path | None = None) -> None:
+    def resume(self, start: Path | None = None, anew: bool = False) -> None:
         """Go on from the run's own checkpoint, if there is one; else from `start`, the end of another run's clean
-        phase, if this run has a clean phase. Raises UserError where a checkpoint is damaged or does not fit."""
+        phase, if this run has a clean phase. anew: move a run of another configuration or of other data aside, instead
+        of refusing it. Raises UserError where a checkpoint is damaged or does not fit."""
         content = self.from_first(lambda: checkpoint.load_last(self.path))
+        if content is not None and anew and self._set_aside(content):
+            content = None
         if content is not None:
             self.load(self.path, content)
         elif start is not None and self.config.train.clean_updates:
             self.load(start, self.from_first(lambda: checkpoint.load(start)), start=True)
+
+    def _set_aside(self, content: dict[str, Any]) -> bool:
+        """Move what a run has left to EXP/old.N, all but its log, if its checkpoint does not fit this one."""
+        try:
+            self._check(self.path, content, start=False)
+            return False
+        except UserError as error:
+            problem = str(error).partition(";")[0]
+        if self.first:
+            old = next(p for i in itertools.count(1) if not (p := self.exp / f"old.{i}").exists())
+            old.mkdir()
+            for item in list(self.exp.iterdir()):
+                if item.name not in ("lock", "train.log") and not item.name.startswith("old."):
+                    item.rename(old / item.name)
+            logger.warning(f"{problem}; that run is now in {old}, and training begins anew")
+        self.fabric.barrier()
+        return True
 
     def load(self, path: Path, content: dict[str, Any], start: bool = False) -> None:
         """Take up the run of a checkpoint. start: it is the end of a clean phase, and its objective and noise may be
@@ -140,14 +166,20 @@ class RunState:
             if key.split(".")[0] not in ignored:
                 raise UserError(
                     f"{path}: was trained with {key} {json.dumps(old)}, this run has {json.dumps(new)}; "
-                    "use another --exp (or remove that directory), or the same configuration"
+                    "use another --exp, or --anew to move this run aside, or the same configuration"
                 )
         clean = self.config.train.clean_updates
         if start and content["step"] != clean:
             raise UserError(f"{path}: is at update {content['step']}, but the clean phase of this run ends at {clean}")
-        for key, value in self.task.extra_state().items():
-            if content.get(key) != value:
-                raise UserError(f"{path}: was trained with other {key} than there are now; use another --exp")
+        for key, value in {**self.trained_on, **self.task.extra_state()}.items():
+            if key in TRAINED_ON and (not value or not content.get(key)):
+                continue  # an older checkpoint does not tell
+            # The clean phase draws no noise.
+            if content.get(key) != value and not (start and key == "noise_data"):
+                raise UserError(
+                    f"{path}: was trained with other {key} than there is now; use another --exp, or --anew to move "
+                    "this run aside"
+                )
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -22,6 +22,7 @@ class Vision(Modality):
     validate = lazily("prepare")
     planned = lazily("evaluate")
     train_data = lazily("prepare")
+    test_data = lazily("evaluate")
     evaluate = lazily("evaluate")
     layer_pairs = lazily("analysis")
     pairs_fingerprint = lazily("analysis")
@@ -29,7 +30,7 @@ class Vision(Modality):
     heading = lazily("table_sections")
 
     def read_evaluation(self, run: Path, args: argparse.Namespace) -> Evaluation:
-        return collect(run, read_counts(run / "evaluate" / args.data.stem, args.conditions))
+        return collect(run, read_counts(run / "evaluate" / args.data.stem, self.test_data(args.conditions, args)))
 
     def describe(self, settings: Mapping[str, Any]) -> str:
         given = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items() if value != "")

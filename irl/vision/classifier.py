@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from irl.core.errors import UserError
+from irl.core.fingerprint import check_inputs
 from irl.core.output import Output
 from irl.core.rng import Keys
 from irl.data.images import Images
@@ -48,6 +49,20 @@ class Classifier:
         return found
 
 
+def corrupted_folder(settings: EvaluationConfig, made: Path) -> Path:
+    """The corruptions that the settings name, or those that stage 2 has made."""
+    return Path(settings.corruptions or made)
+
+
+def data_fingerprint(own: str, condition: str, folder: Path) -> str:
+    """Of the images that a condition is tested on. own: fingerprint of the test set. Raises UserError for corruptions
+    of another test set."""
+    if condition != "corruption":
+        return own
+    check_inputs(folder, "run stage 2 again", test_set=own)
+    return f"{own}+{corruptions.digest(folder)}"
+
+
 @dataclass
 class Test:
     """A classifier before a test set. `errors` counts, for each image, the times it was tried and was wrong."""
@@ -65,12 +80,11 @@ class Test:
     @property
     def corrupted(self) -> Path:
         """The folder of corruptions."""
-        return Path(self.settings.corruptions or self.folder)
+        return corrupted_folder(self.settings, self.folder)
 
     def data_fingerprint(self, condition: str) -> str:
         """Tells what a condition was tested on."""
-        own = self.images.digest()
-        return f"{own}+{corruptions.digest(self.corrupted)}" if condition == "corruption" else own
+        return data_fingerprint(self.images.digest(), condition, self.corrupted)
 
     def errors(self, condition: str, batch_size: int, bar: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray]:
         """(wrong, tried), int64 (N,) each. bar: wraps an iterable over batches."""

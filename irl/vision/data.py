@@ -11,6 +11,7 @@ from torch import Tensor
 
 from irl.core.errors import UserError
 from irl.core.rng import Keys
+from irl.core.text_files import read_text
 from irl.data.augment import Crops
 from irl.data.images import Images, balanced, read
 from irl.noise.image import ImageNoise, lighting_of
@@ -34,11 +35,12 @@ class Statistics(NamedTuple):
     @classmethod
     def read(cls, path: Path) -> Statistics:
         try:
-            sums = json.loads(path.read_text(encoding="utf-8"))
-            return cls.of(RunningCovariance.from_sums(int(sums["pixels"]), sums["sum"], sums["products"]))
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such statistics; run stage 3 first") from None
-        except (ValueError, KeyError, TypeError, RuntimeError, RecursionError):
+            sums = json.loads(read_text(path, "no such statistics; run stage 3 first"))
+            colors = RunningCovariance.from_sums(int(sums["pixels"]), sums["sum"], sums["products"])
+            if colors.products.shape != (3, 3):
+                raise ValueError("expected the products of three colours")
+            return cls.of(colors)
+        except (ValueError, KeyError, TypeError, OverflowError, RuntimeError, RecursionError):
             raise UserError(f"{path}: damaged statistics of images; run stage 3 again") from None
 
     def normalise(self, x: Tensor) -> Tensor:

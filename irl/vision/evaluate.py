@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Sequence
 
 from irl.core import config
 from irl.core.arguments import positive
@@ -14,8 +15,9 @@ from irl.core.machine import device_named
 from irl.data import images
 from irl.reporting.results import pack
 from irl.training.modality import Planned
-from irl.vision.classifier import Classifier, Test
+from irl.vision.classifier import Classifier, Test, corrupted_folder, data_fingerprint
 from irl.vision.conditions import EvaluationConfig, read_settings
+from irl.vision.prepare import set_fingerprint
 
 
 def add_arguments(command: str, parser: argparse.ArgumentParser) -> None:
@@ -49,6 +51,16 @@ def planned(args: argparse.Namespace) -> Planned:
         shared,
         ["--clean", str(args.data), "--noisy", "in", *given],
     )
+
+
+def test_data(conditions: Sequence[str], args: argparse.Namespace) -> dict[str, str]:
+    """Of each condition on args.data; of corruptions where args tell what they are."""
+    own, settings = set_fingerprint(args.data), getattr(args, "settings", None)
+    folder = None if settings is None else corrupted_folder(read_settings(settings, args.test), args.corruptions)
+    known = {name: own for name in conditions if name != "corruption"}
+    if folder is None or not own or not folder.is_dir():
+        return {**dict.fromkeys(conditions, ""), **known}
+    return {name: data_fingerprint(own, name, folder) for name in conditions}
 
 
 def evaluate(args: argparse.Namespace) -> None:

@@ -12,6 +12,8 @@ import torch
 
 from irl.core import atomic_io
 from irl.core.errors import UserError
+from irl.core.fingerprint import record_inputs, remembered_of_file
+from irl.core.logging import logger
 from irl.data import images
 from irl.noise import corruptions
 from irl.vision.conditions import check_classes
@@ -19,9 +21,14 @@ from irl.vision.config import VisionConfig
 from irl.vision.data import color_sums
 
 
-def train_data(settings: VisionConfig) -> str:
-    path = Path(settings.train_set)
-    return images.read(path).digest() if path.exists() else ""
+def set_fingerprint(path: Path) -> str:
+    """Of the images of a set, empty where there is none."""
+    return remembered_of_file(path, lambda: images.read(path).digest())
+
+
+def train_data(config: VisionConfig) -> dict[str, str]:
+    dev = set_fingerprint(Path(config.dev_set)) if config.train.average else ""
+    return {"train_data": set_fingerprint(Path(config.train_set)), "dev_data": dev}
 
 
 def validate(args: argparse.Namespace) -> Iterator[str]:
@@ -34,6 +41,8 @@ def validate(args: argparse.Namespace) -> Iterator[str]:
         height, width = content.images.shape[1:3]
         sizes = Counter(content.labels.tolist())
         each = [sizes[label] for label in range(len(content.classes))]
+        for name in [name for name, size in zip(content.classes, each) if not size]:
+            logger.warning(f"{path}: no image of class {name}")
         known = sum(image in seen for image in pixels)
         yield (
             f"{path}: {len(content)} images of {width}x{height}, {len(content.classes)} classes of {min(each)} to "
@@ -60,4 +69,5 @@ def prepare(settings: VisionConfig, check: Sequence[str]) -> str:
     pixels, total, products = color_sums(torch.from_numpy(train.images)).sums()
     sums = {"pixels": pixels, "sum": total, "products": products}
     atomic_io.write(Path(settings.statistics), json.dumps(sums) + "\n")
+    record_inputs(Path(settings.statistics), train_set=train.digest())
     return f"{settings.statistics}: {pixels} pixels of {len(train)} images"

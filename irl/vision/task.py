@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irl.core.errors import UserError
+from irl.core.fingerprint import check_inputs
 from irl.core.output import Output
 from irl.core.rng import Keys
 from irl.models.wide_resnet import STRIDE, WideResNet
@@ -82,6 +83,7 @@ class VisionTask(Task):
         self.config, self.shard = config, shard
         self.statistics = Statistics.read(Path(config.statistics))
         self.train = VisionData(config.train_set, config, self.statistics, "train", shard)
+        check_inputs(Path(config.statistics), "run stage 3 again", train_set=self.train.digest)
         self.dev = VisionData(config.dev_set, config, self.statistics, "dev")
         if self.dev.classes != self.train.classes:
             raise UserError(f"{config.dev_set}: has other classes than {config.train_set}")
@@ -140,7 +142,7 @@ class VisionTask(Task):
     def extra_state(self) -> dict[str, Any]:
         """What a checkpoint needs beside its weights to classify images."""
         statistics = {name: values.tolist() for name, values in self.statistics._asdict().items()}
-        return {"classes": self.train.classes, **statistics, "train_data": self.train.digest}
+        return {"classes": self.train.classes, **statistics}
 
 
 EVALUATED = 250  # images at once

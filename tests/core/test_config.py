@@ -243,3 +243,17 @@ def test_seeds_that_no_generator_takes_are_refused(seed):
     with pytest.raises(ValueError, match="seed: expected int"):
         LanguageConfig("a", "b", "c", seed=seed)
     assert LanguageConfig("a", "b", "c", seed=-(2**63)).seed == -(2**63)
+
+
+@pytest.mark.parametrize(
+    "value", ["a #1", "a: b", "{1}", "[a", "*a", "a b", "2020-01-01", "-x", "@a", "%a", "'a", "7 #1"]
+)
+def test_texts_on_the_command_line_are_taken_as_they_are(load, value):
+    """A path may hold what YAML reads as a comment, a mapping, a list or a date."""
+    assert load("path: p", f"path={value}").path == value
+
+
+def test_quotes_on_the_command_line_are_those_of_yaml(load):
+    assert load("path: p", "path='7'").path == "7" and load("path: p", 'path="a: b"').path == "a: b"
+    assert load("path: p", "path=").path == ""
+    assert load("path: p", "weights={y: 2}", "words=[v]").weights == {"y": 2.0}

@@ -8,6 +8,8 @@ from irl.core.errors import UserError
 from irl.data.features import FeatureConfig, KaldiFbank, LogMel, pad_waves
 from irl.data.vocabulary import Vocabulary
 
+NORMALISE = ["global", "utterance", "mean", "level"]
+
 
 @pytest.mark.parametrize("rate, mels", [(16000, 80), (8000, 40)])
 def test_log_mel_equals_torchaudio(rate, mels):
@@ -89,7 +91,7 @@ def test_batch_equals_alone(kind):
         assert torch.equal(row[:n], extract(torch.from_numpy(wave))) and row[n:].abs().sum() == 0
 
 
-@pytest.mark.parametrize("normalise", ["global", "utterance"])
+@pytest.mark.parametrize("normalise", NORMALISE)
 @pytest.mark.parametrize("lens", [(4000, 300, 9000), (100, 30, 900), (8000, 7999, 7901)])
 def test_batch_at_once_equals_row_by_row(normalise, lens):
     log_mel = LogMel(FeatureConfig(mels=20, stack=3, normalise=normalise))
@@ -100,8 +102,51 @@ def test_batch_at_once_equals_row_by_row(normalise, lens):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_silence_is_finite():
-    assert float(LogMel(FeatureConfig())(torch.zeros(1000)).max()) == pytest.approx(np.log(1e-10))
+def utterance_of_words(n=16000, seed=0):
+    """Bursts of noise, and nothing between them, near -24 dBFS."""
+    rng = np.random.default_rng(seed)
+    return (0.1 * rng.normal(size=n) * (np.arange(n) // 2000 % 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("normalise", NORMALISE[1:])
+@pytest.mark.parametrize("gain", [0.1, 3.16])
+def test_level_does_not_matter(kind, normalise, gain):
+    extract = FeatureConfig(kind=kind, normalise=normalise).build()
+    wave = torch.from_numpy(utterance_of_words() + 0.05 * utterance_of_words(seed=1)[::-1])
+    torch.testing.assert_close(extract(gain * wave), extract(wave), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pauses_and_single_words_change_the_level_little(kind):
+    """Per-utterance means and variances move with the share of pauses; the level moves by 10 log10 of that share."""
+    wave = torch.from_numpy(utterance_of_words())
+    padded = torch.cat([wave, torch.zeros(3 * len(wave))])
+    found, expected = (FeatureConfig(kind=kind, normalise="level").build()(x) for x in (padded, wave))
+    # Frames of pure silence lie at the bottom in both; the frames of the words rise by the level's 6 dB.
+    words = expected.mean(1) > -3
+    assert words.any()
+    torch.testing.assert_close(found[: len(expected)][words], expected[words] + 2 * np.log(2), atol=0.05, rtol=0)
+
+
+def test_level_by_hand():
+    """Against the definition in float64: logarithm of the mean power over frames and bands, cut 60 dB below."""
+    wave = torch.from_numpy(utterance_of_words())
+    energies = FeatureConfig(mels=20).build()(wave).double()
+    expected = (energies - energies.exp().mean().log()).clamp(min=-6 * np.log(10))
+    torch.testing.assert_close(
+        FeatureConfig(mels=20, normalise="level").build()(wave).double(), expected, atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("normalise", NORMALISE)
+def test_silence_is_finite_and_is_not_amplified_to_speech(kind, normalise):
+    extract = FeatureConfig(kind=kind, normalise=normalise).build()
+    silent = extract(torch.zeros(1000))
+    assert silent.isfinite().all()
+    assert normalise != "level" or float(silent.max()) < -2 * np.log(10)
+    assert kind != "log_mel" or normalise != "global" or float(silent.max()) == pytest.approx(np.log(1e-10))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,18 +11,8 @@ from PIL import Image
 
 from irl.core.errors import UserError
 from irl.data import images
-from irl.data.images import (
-    Images,
-    balanced,
-    from_folder,
-    from_parquet,
-    from_torchvision,
-    label_column,
-    read,
-    split,
-    whole_set,
-    write,
-)
+from irl.data.image_parquet import from_parquet, label_column, whole_set
+from irl.data.images import Images, balanced, from_folder, from_torchvision, read, split, write
 
 pyarrow = pytest.importorskip("pyarrow")
 
@@ -269,3 +260,81 @@ def test_wrong_shapes_are_refused():
     data = made(2)
     with pytest.raises(UserError, match=r"here: expected 8-bit images of shape \(N, H, W, 3\), found float64"):
         images.check(Images(data.images / 1.0, data.labels, data.numbers, data.classes), "here")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two classes of two images."""
+    for i, image in enumerate(made(4).images):
+        path = tmp_path / "train" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return tmp_path / "train"
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("c/", "c: a class without an image; expected .png"),
+        ("a/x.gif", "a/x.gif: an image of a form that is not read; expected .png"),
+        ("a/x.tiff", "a/x.tiff: an image of a form that is not read"),
+        ("a/more/x.png", "a/more: a folder in the folder of a class"),
+        ("c/readme.txt", "c: a class without an image"),
+    ],
+)
+def test_no_image_is_left_out_without_a_word(pictures, name, message):
+    path = pictures / name
+    (path if name.endswith("/") else path.parent).mkdir(exist_ok=True)
+    if not name.endswith("/"):
+        path.write_bytes(b"x")
+    with pytest.raises(UserError, match=message):
+        from_folder(pictures)
+
+
+def test_what_is_left_out_is_named(pictures, caplog):
+    before = from_folder(pictures)
+    (pictures / ".ipynb_checkpoints").mkdir()
+    for name in (".ipynb_checkpoints/x.png", "a/.x.png", "a/notes.txt", "list.csv"):
+        (pictures / name).write_bytes(b"x")
+    assert same(from_folder(pictures), before)
+    assert caplog.messages == [
+        f"{pictures}: 1 hidden entries left out, such as .ipynb_checkpoints",
+        f"{pictures}: 1 files in no folder of a class left out, such as list.csv",
+        f"{pictures / 'a'}: 1 hidden entries left out, such as .x.png",
+        f"{pictures / 'a'}: 1 files that are no images left out, such as notes.txt",
+    ]
+
+
+def test_ppm_is_read(pictures):
+    before = from_folder(pictures)
+    Image.open(pictures / "a" / "0.png").save(pictures / "a" / "0.ppm")
+    (pictures / "a" / "0.png").unlink()
+    assert same(from_folder(pictures), before)
+
+
+def test_no_program_decodes_an_image(pictures, tmp_path, monkeypatch):
+    """Pillow starts Ghostscript on an EPS, whatever its name is."""
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "EPS")
+    (pictures / "a" / "z.png").write_bytes(buffer.getvalue())
+    with pytest.raises(UserError, match="z.png: not an image of a form that is read: PNG, JPEG"):
+        from_folder(pictures)
+    path = parquet(tmp_path / "x.parquet", [{"bytes": buffer.getvalue(), "path": "z.png"}], [0])
+    with pytest.raises(UserError, match="x.parquet: row 0: not an image of a form that is read"):
+        from_parquet(path, ["a"])
+    assert not (tmp_path / "ran").exists()
+
+
+def test_pipes_and_large_images_are_refused(pictures):
+    os.mkfifo(pictures / "a" / "x.png")
+    with pytest.raises(UserError, match="x.png: no plain file, expected an image"):
+        from_folder(pictures)
+    (pictures / "a" / "x.png").unlink()
+    Image.new("1", (5000, 5000)).save(pictures / "a" / "x.png")
+    with pytest.raises(UserError, match="x.png: 5000x5000 pixels, expected a small image"):
+        from_folder(pictures)

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -77,6 +79,18 @@ def test_tabs_and_odd_spaces(folder):
     assert read_data_dir(folder)[0].text == "one two three four"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_are_no_part_of_a_word(folder, encoding):
+    before = read_data_dir(folder)
+    for name in ("wav.scp", "segments", "utt2spk", "text"):
+        (folder / name).write_text((folder / name).read_text(), encoding=encoding)
+    assert read_data_dir(folder) == before
+    # As two files that were joined.
+    lines = (folder / "text").read_text(encoding=encoding).splitlines()
+    (folder / "text").write_text("".join(f"\ufeff{line}\n" for line in lines), encoding="utf-8")
+    assert read_data_dir(folder) == before
+
+
 def test_a_segment_beyond_its_recording(folder):
     write_table(folder / "segments", {"a-1": "rec1 0.0 0.25", "a-2": "rec1 0.25 1.05", "b-1": "rec2 0.0 9.0"})
     utterances = read_data_dir(folder)
@@ -106,8 +120,18 @@ def edit(name, content):
         (edit("segments", "a-1 rec9 0 1\n"), "recording rec9 is not in wav.scp"),
         (edit("segments", "a-1 rec1 1 1\n"), "expected 0 <= start < end"),
         (edit("segments", "a-1 rec1 1 inf\n"), "expected 0 <= start < end"),
+        (edit("segments", "a-1 rec1 1 1e300\n"), "expected 0 <= start < end"),
+        (edit("text", "a-1\na-2\nb-1 z\n"), "text: a-1 has no text, nor have 1 others"),
+        (edit("text", "a-1 x\na-2 \0\n"), "text:2: not text: it holds a NUL character"),
         (edit("utt2spk", "../a-1 a\n"), "has a slash"),
-        (lambda d: (d / "text").write_bytes(b"a-1 \xff\n"), "text: not UTF-8"),
+        (edit("utt2spk", "a-1\n"), "utt2spk: a-1: expected `<id> <speaker>`, found ''"),
+        (edit("utt2spk", "a-1 a b\n"), "utt2spk: a-1: expected `<id> <speaker>`, found 'a b'"),
+        (edit("utt2spk", "a-1 a/b\n"), "utt2spk: a-1: speaker 'a/b' cannot name a folder"),
+        (edit("utt2spk", "a-1 ../../a\n"), "speaker '../../a' cannot name a folder"),
+        (edit("utt2spk", "a-1 ..\n"), "speaker '..' cannot name a folder"),
+        (lambda d: ((d / "text").unlink(), os.mkfifo(d / "text")), "text: a pipe or a device, expected a text file"),
+        (lambda d: ((d / "text").unlink(), (d / "text").mkdir()), "text: a folder, expected a text file"),
+        (lambda d: (d / "text").write_bytes(b"a-1 \xff\n"), "text:1: not UTF-8 text: invalid start byte at byte 4"),
     ],
 )
 def test_bad_directories_are_refused_in_one_line(folder, damage, message):

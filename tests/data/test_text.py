@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -73,3 +75,23 @@ def test_tracks():
     assert tracks(torch.arange(11), 3, 2, "x").tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
     with pytest.raises(UserError, match="x: 11 tokens in 3 rows are 3 each, fewer than bptt 3 and one more"):
         tracks(torch.arange(11), 3, 3, "x")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_are_no_part_of_a_word(tmp_path, encoding):
+    path = tmp_path / "x.txt"
+    path.write_text("the cat\n", encoding=encoding)
+    assert [word for _, word in words_of(path)] == ["the", "cat", "<eos>"]
+    # As files that were joined.
+    path.write_text("\ufeffthe\n\ufeffcat\n", encoding="utf-8")
+    assert [word for _, word in words_of(path)] == ["the", "<eos>", "cat", "<eos>"]
+
+
+def test_what_is_no_text_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, message in ((tmp_path, "a folder"), (tmp_path / "pipe", "a pipe or a device")):
+        with pytest.raises(UserError, match=f"{message}, expected a text file"):
+            list(words_of(path))
+    (tmp_path / "x").write_bytes(b"a\nb\0\n")
+    with pytest.raises(UserError, match="x:2: not text: it holds a NUL character"):
+        list(words_of(tmp_path / "x"))

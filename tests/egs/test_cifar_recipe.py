@@ -44,7 +44,7 @@ def test_mini_through_all_stages(egs, rows):
         assert f"stage {stage}: " in out
     assert "data/mini/test.npz: 716 images of 32x32, 10 classes" in out
     assert out.count(", 0 images of the sets before it") == 3
-    lines = results_of(egs / "results/mini.jsonl")
+    lines = results_of(egs / "exp/mini/results.jsonl")
     assert sorted(line["method"] for line in lines) == sorted(rows)
     conditions = ["none", "in", "out", "fgsm_0.1", "fgsm_0.4", "pgd20_0.1", "random_0.1", "corruption"]
     assert all(list(line["conditions"]) == conditions and line["updates"] == 3 for line in lines)
@@ -57,7 +57,10 @@ def test_mini_through_all_stages(egs, rows):
     assert (egs / "data/mini/corruptions_of_test/jpeg_compression.npy").exists()
     # A second call finds nothing to do; another condition is evaluated without training again.
     again = run("./run.sh", *options, "--stage", "3", "--stop-stage", "6", cwd=egs).stdout
-    assert "runs without a result in results/mini.jsonl: 0" in again and results_of(egs / "results/mini.jsonl") == lines
+    assert (
+        "runs without a result in exp/mini/results.jsonl: 0" in again
+        and results_of(egs / "exp/mini/results.jsonl") == lines
+    )
     more = ["--methods", "irl_loss", "--conditions", "none pgd2_0.3", "--stage", "4", "--stop-stage", "6"]
     out = run("./run.sh", *options, *more, cwd=egs).stdout
     assert "| PGD-2 0.3 |" in out
@@ -75,7 +78,7 @@ def test_images_of_ones_own_with_other_sizes(egs, tmp_path):
                "--conditions", "none out", "--conf", "conf/short"]  # fmt: skip
     out = run("./run.sh", *options, cwd=egs).stdout
     assert "data/folder/train.npz: 9 images of 24x20, 3 classes" in out
-    (line,) = results_of(egs / "results/folder.jsonl")
+    (line,) = results_of(egs / "exp/folder/results.jsonl")
     assert list(line["conditions"]) == ["none", "out"]
 
 

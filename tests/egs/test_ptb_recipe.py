@@ -18,7 +18,7 @@ def test_mini_through_all_stages(egs):
     for stage in (0, 1, 3, 4, 5, 6, 7):
         assert f"stage {stage}: " in out
     assert "digest of the corpus: " in out
-    lines = results_of(egs / "results/mini.jsonl")
+    lines = results_of(egs / "exp/mini/results.jsonl")
     assert [line["method"] for line in lines] == ["baseline", "irl_loss_blank"]
     for line in lines:
         tokens = [sum(line["conditions"][name]["reference"]) + 1 for name in ("valid", "test")]
@@ -29,7 +29,7 @@ def test_mini_through_all_stages(egs):
     found = (egs / "exp/mini/report/distances.csv").read_text().splitlines()
     assert len(found) == 1 + 2 * 3 and found[1].startswith("baseline.1,embedding,")
     again = run("./run.sh", *options, "--stage", "3", cwd=egs).stdout
-    assert "runs without a result in results/mini.jsonl: 0" in again
+    assert "runs without a result in exp/mini/results.jsonl: 0" in again
 
 
 @pytest.mark.slow
@@ -42,9 +42,17 @@ def test_published_texts_are_counted_and_own_texts_are_taken(egs, tmp_path):
     own = [word for text in texts for word in text.split("=")]
     options = ["--corpus", "text", *own, "--conf", "conf/mini", "--methods", "baseline", "--overrides", FEW]
     run("./run.sh", *options, cwd=egs)
-    (line,) = results_of(egs / "results/text.jsonl")
+    (line,) = results_of(egs / "exp/text/results.jsonl")
     assert sum(line["conditions"]["test"]["reference"]) == 999
-    assert str(tmp_path) not in (egs / "results/text.jsonl").read_text(), "no result tells where the texts lay"
+    assert str(tmp_path) not in (egs / "exp/text/results.jsonl").read_text(), "no result tells where the texts lay"
+    # Other texts under the same name: the table is theirs, and a second call finds it done.
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"ptb.{name}.txt").write_text("d e f g h <unk>\n" * 190)
+    for missing in (1, 0):
+        out = run("./run.sh", *options, "--stop-stage", "6", cwd=egs).stdout
+        assert f"runs without a result in exp/text/results.jsonl: {missing}" in out
+        (line,) = results_of(egs / "exp/text/results.jsonl")
+        assert sum(line["conditions"]["test"]["reference"]) == 190 * 7 - 1
 
 
 @pytest.mark.parametrize(

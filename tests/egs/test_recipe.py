@@ -49,7 +49,7 @@ def test_own_recordings_through_all_stages(egs, tmp_path):
     out = run("./run.sh", *options, cwd=egs).stdout
     for stage in range(8):
         assert f"stage {stage}: " in out
-    lines = [json.loads(line) for line in (egs / "results/kaldi.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (egs / "exp/kaldi/results.jsonl").read_text().splitlines()]
     assert [(r["method"], r["seed"], r["updates"]) for r in lines] == [("baseline", 1, 6), ("irl_loss", 1, 6)]
     assert set(lines[0]["conditions"]) == {"none", "additive", "tel"}
     assert all(len(c["errors"]) == 4 and sum(c["reference"]) > 0 for c in lines[0]["conditions"].values())
@@ -64,8 +64,8 @@ def test_own_recordings_through_all_stages(egs, tmp_path):
 
     # Runs with a result are not made again, and test sets made again are the same.
     more = run("./run.sh", *options, "--seeds", "1 2", "--stage", "4", "--stop-stage", "6", cwd=egs).stdout
-    assert "runs without a result in results/kaldi.jsonl: 2" in more
-    assert len((egs / "results/kaldi.jsonl").read_text().splitlines()) == 4
+    assert "runs without a result in exp/kaldi/results.jsonl: 2" in more
+    assert len((egs / "exp/kaldi/results.jsonl").read_text().splitlines()) == 4
     assert "±" in (egs / "exp/kaldi/report/table.md").read_text()
     telephone = [tmp_path / "own/test", "data/kaldi/noisy/test_tel", "--condition", "tel"]
     run(sys.executable, "-m", "irl.bin.corrupt", *telephone, cwd=egs)
@@ -89,10 +89,10 @@ def test_wsj_with_musan_rooms_and_a_language_model_through_all_stages(egs, tmp_p
     out = run("./run.sh", *options, "--incomplete", "true", cwd=egs).stdout
     for stage in range(8):
         assert f"stage {stage}: " in out
-    rows = results_of(egs / "results/wsj-incomplete.jsonl")
+    rows = results_of(egs / "exp/wsj-incomplete/results.jsonl")
     assert [(row["method"], *row["conditions"]) for row in rows] == [("irl_loss", "none", "additive", "rir")]
     # The weights are those that were found on dev and on its noisy copy, and the table names them.
-    weights = json.loads((egs / "results/wsj-incomplete.lm-weights.json").read_text())
+    weights = json.loads((egs / "exp/wsj-incomplete/results.lm-weights.json").read_text())
     assert weights["data"] == ["test_dev93", "test_dev93_heard"]
     for row in rows:
         assert row["decode"]["tuned"] == weights["data"] and row["decode"]["lm"]
@@ -116,8 +116,8 @@ def test_wsj_with_musan_rooms_and_a_language_model_through_all_stages(egs, tmp_p
                  "score_cer/result.txt", "score_wer/ref.trn", "score_wer/result.txt"):  # fmt: skip
         assert (decoded / name).stat().st_size, name
     again = run("./run.sh", *options, "--incomplete", "true", "--stage", "3", "--stop-stage", "6", cwd=egs).stdout
-    assert "runs without a result in results/wsj-incomplete.jsonl: 0" in again
-    assert results_of(egs / "results/wsj-incomplete.jsonl") == rows
+    assert "runs without a result in exp/wsj-incomplete/results.jsonl: 0" in again
+    assert results_of(egs / "exp/wsj-incomplete/results.jsonl") == rows
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_librispeech_with_two_test_sets_through_all_stages(egs, tmp_path):
         "84",
         "116",
     }
-    (row,) = results_of(egs / "results/librispeech-clean-100-clean-360-incomplete.jsonl")
+    (row,) = results_of(egs / "exp/librispeech-clean-100-clean-360-incomplete/results.jsonl")
     names = [
         f"{test}:{condition}" for test in ("test-clean", "test-other") for condition in ("none", "additive", "rir")
     ]

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from irl.core.errors import UserError
 from irl.core.rng import Keys, hash_ids
 from irl.noise.audio import SNRS, Additive, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume, add_at_snr
-from irl.noise.bank import Bank, RIRBank
-from irl.noise.reverb import reverberate, spectrum
-from irl.speech.conditions import KINDS, NoiseConfig, build
+from irl.noise.bank import ROOMS, Bank, RIRBank
+from irl.noise.convolution import reverberate, spectrum
+from irl.speech.conditions import KINDS, NoiseConfig, build, condition
 
 RATE = 16000
 
@@ -26,9 +26,17 @@ def keys(n, **address):
     return Keys(hash_ids([f"utt{i}" for i in range(n)]), **{"seed": 1, "stream": "noise", **address})
 
 
+def banks(folder, *categories):
+    """One bank for everything; its noises and rooms are read as any folders, too."""
+    return NoiseConfig(
+        musan=str(folder), rirs=str(folder), categories=categories or ("noise", "music"),
+        noises=str(folder / "noise"), rooms=str(folder / "simulated_rirs"),
+    )  # fmt: skip
+
+
 @pytest.fixture(params=KINDS)
 def noise(request, bank_dir):
-    return build(request.param, RATE, str(bank_dir), str(bank_dir), ("noise", "music", "babble"))
+    return build(request.param, RATE, banks(bank_dir, "noise", "music", "babble"))
 
 
 def test_laws_of_every_noise(noise):
@@ -48,8 +56,26 @@ def test_laws_of_every_noise(noise):
         assert torch.equal(alone[0], y[i, :n])
 
 
+@pytest.mark.parametrize(
+    "name, expected", [("gain-20", -44.0), ("gain+10", -14.0), ("dbfs-50", -50.0), ("dbfs-5", -5.0)]
+)
+def test_levels(name, expected):
+    """RMS in dBFS of a row that lies at -24; padding has no part in it, nothing clips."""
+    x, lens = speech(16000, 9000)
+    x *= 10 ** (-24 / 20) / (x.square().sum(1, keepdim=True) / lens[:, None]).sqrt()
+    noise = build(condition(name), RATE)
+    y = noise.apply(x, lens, noise.draw(keys(2), lens))
+    torch.testing.assert_close(10 * torch.log10(y.square().sum(1) / lens), torch.full((2,), expected), atol=0.1, rtol=0)
+    assert torch.equal(noise.apply(0 * x, lens, noise.draw(keys(2), lens)), 0 * x)
+
+
+def test_an_unknown_condition():
+    with pytest.raises(UserError, match="unknown condition 'gain', known are additive"):
+        condition("gain")
+
+
 def test_other_epochs_and_copies_draw_anew(bank_dir):
-    noise = build("additive", RATE, str(bank_dir), "")
+    noise = build("additive", RATE, banks(bank_dir))
     x, lens = speech(8000, 8000)
     copies = [
         noise.apply(x, lens, noise.draw(keys(2, **a), lens)) for a in ({}, {"epoch": 1}, {"copy": 1}, {"seed": 2})
@@ -90,7 +116,7 @@ def test_additive_draws_kaldis_categories_and_snrs(bank_dir):
 
 
 def test_realised_snr_of_a_batch(bank_dir):
-    noise = build("additive", RATE, str(bank_dir), "", ("noise", "music", "babble"))
+    noise = build("additive", RATE, banks(bank_dir, "noise", "music", "babble"))
     x, lens = speech(*[4000 + 100 * i for i in range(20)])
     params = noise.draw(keys(20), lens)
     y = noise.apply(x, lens, params)
@@ -202,7 +228,7 @@ def test_telephone_keeps_the_band_and_the_time(rate, codec):
 
 
 def test_one_of_gives_each_row_the_noise_it_would_get_alone(bank_dir):
-    noise = OneOf((Volume(2, 2), Volume(0.5, 0.5), build("additive", RATE, str(bank_dir), "")))
+    noise = OneOf((Volume(2, 2), Volume(0.5, 0.5), build("additive", RATE, banks(bank_dir))))
     x, lens = speech(*[2000] * 40)
     y = noise.apply(x, lens, noise.draw(keys(40), lens))
     gains = (y.norm(dim=1) / x.norm(dim=1)).round(decimals=3).tolist()
@@ -218,7 +244,7 @@ def test_bad_banks_are_refused_by_name(bank_dir, tmp_path):
     with pytest.raises(UserError, match="nowhere/noise: no audio found .*MUSAN's layout"):
         Bank(tmp_path / "nowhere", RATE, ["noise"])
     with pytest.raises(UserError, match="smallroom: no impulse response found"):
-        RIRBank(tmp_path / "nowhere", RATE)
+        RIRBank(tmp_path / "nowhere", RATE, sizes=ROOMS)
     (bank_dir / "noise" / "broken.wav").write_bytes(b"RIFF")
     with pytest.raises(UserError, match="broken.wav: cannot be read"):
         Bank(bank_dir, RATE, ["noise"])

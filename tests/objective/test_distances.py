@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irl import KL, L2, Cosine
-from irl.objective.distances import BY_NAME, Distance, Norms, pair_sums
+from irl.objective.distances import BY_NAME, CrossEntropy, Distance, Norms, Probabilities, pair_sums
 
 ALL = [
     L2("norm"),
@@ -179,3 +179,18 @@ def test_pair_sums_forward_and_tangent_with_one_input():
     ]
     for x, y in zip(tangents, expected):
         torch.testing.assert_close(x, y)
+
+
+def test_classes_that_logits_exclude():
+    """A logit of -inf: its class has probability 0, and what is left is compared, with finite gradients."""
+    inf, y = math.inf, [0.5, 1.0, 2.0]
+    a = torch.tensor([[[1.0, 2.0, -inf], [0.0, -inf, 1.0]]], dtype=torch.float64, requires_grad=True)
+    b = torch.tensor([[[2.0, 0.0, -inf], y]], dtype=torch.float64, requires_grad=True)
+    p, q = a.softmax(-1), b.softmax(-1)
+    logs = torch.where(p > 0, p.log() - q.log(), 0.0)
+    entropy = -(p * torch.where(p > 0, p.log(), 0.0)).sum(-1)
+    torch.testing.assert_close(KL()(a, b), (p * logs).sum(-1))
+    torch.testing.assert_close(CrossEntropy()(a, b), (p * logs).sum(-1) + entropy)
+    for distance in (KL(), CrossEntropy(), Probabilities()):
+        assert all(g.isfinite().all() for g in torch.autograd.grad(distance(a, b).sum(), (a, b)))
+    assert KL()(b, a)[0, 1] == inf, "what p has and q excludes"

@@ -310,6 +310,14 @@ def _rank(rank, path):
     IRLLoss()(parallel, x[rows], [x2[rows]], task(y[rows])).total.backward()
     if rank == 0:
         torch.save([p.grad for p in model.parameters()], path)
+    # Samples without labels: the weights above the layers join too, or the second step would find them missing.
+    for _ in range(2):
+        terms = IRLLoss()(parallel, x[rows], [x2[rows]], None)
+        parallel.zero_grad()
+        terms.total.backward()
+    assert not model.model[2].weight.grad.any() and model.model[0].weight.grad.any()
+    # One pass a view before one backward.
+    IRLLoss(passes="separate")(parallel, x[rows], [x2[rows]], task(y[rows])).total.backward()
     dist.destroy_process_group()
 
 

@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 from irl.core.errors import UserError
 from irl.reporting.evaluation import read_counts
 from irl.reporting.results import SHOWN, append, counts, matches, pack, read
+from irl.reporting.table import select
+from irl.reporting.table_config import TableConfig
 from irl.training.modality import Modality
 from irl.training.registry import modality
 
@@ -40,7 +43,7 @@ def test_counts_without_a_fingerprint_are_evaluated_again(tmp_path):
     (tmp_path / "none.json").write_text('{"mark": {"data": "d"}, "errors": [1], "reference": [2]}\n')
     for name in ("none", "in"):
         with pytest.raises(UserError, match=f"{name}.json: not evaluated; run stage 5 first"):
-            list(read_counts(tmp_path, [name]))
+            list(read_counts(tmp_path, {name: ""}))
 
 
 def test_lines_of_another_training_set_are_no_results():
@@ -51,6 +54,37 @@ def test_lines_of_another_training_set_are_no_results():
     assert matches(
         {**line, "train_data": "a"}, {**run, "train_data": ""}, PLAIN
     ), "the set is not there to be looked at"
+
+
+def test_lines_of_other_test_data_or_noise_are_no_results():
+    run = {
+        "corpus": "c",
+        "method": "m",
+        "digest": "d",
+        "decode": {},
+        "conditions": ["none"],
+        "test_data": {"none": "a"},
+    }
+    line = {**run, "train_data": "t", "conditions": {"none": {"data": "a"}, "in": {"data": "z"}}}
+    old = {key: value for key, value in line.items() if key != "train_data"}
+    assert matches(old, {**run, "test_data": {"none": "b"}}, PLAIN), "fingerprints of an earlier version"
+    assert matches(line, run, PLAIN) and not matches(line, {**run, "test_data": {"none": "b"}}, PLAIN)
+    assert matches(line, {**run, "test_data": {"none": ""}}, PLAIN), "the set is not there to be looked at"
+    assert matches({**line, "conditions": {"none": {}}}, run, PLAIN), "an older line does not tell"
+    for key in ("dev_data", "noise_data"):
+        assert matches(line, {**run, key: "x"}, PLAIN) and matches({**line, key: "x"}, {**run, key: "x"}, PLAIN)
+        assert not matches({**line, key: "x"}, {**run, key: "y"}, PLAIN)
+    # Other conditions of a line may be of data that have gone.
+    row = {**line, "seed": 1}
+    assert [shown["conditions"] for shown in select([row], PLAIN, TableConfig(), [run])] == [{"none": {"data": "a"}}]
+
+
+def test_lines_that_are_appended_at_once_are_all_kept(tmp_path):
+    path = tmp_path / "r.jsonl"
+    lines = [{"corpus": "c", "method": f"m{i}", "digest": "d", "decode": {}, "conditions": {}} for i in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda line: append(path, line, PLAIN), lines))
+    assert sorted(row["method"] for row in read(path)) == sorted(line["method"] for line in lines)
 
 
 def test_lines_are_kept_and_replaced(tmp_path):

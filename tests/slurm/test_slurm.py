@@ -216,7 +216,7 @@ def test_a_recipe_through_arrays(environment, tmp_path):
     options = ["--methods", "baseline irl_loss_blank", "--overrides", few]
     done = subprocess.run(["./run.sh", *options], cwd=egs, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(recipes.results_of(egs / "results/mini.jsonl")) == 2
+    assert len(recipes.results_of(egs / "exp/mini/results.jsonl")) == 2
     for n in (1, 2):
         assert lives(egs / f"exp/mini/log/train.{n}.log")
 

@@ -1,6 +1,8 @@
 """The loop on a tiny corpus of tones: real commands, real files."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,12 @@ def test_augmentation_is_drawn_once_for_all_views_and_for_training_alone(recipe,
     task = SpeechTask(read_config(Path("irl_loss.yaml"), changes))
     waves = {u.id: n for u, n in zip(task.train.utterances, task.train.batches.lengths)}
     frames = plain.train.features.config.frames
+    gained = SpeechTask(read_config(Path("irl_loss.yaml"), ["noise.kinds=[tel]", "augment.gains=[0.125, 2]"]))
+    louder, plain_views = gained.train.make(1, BatchSpec(0, True, 0)), plain.train.make(1, BatchSpec(0, True, 0))
+    shifts = [
+        (a - b)[:n].median() for a, b, n in zip(louder.clean["x"], plain_views.clean["x"], louder.clean["x_lens"])
+    ]
+    assert all(2 * math.log(0.125) < float(s) < 2 * math.log(2) for s in shifts) and len(set(map(float, shifts))) > 1
     speeds, masked = set(), 0
     for index in range(len(task.train.batches[1])):
         batch = task.train.make(1, BatchSpec(index, True, 2))
@@ -132,6 +140,17 @@ def test_augmentation_is_drawn_once_for_all_views_and_for_training_alone(recipe,
     assert len(speeds) > 1 and masked
     dev, plain_dev = task.dev.make(1, BatchSpec(0, True, 1)), plain.dev.make(1, BatchSpec(0, True, 1))
     assert torch.equal(dev.clean["x"], plain_dev.clean["x"]) and torch.equal(dev.noisy[0]["x"], plain_dev.noisy[0]["x"])
+
+
+def test_an_error_in_a_worker_ends_the_training(recipe):
+    script = (
+        "import sys; from irl.speech.data import SpeechData; from irl.bin import train\n"
+        "def fail(*_): raise RuntimeError('as a mistake in the code would')\n"
+        "SpeechData.make = fail\n"
+        "sys.argv[1:] = ['irl_loss.yaml', '--exp', 'exp/failed', 'train.workers=1']; train.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=recipe, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "as a mistake in the code would" in done.stderr
 
 
 def test_label_smoothing_is_a_mixture_with_the_uniform_distribution():

@@ -135,7 +135,7 @@ def test_recipe_options():
     for args, message in (
         (["--nothing", "1"], "unknown option --nothing"),
         (["--seeds"], "--seeds needs a value"),
-        (["--corpus", "timit"], "unknown corpus timit, known are fsdd kaldi librispeech mini wsj"),
+        (["--corpus", "timit"], "unknown corpus timit, known are fsdd kaldi librispeech mini speechocean wsj"),
         (["--stage", "x"], "expected numbers, found x"),
         (["--seeds", ""], '--seeds: expected whole numbers, found ""'),
         (["--seeds", "1 b"], '--seeds: expected whole numbers, found "1 b"'),

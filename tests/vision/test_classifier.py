@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import run
 
+from irl.core.fingerprint import record_inputs
 from irl.data.images import read
 from irl.noise.corruptions import SEVERITIES
 from irl.reporting import results
@@ -190,3 +191,16 @@ def test_other_checkpoints_are_refused(folder, recipe):
     out = run("irl.bin.evaluate", recipe / "exp/for_vision/checkpoint.pt", *TEST, "--out", "x", "--conditions", "none",
               cwd=folder, check=False)  # fmt: skip
     assert out.returncode == 2 and "unrecognized arguments" in out.stderr
+
+
+def test_statistics_and_corruptions_of_other_images_are_refused(folder):
+    path = folder / "data/corrupted"
+    record_inputs(path, test_set=read(folder / "data/test.npz").digest())
+    evaluate(folder, "--conditions", "corruption")
+    record_inputs(path, test_set="another")
+    done = evaluate(folder, "--conditions", "corruption", check=False)
+    assert "corrupted: was made from another test_set than there is now; run stage 2 again" in done.stderr
+    (folder / "data/corrupted.inputs.json").unlink()
+    line = ["irl_batching.yaml", "train.updates=40", "train_set=data/dev.npz", "--exp", "exp/other"]
+    done = run("irl.bin.train", *line, cwd=folder, check=False)
+    assert "statistics.json: was made from another train_set than there is now; run stage 3 again" in done.stderr

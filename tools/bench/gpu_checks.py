@@ -17,6 +17,7 @@ from gpu_part import Part, Row, error, worst
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from irl import noise as noises_of
 from irl.core.output import Output, tree_map
 from irl.core.rng import Keys
 from irl.data.augment import Crops
@@ -59,6 +60,7 @@ def draws_and_noise(part: Part) -> None:
     part.measure("crops and flips", lambda: check_crops(part.device))
     for kind in ("blank", "unigram", "drop"):
         part.measure(f"noise on words, {kind}", lambda kind=kind: check_word_noise(part.device, kind))
+    part.measure("noises of one call", lambda: check_functions(part.device))
     part.measure("noise on waveforms, volume", lambda: check_waves(part.device, volume))
     part.measure("noise on waveforms, added", lambda: check_waves(part.device, added))
     part.measure("log-mel features", lambda: check_features(part.device, "global"))
@@ -113,6 +115,24 @@ def check_word_noise(device: str, kind: str) -> Row:
         return noise.apply(words.to(where), noise.draw(Keys(torch.arange(700, device=where), 1, "noise")))
 
     return {"ok": torch.equal(make(device).cpu(), make("cpu"))}
+
+
+def check_functions(device: str) -> Row:
+    """The noises that are one call each, on tensors of the device: they stay there, and equal those on the CPU."""
+    torch.manual_seed(0)
+    waves, images, tokens = 0.1 * torch.randn(8, 4000), torch.rand(8, 3, 16, 16), torch.randint(50, (8, 30))
+    noises = {
+        "waves": (noises_of.one_of(noises_of.volume(), noises_of.telephone(8000)) | noises_of.volume(0.5, 2.0), waves),
+        "images": (noises_of.image_noise(0.5, 0.4, 0.3, 0.2, gaussian=0.02, scale=1), images),
+        "mask": (noises_of.word_noise(0.3, mask_id=50, protect=[0]), tokens),
+        "counts": (noises_of.word_noise(0.3, counts=torch.ones(50)), tokens),
+    }
+    errors = {}
+    for name, (noise, x) in noises.items():
+        found, expected = noise(x.to(device), ids=range(8), epoch=0), noise(x, ids=range(8), epoch=0)
+        away = float((found.cpu().double() - expected.double()).abs().max())
+        errors[name] = away if found.device.type == torch.device(device).type else float("inf")
+    return {"ok": max(errors.values()) < 1e-4, **errors}
 
 
 def volume(waves: Tensor, lens: Tensor) -> Tensor:

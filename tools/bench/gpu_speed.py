@@ -317,7 +317,7 @@ def sounds(part: Part) -> Row:
     from gpu_checks import added, volume
 
     from irl.data.features import FeatureConfig, LogMel
-    from irl.noise.reverb import reverberate, spectrum
+    from irl.noise.convolution import reverberate, spectrum
 
     count, length = (2, 16000) if part.tiny else (32, 160000)
     here = 0.1 * torch.randn(count, length)

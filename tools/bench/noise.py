@@ -15,7 +15,7 @@ from harness import Report, alternate, arguments, parse
 
 from irl.noise.audio import SNRS, Additive, Mixed, Reverberation, add_at_snr
 from irl.noise.bank import Bank, RIRBank
-from irl.noise.reverb import reverberate, spectrum
+from irl.noise.convolution import reverberate, spectrum
 
 RATE, COUNT, SNR = 16000, 16, 10.0
 

@@ -14,6 +14,7 @@ import numpy as np
 from irl.core import atomic_io
 from irl.core.arguments import Parser
 from irl.core.errors import run_command
+from irl.core.fingerprint import record_inputs
 from irl.core.logging import progress
 from irl.data.images import read
 from irl.noise.corruptions import CORRUPTIONS, SEVERITIES
@@ -35,6 +36,7 @@ def main() -> None:
         levels = progress(range(1, SEVERITIES + 1), name, unit="severity")
         save(args.out / f"{name}.npy", np.concatenate([corrupt(images.images, s, images.numbers) for s in levels]))
     save(args.out / "labels.npy", images.labels)
+    record_inputs(args.out, test_set=images.digest())
     print(f"corruptions: {args.out}/{{{','.join(CORRUPTIONS)}}}.npy")
 
 

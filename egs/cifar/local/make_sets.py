@@ -17,17 +17,8 @@ import torch
 from irl.core.arguments import Parser, natural
 from irl.core.errors import UserError, run_command
 from irl.core.rng import Keys
-from irl.data.images import (
-    ARCHIVES,
-    Images,
-    from_folder,
-    from_parquet,
-    from_torchvision,
-    label_column,
-    split,
-    whole_set,
-    write,
-)
+from irl.data.image_parquet import from_parquet, label_column, whole_set
+from irl.data.images import ARCHIVES, Images, from_folder, from_torchvision, split, write
 
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
 

@@ -2,8 +2,10 @@
 
 FSDD is a clone of the Free Spoken Digit Dataset (github.com/Jakobovski/free-spoken-digit-dataset, 8 kHz, CC BY-SA
 4.0) or its folder of {digit}_{speaker}_{index}.wav. Recordings are split by index (0-4 test, 5-9 dev, as the data
-set's own split does with 0-4, the rest training) or by speaker (the last two in alphabetical order are dev and test).
-Strings keep to one speaker. Each dev and test recording is used once; training recordings are reused in new strings.
+set's own split does with 0-4, the rest training) or by speaker (the last in alphabetical order is test; dev is the one
+before, or NAME with `--split speaker:NAME`). Strings keep to one speaker. Each dev and test recording is used once;
+training recordings are reused in new strings. Beside dev and test lie the same recordings one by one, as dev_words and
+test_words, and with pauses of two seconds, as dev_pauses and test_pauses.
 """
 
 from __future__ import annotations
@@ -44,8 +46,11 @@ def recordings(folder: Path) -> dict[str, list[tuple[int, int, Path]]]:
 
 
 def set_of(speaker: str, index: int, speakers: list[str], split: str) -> str:
-    if split == "speaker":
-        return {speakers[-1]: "test", speakers[-2]: "dev"}.get(speaker, "train")
+    if split != "index":
+        dev = split.partition(":")[2] or speakers[-2]
+        if dev not in speakers[:-1]:
+            raise UserError(f"--split {split}: expected a dev speaker among {', '.join(speakers[:-1])}")
+        return {speakers[-1]: "test", dev: "dev"}.get(speaker, "train")
     return "test" if index < 5 else "dev" if index < 10 else "train"
 
 
@@ -63,14 +68,15 @@ def strings(items: list[tuple[int, int, Path]], rng: random.Random) -> list[list
     return found
 
 
-def join(parts: list[Path], rng: np.random.Generator) -> np.ndarray:
-    """Recordings with 50-200 ms of faint noise before, between and after them."""
+def join(parts: list[Path], rng: np.random.Generator, pause: float = 0.125) -> np.ndarray:
+    """Recordings with faint noise before, between and after them, of 0.4-1.6 times `pause` seconds."""
+    low, high = int(0.4 * pause * RATE), int(1.6 * pause * RATE)
     pieces = []
     for path in parts:
         x = read_audio(path, RATE, any_rate=True, any_channels=True)
         floor = max(1e-5, float(np.percentile(np.abs(x), 5)))
-        pieces += [floor * rng.normal(size=rng.integers(RATE // 20, RATE // 5)), x]
-    pieces.append(floor * rng.normal(size=rng.integers(RATE // 20, RATE // 5)))
+        pieces += [floor * rng.normal(size=rng.integers(low, high)), x]
+    pieces.append(floor * rng.normal(size=rng.integers(low, high)))
     return np.concatenate(pieces)
 
 
@@ -78,8 +84,10 @@ def main() -> None:
     parser = Parser()
     parser.add_argument("fsdd", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--split", choices=("index", "speaker"), default="index")
+    parser.add_argument("--split", default="index", help="index, speaker or speaker:NAME; the default is %(default)s")
     args = parser.parse_args()
+    if args.split.partition(":")[0] not in ("index", "speaker"):
+        raise UserError(f"--split: expected index, speaker or speaker:NAME, found {args.split}")
     found = recordings(args.fsdd)
     speakers = sorted(found)
     rng = random.Random(1)
@@ -89,13 +97,19 @@ def main() -> None:
             items = [r for r in found[speaker] if set_of(speaker, r[1], speakers, args.split) == name]
             for _ in range(REUSE if name == "train" else 1):
                 rows += [(speaker, string) for string in strings(items, rng) if string]
+    pauses = {}
+    for name in ("dev", "test"):
+        sets[f"{name}_words"] = [(speaker, [item]) for speaker, string in sets[name] for item in string]
+        sets[f"{name}_pauses"], pauses[f"{name}_pauses"] = sets[name], 2.0
     for name, rows in sets.items():
         wav = args.folder / "wav" / name
         wav.mkdir(parents=True, exist_ok=True)
         utterances = []
         for i, (speaker, string) in enumerate(progress(rows, name, unit="utt")):
             key = f"{speaker}-{name}-{i:04d}"
-            x = join([path for _, _, path in string], np.random.default_rng([1, *key.encode()]))
+            x = join(
+                [path for _, _, path in string], np.random.default_rng([1, *key.encode()]), pauses.get(name, 0.125)
+            )
             soundfile.write(wav / f"{key}.wav", np.clip(x, -1, 1 - 2**-15), RATE, subtype="PCM_16")
             text = " ".join(WORDS[digit] for digit, _, _ in string)
             utterances.append(Utterance(key, str(wav / f"{key}.wav"), speaker, text))

@@ -19,6 +19,7 @@ import soundfile
 from espeak import RATE, Espeak
 from grammar import sentences
 
+from irl.core import atomic_io
 from irl.core.arguments import Parser, positive
 from irl.core.errors import run_command
 from irl.core.fingerprint import stable_hash
@@ -95,9 +96,8 @@ def synthesise(job: Job) -> None:
     x = x * 10 ** ((rng.uniform(-29, -23) - 20 * np.log10(np.sqrt(np.mean(x**2)))) / 20)
     x = x + 10 ** (DITHER_DB / 20) * rng.normal(size=len(x))
     # Renamed when whole, so that an interrupted run is taken up without half a file.
-    temporary = job.path.with_suffix(".tmp.wav")
-    soundfile.write(temporary, np.clip(x, -1, 1), OUTPUT_RATE, subtype="PCM_16")
-    temporary.rename(job.path)
+    with atomic_io.replacing(job.path, sync=False) as temporary:
+        soundfile.write(temporary, np.clip(x, -1, 1), OUTPUT_RATE, subtype="PCM_16", format="WAV")
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from typing import Callable, Iterable, NamedTuple
 import numpy as np
 import soundfile
 
+from irl.core import atomic_io
 from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
 from irl.core.logging import progress
@@ -175,7 +176,7 @@ def shorten_decoder() -> Callable[[Path], np.ndarray] | None:
 
     def by_library(path: Path) -> np.ndarray:
         try:
-            with av.open(str(path)) as container:
+            with open(path, "rb") as file, av.open(file, format="nistsphere") as container:
                 frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
         except av.error.FFmpegError as error:
             raise UserError(f"{path}: PyAV cannot read it: {error}") from None
@@ -192,9 +193,9 @@ def usable(path: Path, key: str, folder: Path, decode: Callable[[Path], np.ndarr
     if not flac.exists():
         if decode is None:
             raise UserError(f"{path}: is compressed by shorten; install PyAV (pip install av) or put sph2pipe on PATH")
-        partial = flac.with_suffix(".part")
-        soundfile.write(partial, decode(path), RATE, format="FLAC", subtype="PCM_16")
-        partial.rename(flac)
+        samples = decode(path)
+        with atomic_io.replacing(flac, sync=False) as partial:
+            soundfile.write(partial, samples, RATE, format="FLAC", subtype="PCM_16")
     return flac
 
 

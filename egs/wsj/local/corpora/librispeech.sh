@@ -1,7 +1,7 @@
 # LibriSpeech: train-clean-100 or --train-parts for training; dev-clean and dev-other together as the dev set; both test sets.
 # shellcheck shell=bash disable=SC2034,SC2154
 needs librispeech
-unused fsdd split wsj0 wsj1 train_dir dev_dir
+unused fsdd split wsj0 wsj1 speechocean train_dir dev_dir
 train_parts=${train_parts:-train-clean-100}
 # Different training parts are a different experiment, with its own name: librispeech-clean-100-clean-360.
 parts=${train_parts// /}

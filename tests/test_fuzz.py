@@ -1,0 +1,216 @@
+"""Damaged files of every kind that is read: each is read, or refused in one line, never with a traceback."""
+
+import io
+import itertools
+import json
+import wave
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from irl.core.errors import UserError
+from irl.data import images
+from irl.data.audio import read_audio
+from irl.data.features import FeatureConfig
+from irl.data.image_parquet import from_parquet
+from irl.data.kaldi import num_samples, read_data_dir, read_wave
+from irl.data.text import WordVocabulary, words_of
+from irl.data.vocabulary import Vocabulary
+from irl.speech.task import read_statistics
+from irl.vision.data import Statistics
+
+X = 0.1 * np.sin(np.arange(600))
+# What breaks readers: sizes, numbers, marks, separators, and the beginnings of other formats.
+PIECES = [
+    *(
+        b"\0" * 4,
+        b"\xff" * 4,
+        b"\xff\xff\xff\x7f",
+        b"\1",
+        b"\n",
+        b" ",
+        b"\t",
+        b"\r",
+        b"\n\n",
+        b"/",
+        b"../",
+        b"|",
+        b":",
+        b"\0",
+    ),
+    *(
+        b"\xef\xbb\xbf",
+        b"\xff\xfe",
+        b"\xe2\x80\xa8",
+        b"-1",
+        b"1e400",
+        b"nan",
+        b"99999999999999999999",
+        b"[",
+        b"{",
+        b'"',
+    ),
+    *(b"RIFF", b"RIFX", b"data", b"fLaC", b"OggS", b"ID3", b"AUDIO", b"NIST_1A", b"PK\3\4", b"%!PS", b"PAR1"),
+]
+
+
+def encoded(format, subtype=None, channels=1):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.stack([X] * channels, axis=1), 16000, format=format, subtype=subtype)
+    return buffer.getvalue()
+
+
+def picture(format):
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(buffer, format)
+    return buffer.getvalue()
+
+
+def parquet():
+    import pyarrow
+    import pyarrow.parquet
+
+    buffer = io.BytesIO()
+    cells = [{"bytes": picture("PNG"), "path": ""}] * 2
+    pyarrow.parquet.write_table(pyarrow.table({"img": cells, "label": [0, 1]}), buffer)
+    return buffer.getvalue()
+
+
+def npz():
+    buffer = io.BytesIO()
+    pixels = np.zeros((2, 4, 4, 3), np.uint8)
+    np.savez(buffer, images=pixels, labels=np.arange(2), numbers=np.arange(2), classes=np.array(["a", "b"]))
+    return buffer.getvalue()
+
+
+def read_sound(path):
+    for suffix in (".wav", ".mp3", ".raw"):
+        other = path.with_suffix(suffix)
+        other.write_bytes(path.read_bytes())
+        for part in ((), (100, 300)):
+            found = None
+            try:
+                found = read_audio(other, 8000, *part, any_rate=True, any_channels=True)
+            except UserError as error:
+                assert "\n" not in str(error)
+            assert found is None or np.isfinite(found).all()
+
+
+def read_archive(path):
+    for offset in (0, 4):
+        read_audio(f"{path}:{offset}", 16000, any_rate=True, any_channels=True, kaldi=True)
+
+
+def kaldi(name):
+    def read(path):
+        folder = path.parent / "dir"
+        folder.mkdir(exist_ok=True)
+        with wave.open(str(folder / "r.wav"), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes(bytes(3200))
+        tables = {**TABLES, "wav.scp": f"r {folder}/r.wav\n".encode(), name: path.read_bytes()}
+        for table, content in tables.items():
+            (folder / table).write_bytes(content.replace(b"DIR", str(folder).encode()))
+        utterances = read_data_dir(folder)
+        num_samples(folder, utterances, 16000)
+        for u in utterances:
+            read_wave(u, 16000)
+
+    return read
+
+
+TABLES = {
+    "text": b"a-1 one two\na-2 three\n",
+    "utt2spk": b"a-1 a\na-2 a\n",
+    "segments": b"a-1 r 0.0 0.05\na-2 r 0.05 0.1\n",
+    "utt2num_samples": b"a-1 800\na-2 800\n",
+}
+
+
+def image_in_folder(path):
+    for suffix in (".png", ".jpg"):
+        folder = path.parent / f"set{suffix}" / "class"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"x{suffix}").write_bytes(path.read_bytes())
+        try:
+            images.from_folder(folder.parent)
+        except UserError as error:
+            assert "\n" not in str(error)
+
+
+SUMS = {"frames": 9, "sum": [1.0] * 80, "sum_of_squares": [2.0] * 80, "features": asdict(FeatureConfig())}
+COLORS = {"pixels": 9, "sum": [9.0] * 3, "products": np.eye(3).tolist()}
+SOUNDS = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "IMA_ADPCM"), ("WAVEX", "PCM_24"), ("RF64", "PCM_16"),
+          ("W64", "PCM_16"), ("AIFF", "PCM_16"), ("AU", "ULAW"), ("NIST", "PCM_16"), ("CAF", "PCM_16"), ("FLAC", None),
+          ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None)]  # fmt: skip
+
+# By kind of file: what reads one, and whole files of it.
+READERS = {
+    "audio": (read_sound, lambda: [encoded(*sound) for sound in SOUNDS] + [encoded("WAV", "PCM_16", 2)]),
+    "ark": (read_archive, lambda: [b"key " + encoded("WAV", "ULAW"), encoded("WAV"), b"key AUDIO\2\0\1" + bytes(256)]),
+    "wav.scp": (kaldi("wav.scp"), lambda: [b"r DIR/r.wav\n", b"r DIR/r.wav:0\n"]),
+    **{name: (kaldi(name), lambda name=name: [TABLES[name]]) for name in TABLES},
+    "image": (image_in_folder, lambda: [picture(format) for format in ("PNG", "JPEG", "BMP", "WEBP", "PPM", "GIF")]),
+    "parquet": (lambda path: from_parquet(path, ["a", "b"]), lambda: [parquet()]),
+    "image set": (images.read, lambda: [npz()]),
+    "words": (lambda path: list(words_of(path)), lambda: [b"the cat\nsat\n", "the c\u00e4t\n".encode("utf-16")]),
+    "word vocabulary": (WordVocabulary.read, lambda: [b"<eos> 3\nthe 2\n<unk> 1\n"]),
+    "vocabulary": (Vocabulary.read, lambda: [b"<blank>\n<unk>\na\n<space>\n<sos/eos>\n"]),
+    "feature statistics": (lambda p: read_statistics(p, FeatureConfig()), lambda: [json.dumps(SUMS).encode()]),
+    "colour statistics": (Statistics.read, lambda: [json.dumps(COLORS).encode()]),
+}
+
+
+@st.composite
+def damaged(draw, whole):
+    """A whole file with a few places cut, changed or repeated; places at its beginning are the most likely."""
+    content = bytearray(draw(st.sampled_from(whole)))
+    for _ in range(draw(st.integers(0, 4))):
+        end = len(content) if draw(st.booleans()) else min(len(content), 64)
+        at, size = draw(st.integers(0, end)), draw(st.integers(0, 8))
+        piece = draw(st.one_of(st.binary(max_size=8), st.sampled_from(PIECES)))
+        kind = draw(st.sampled_from(["replace", "insert", "cut", "end", "repeat"]))
+        if kind == "end":
+            del content[at:]
+        else:
+            stop = {"replace": at + len(piece), "insert": at, "cut": at + size * size, "repeat": at}[kind]
+            content[at:stop] = {"cut": b"", "repeat": content[at : at + size * 8] * 2}.get(kind, piece)
+    return bytes(content)
+
+
+def fuzz(name, folder, count):
+    read, whole = READERS[name]
+    files = whole()
+    numbers = itertools.count()
+
+    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.one_of(damaged(files), damaged(files), st.binary(max_size=300)))
+    def check(content):
+        # A new name each time: what is kept of a file is known by its name, size and time.
+        path = folder / f"{next(numbers)}.bin"
+        path.write_bytes(content)
+        try:
+            read(path)
+        except UserError as error:
+            assert "\n" not in str(error) and str(error)
+        finally:
+            for left in folder.glob(f"{path.stem}.*"):
+                left.unlink()
+
+    check()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_damaged_files_are_read_or_refused(tmp_path, name):
+    fuzz(name, tmp_path, 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", READERS)
+def test_many_damaged_files_are_read_or_refused(tmp_path, name):
+    fuzz(name, tmp_path, 10_000)
