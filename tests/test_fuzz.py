@@ -17,6 +17,7 @@ from irl.core.errors import UserError
 from irl.data import images
 from irl.data.audio import read_audio
 from irl.data.features import FeatureConfig
+from irl.data.image_parquet import from_parquet
 from irl.data.kaldi import num_samples, read_data_dir, read_wave
 from irl.data.text import WordVocabulary, words_of
 from irl.data.vocabulary import Vocabulary
@@ -155,7 +156,7 @@ READERS = {
     "wav.scp": (kaldi("wav.scp"), lambda: [b"r DIR/r.wav\n", b"r DIR/r.wav:0\n"]),
     **{name: (kaldi(name), lambda name=name: [TABLES[name]]) for name in TABLES},
     "image": (image_in_folder, lambda: [picture(format) for format in ("PNG", "JPEG", "BMP", "WEBP", "PPM", "GIF")]),
-    "parquet": (lambda path: images.from_parquet(path, ["a", "b"]), lambda: [parquet()]),
+    "parquet": (lambda path: from_parquet(path, ["a", "b"]), lambda: [parquet()]),
     "image set": (images.read, lambda: [npz()]),
     "words": (lambda path: list(words_of(path)), lambda: [b"the cat\nsat\n", "the c\u00e4t\n".encode("utf-16")]),
     "word vocabulary": (WordVocabulary.read, lambda: [b"<eos> 3\nthe 2\n<unk> 1\n"]),

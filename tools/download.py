@@ -7,7 +7,6 @@ are removed once unpacked, unless --keep is given. --mirror URL takes them from 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
 import shutil
@@ -18,6 +17,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
 from irl.core.logging import logger, progress
 
@@ -60,7 +60,9 @@ def fetch(url: str, path: Path) -> None:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             if answer.status != 206:
                 have = 0  # a server that knows no ranges sends the whole again
-            total = have + int(answer.headers["Content-Length"])
+            # A server may send a file without telling its length; then the checksum alone tells whether it is whole.
+            length = answer.headers["Content-Length"] or ""
+            total = have + int(length) if length.isdigit() else None
             with (
                 open(path, "ab" if have else "wb") as file,
                 progress(None, path.name, total=total, initial=have, unit="B", unit_scale=True) as bar,
@@ -74,7 +76,7 @@ def fetch(url: str, path: Path) -> None:
         raise UserError(f"{url}: the server answers {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:
         raise UserError(f"{url}: cut off after {_size(path)} bytes ({error}); run again to go on from there") from None
-    if _size(path) != total:
+    if total is not None and _size(path) != total:
         raise UserError(f"{url}: cut off after {_size(path)} of {total} bytes; run again to go on from there")
 
 
@@ -150,7 +152,7 @@ def get(name: str, folder: Path, mirror: str, keep: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Download and unpack free corpora.")
+    parser = Parser(description="Download and unpack free corpora.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="+", choices=CORPORA, metavar="NAME", help=f"of {', '.join(CORPORA)}")
     parser.add_argument("--mirror", default=MIRROR, help="such as https://us.openslr.org/resources")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import signal
@@ -9,7 +10,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import IO, Callable, NamedTuple, NoReturn
+from typing import IO, Callable, Iterator, NamedTuple, NoReturn
 
 ENDED = "ended with status"
 REQUEUE = 75  # irl.core.errors.REQUEUE
@@ -44,6 +45,17 @@ def insert(text: str, number: str) -> str:
 
 def fail(message: str) -> NoReturn:
     sys.exit(f"{Path(sys.argv[0]).name}: {message}")
+
+
+@contextlib.contextmanager
+def writing(log: Path, mode: str) -> Iterator[IO[str]]:
+    """A log to write to. Ends in one line where that fails, say on a full disk."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, mode, encoding="utf-8", errors="surrogateescape") as file:
+            yield file
+    except OSError as error:
+        fail(f"{log}: cannot be written: {error.strerror}")
 
 
 def parse(args: list[str], known: tuple[str, ...]) -> Jobs:
@@ -119,6 +131,8 @@ def run(main: Callable[[], NoReturn]) -> NoReturn:
     except KeyboardInterrupt:
         print(f"{Path(sys.argv[0]).name}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(130)
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
 
 
 def show(log: Path) -> None:

@@ -14,7 +14,10 @@ from pathlib import Path
 def main() -> None:
     if len(sys.argv) != 3 or not sys.argv[2].isdigit():
         sys.exit("line.py: expected LIST N")
-    lines = Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()
+    try:
+        lines = Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        sys.exit(f"line.py: {sys.argv[1]}: {error}")
     number = int(sys.argv[2])
     if not 1 <= number <= len(lines):
         sys.exit(f"line.py: {sys.argv[1]} has {len(lines)} lines, asked for line {number}")

@@ -26,6 +26,12 @@ while [ $# -gt 0 ]; do
     case $1 in
         --help | -h)
             sed -n '2,/^$/{/^#/s/^# \{0,1\}//p}' "./${0##*/}"
+            echo "defaults:"
+            while read -r option; do
+                option_name=${option#--}
+                option_name=${option_name//-/_}
+                [ -z "${!option_name:-}" ] || echo "  $option ${!option_name@Q}"
+            done < <(sed -n '2,/^$/p' "./${0##*/}" | grep -o -e '--[a-z][a-z-]*' | sort -u)
             exit 0 ;;
         --*)
             option_name=${1#--}

@@ -34,8 +34,9 @@ unset IRL_SUPERVISED
 # shellcheck source=utils/cmd.sh
 . ./cmd.sh
 
-[[ $stage,$stop_stage,$nj =~ ^[0-9]+,[0-9]+,[1-9][0-9]*$ ]] ||
+[[ $stage,$stop_stage,$nj =~ ^[0-9]{1,4},[0-9]{1,4},[1-9][0-9]{0,4}$ ]] ||
     fail "--stage, --stop-stage and --nj: expected numbers, found $stage, $stop_stage and $nj"
+[[ $seeds =~ ^\ *-?[0-9]+(\ +-?[0-9]+)*\ *$ ]] || fail "--seeds: expected whole numbers, found \"$seeds\""
 for flag in ${flags:-}; do
     case ${!flag} in
         "" | false) printf -v "$flag" '' ;;
@@ -51,8 +52,18 @@ lists() {
     for list; do read -rd '' -a "${list}_list" <<<"${!list}" || true; done
 }
 
+# needs OPTION ...: the corpus is made of what these options name. unused OPTION ...: it would leave them out without a word.
+needs() {
+    local option
+    for option; do [ "$stage" -gt 0 ] || [ -n "${!option}" ] || fail "--corpus $corpus needs --${option//_/-} DIR, see README.md"; done
+}
+unused() {
+    local option
+    for option; do [ -z "${!option}" ] || fail "--corpus $corpus has no use for --${option//_/-}"; done
+}
+
 # run_stage N "title": succeed if stage N is requested, and print its title.
-run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && echo "stage $1: $2"; }
+run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && stages_run+=" $1" && echo "stage $1: $2"; }
 
 # plan_draft, plan_final: `plan`, which run.sh defines, before the data are made and once they are there. It writes
 # $own/*.list, the commands of the runs without a result, and knows by the data which results are of other data.
@@ -84,6 +95,7 @@ report() {
 
 # finish COMMAND ...: print the table of rates, the path of its picture, and the commands as suggestions for the next step.
 finish() {
+    [ -n "${stages_run:-}" ] || fail "--stage $stage --stop-stage $stop_stage: there is no such stage; see --help"
     [ "$stop_stage" -ge 6 ] && [ -f "$own/report/table.md" ] || return 0
     sed -n '/^| method /,/^$/{/^$/q;p}' "$own/report/table.md"
     echo "picture: $PWD/$own/report/table.png   page: $own/report/table.md   results: $results"
@@ -106,6 +118,7 @@ own=$exp${session:+/sessions/$session}
 log=$own/log
 locate
 mkdir -p "$log"
+methods=${methods:-${all_methods:-}}
 
 # Two run.sh do not overwrite each other's lists, and the data stay as they are while a training reads them.
 busy=() advice="wait for it, or give this run another --name; other methods on the same data: --session NAME --stage 4"
@@ -122,3 +135,7 @@ else
     trap ': >"$own/lock"; [ ! -e /dev/fd/9 ] || : >"$exp/data.lock"' EXIT
 fi
 lists methods seeds conditions overrides
+[ "${#methods_list[@]}" -gt 0 ] || fail "--methods: expected names of methods, found none"
+# On a cluster the devices that jobs will have cannot be seen from here.
+elsewhere=()
+[[ $decode_cmd == run.py* ]] || elsewhere=(--elsewhere)

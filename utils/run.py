@@ -33,10 +33,9 @@ class Job:
     def __init__(self, log: Path, command: list[str], ranks: int) -> None:
         self.log = log
         self.failed = 0.0  # when the first of its processes did
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "w") as file:
+        self.processes = []
+        with jobs.writing(log, "w") as file:
             jobs.begin(file, command)
-            self.processes = []
             for environment in environments(ranks):
                 try:
                     process = subprocess.Popen(
@@ -64,7 +63,7 @@ class Job:
         codes = [process.wait() for process in self.processes]
         # An error before a request to be queued again, which the others may have been left with.
         status = next((code for code in codes if code not in (0, jobs.REQUEUE)), max(codes))
-        with open(self.log, "a") as file:
+        with jobs.writing(self.log, "a") as file:
             jobs.end(file, status)
         return status
 

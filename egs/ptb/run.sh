@@ -47,11 +47,15 @@ take() {
 }
 
 tests=()
-for text in "${conditions_list[@]}"; do tests+=("$text=$data/$text.txt"); done
+for text in "${conditions_list[@]}"; do
+    [[ $text =~ ^(train|valid|test)$ ]] || fail "--conditions: unknown text $text, known are train valid test"
+    tests+=("$text=$data/$text.txt")
+done
+[ "${#tests[@]}" -gt 0 ] || fail "--conditions: expected texts of train valid test, found none"
 # Which runs are missing, and the lists of commands $own/*.list that the stages run.
 plan() {
     python -m irl.bin.plan "$conf" "${settings[@]}" --results "$results" --corpus "$name" --methods "${methods_list[@]}" --nj "$nj" \
-        --seeds "${seeds_list[@]}" --conditions "${tests[@]}" --device "$device" --out "$exp" --lists "$own" "$@"
+        --seeds "${seeds_list[@]}" --conditions "${tests[@]}" --device "$device" "${elsewhere[@]}" --out "$exp" --lists "$own" "$@"
 }
 plan_draft
 
@@ -62,7 +66,7 @@ if run_stage 1 "check the texts"; then
 fi
 
 if run_stage 3 "vocabulary of the training text"; then
-    python -m irl.bin.prepare "$conf/irl_batching_blank.yaml" "${settings[@]}" --check "$data/test.txt"
+    python -m irl.bin.prepare "$conf/irl_batching_blank.yaml" "${settings[@]}" --check "$data/test.txt" --methods "${methods_list[@]}"
 fi
 
 plan_final

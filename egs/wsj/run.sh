@@ -22,18 +22,18 @@
 # --test-dirs data/fsdd/dev  test on the dev set, for tuning and ablations; give such runs their own --results
 # --overrides "key=value ..."   change the configuration of every training
 # --beam N --ctc-weight W --length-bonus W --search joint|attention|ctc|espnet
-# --lm true [--lm-weight W]  decode with a character LM, conf/CORPUS/lm.yaml; --lm-overrides "key=value ..." changes it
+# --lm true [--lm-weight W]  decode with a character LM (weight 0.3), conf/CORPUS/lm.yaml; --lm-overrides "key=value ..." changes it
 # --tune true                tune the decoding weights on the dev set, once: exp/NAME/results.[lm-]weights.json
 
 # shellcheck disable=SC2034,SC2154  # local/corpora reads these options too; utils/recipe.sh sets names and lists
 set -euo pipefail
 cd "$(dirname "$0")"
 
-stage=0 stop_stage=100 nj=2 corpus=mini fsdd="" split=index wsj0="" wsj1="" speechocean="" librispeech=""
-train_parts=train-clean-100 incomplete="" train_dir="" dev_dir="" test_dirs="" musan="" rirs="" noises="" rooms="" test_copies=1
+stage=0 stop_stage=100 nj=2 corpus=mini fsdd="" split="" wsj0="" wsj1="" speechocean="" librispeech=""
+train_parts="" incomplete="" train_dir="" dev_dir="" test_dirs="" musan="" rirs="" noises="" rooms="" test_copies=1
 methods="baseline data_aug irl_batching irl_loss"
 conditions="additive rir speech vup vdown tel" seeds=1 name="" allow_pipes="" conf="" overrides="" results="" session="" note=""
-beam=5 ctc_weight=0.5 length_bonus=0 search=joint lm="" lm_weight=0.3 lm_overrides="" tune=""
+beam=5 ctc_weight=0.5 length_bonus=0 search=joint lm="" lm_weight="" lm_overrides="" tune=""
 flags="lm tune incomplete allow_pipes" talkers=()
 paths="fsdd wsj0 wsj1 librispeech speechocean train_dir dev_dir test_dirs musan rirs noises rooms conf results"
 
@@ -58,7 +58,8 @@ rate=$(python -m irl.bin.show_config "$conf/irl_batching.yaml" --key features.ra
 # Decoding weights are tuned on the dev set and on a noisy copy of it, once for all rows of a results file.
 dev=("$dev_dir" "$data/noisy/$(basename "$dev_dir")_heard")
 decoding=(--search "$search" --beam "$beam" --ctc-weight "$ctc_weight" --length-bonus "$length_bonus")
-[ -z "$lm" ] || decoding+=(--lm "$conf/lm.yaml" --lm-overrides "${lm_settings[@]}" --lm-weight "$lm_weight")
+[ -n "$lm" ] || [ -z "$lm_weight$lm_overrides" ] || fail "--lm-weight and --lm-overrides need --lm true"
+[ -z "$lm" ] || decoding+=(--lm "$conf/lm.yaml" --lm-overrides "${lm_settings[@]}" --lm-weight "${lm_weight:-0.3}")
 [ -z "$tune" ] || decoding+=(--tune "${dev[@]}" --weights "${results%.jsonl}.${lm:+lm-}weights.json")
 
 # Which runs are missing, and the lists of commands $own/*.list that the stages run.
@@ -87,11 +88,11 @@ if run_stage 2 "noise banks and noisy test sets"; then
     jobs "$decode_cmd" corrupt
     [ -z "$tune" ] || $decode_cmd "$log/corrupt.dev.log" python -m irl.bin.corrupt "${dev[@]}" --condition additive \
         --musan "${musan:-$bank_train}" --part "${musan:+dev}" --rate "$rate" "${pipes[@]}"
-    cat "$log"/corrupt.*.log | grep crc32
+    [ "${#conditions_list[@]}" -eq 0 ] || cat "$log"/corrupt.*.log | grep crc32
 fi
 
 if run_stage 3 "vocabulary and feature statistics"; then
-    python -m irl.bin.prepare "$conf/irl_batching.yaml" "${settings[@]}" --check "${test_dirs_list[@]}"
+    python -m irl.bin.prepare "$conf/irl_batching.yaml" "${settings[@]}" --check "${test_dirs_list[@]}" --methods "${methods_list[@]}"
 fi
 
 plan_final
@@ -111,7 +112,9 @@ fi
 
 if run_stage 6 "score"; then
     here score
-    report --exp "$exp" --data "$data/noisy/${base}_${conditions_list[0]}" --condition "${conditions_list[0]}"
+    first=${conditions_list[0]:-none} example=$data/noisy/${base}_${conditions_list[0]:-}
+    [ "$first" != none ] || example=${test_dirs_list[0]}
+    report --exp "$exp" --data "$example" --condition "$first"
 fi
 
 if run_stage 7 "analyse"; then here analyse; fi

@@ -26,8 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from irl.bin.arguments import first_word, modality_of
+from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
 from irl.core.fingerprint import file_fingerprint, read_product, write_product
+from irl.core.machine import device_named
 from irl.reporting.pairs import COLUMNS, DERIVED, measure
 from irl.reporting.results import check_wanted
 from irl.reporting.table_config import read_table_config
@@ -38,7 +40,7 @@ def measured(run: Path, modality: Modality, args: argparse.Namespace) -> dict[st
     """{layer: {column: value}} of a run, kept in OUT/layers for the next time."""
     fingerprint = {"weights": file_fingerprint(run / "checkpoint.pt"), **modality.pairs_fingerprint(args)}
     path = args.out / "layers" / f"{run.name}.json"
-    product = read_product(path, fingerprint)
+    product = read_product(path, fingerprint, "layers")
     if product is None:
         product = {"layers": measure(modality.layer_pairs(run, args))}
         write_product(path, fingerprint, **product)
@@ -48,7 +50,7 @@ def measured(run: Path, modality: Modality, args: argparse.Namespace) -> dict[st
 
 def main() -> None:
     description = "Measure how far hidden states move under noise."
-    parser = argparse.ArgumentParser(prog="irl analyse", description=description)
+    parser = Parser(prog="irl analyse", description=description)
     parser.add_argument("runs", type=Path, nargs="+", help="directories METHOD.SEED with a checkpoint")
     parser.add_argument("--clean", type=Path, required=True)
     parser.add_argument("--noisy", type=Path, required=True, help="noisy copy, condition or kind of noise")
@@ -76,6 +78,7 @@ def main() -> None:
     for run in runs:
         if modality_of(run / "checkpoint.pt") is not modality:
             raise UserError(f"{run}: not a run of task {modality.name}, as {runs[0]} is")
+    device_named(args.device)
     rows: dict[str, Any] = {run.name: measured(run, modality, args) for run in runs}
     with open(args.out / "distances.csv", "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from irl.core.arguments import Parser
 from irl.training import checkpoint
 from irl.training.modality import Modality
 from irl.training.registry import modality
@@ -21,7 +21,7 @@ def first_word(command: str, what: str, description: str) -> str:
     words = sys.argv[1:]
     if words and not words[0].startswith("-"):
         return words[0]
-    parser = argparse.ArgumentParser(prog=f"irl {command}", description=description)
+    parser = Parser(prog=f"irl {command}", description=description)
     parser.add_argument(what, help="its modality determines the remaining options; put it before --help to see them")
     parser.parse_args()
     raise AssertionError("argparse ends the program where the argument is missing")

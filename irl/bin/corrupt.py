@@ -11,10 +11,10 @@ suffix.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import fields
 from pathlib import Path
 
+from irl.core.arguments import Parser, natural, positive
 from irl.core.errors import run_command
 from irl.noise.bank import PARTS
 from irl.speech.conditions import NoiseConfig, condition
@@ -22,9 +22,7 @@ from irl.speech.noisy_copy import write_copy
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="irl corrupt", description="Write a noisy copy of a data directory or of a folder of audio."
-    )
+    parser = Parser(prog="irl corrupt", description="Write a noisy copy of a data directory or of a folder of audio.")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--condition", required=True, help="additive, rir, ..., gain-20, dbfs-40")
@@ -37,11 +35,11 @@ def main() -> None:
         bank = name.partition("-")[0] if "-" in name else "musan"
         parser.add_argument(f"--{name}", default="", choices=("", *PARTS), help=f"part of --{bank}; empty: all")
     parser.add_argument("--folds", default="", help="expression that finds a file's fold in its name, for the parts")
-    parser.add_argument("--rir-channel", type=int, default=0, help="channel of impulse responses that have several")
-    parser.add_argument("--rate", type=int, default=16000)
+    parser.add_argument("--rir-channel", type=natural, default=0, help="channel of impulse responses that have several")
+    parser.add_argument("--rate", type=positive, default=16000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--copies", type=int, default=1, help="noisy copies of each utterance; more than 1 number its id"
+        "--copies", type=positive, default=1, help="noisy copies of each utterance; more than 1 number its id"
     )
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
     args = parser.parse_args()

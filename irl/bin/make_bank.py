@@ -6,7 +6,6 @@ Banks with different names share no clips. Existing files are kept, so an interr
 
 from __future__ import annotations
 
-import argparse
 import json
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Callable
 import numpy as np
 
 from irl.core import atomic_io
+from irl.core.arguments import Parser, natural, positive
 from irl.core.errors import UserError, run_command
 from irl.core.logging import progress
 from irl.core.text_files import read_text
@@ -30,8 +30,9 @@ def _write(path: Path, rate: int, make: Callable[..., np.ndarray], arguments: tu
         soundfile.write(temporary, samples, rate, subtype="PCM_16", format="WAV")
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """What an earlier call wrote into a bank, by name; names that lead out of the folder are none of its."""
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    """How an earlier call made each clip of a bank, by its path in the bank; None where the file is damaged. Names that
+    lead out of the folder are none of its: files are removed by these names."""
     path = folder / "manifest.json"
     if not path.exists():
         return {}
@@ -39,28 +40,26 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         made = json.loads(read_text(path)).items()
         return {name: how for name, how in made if (folder / name).parent.resolve().is_relative_to(inside)}
-    except (ValueError, AttributeError, RecursionError):
-        raise UserError(f"{path}: damaged; remove it, and the bank is made anew") from None
+    except (UserError, ValueError, AttributeError, RecursionError):
+        return None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="irl make_bank", description="Generate noises, music and rooms.")
+    parser = Parser(prog="irl make_bank", description="Generate noises, music and rooms.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--name", required=True, help="name of the bank; banks with different names share no clips")
-    parser.add_argument("--rate", type=int, default=16000)
-    parser.add_argument("--noises", type=int, default=60)
-    parser.add_argument("--music", type=int, default=30)
-    parser.add_argument("--rooms", type=int, default=20, help="rooms of each size; 0: none")
+    parser.add_argument("--rate", type=positive, default=16000)
+    parser.add_argument("--noises", type=natural, default=60)
+    parser.add_argument("--music", type=natural, default=30)
+    parser.add_argument("--rooms", type=natural, default=20, help="rooms of each size; 0: none")
     parser.add_argument("--seconds", type=float, default=12.0, help="length of noises and music")
     parser.add_argument(
         "--speech", type=Path, nargs="*", default=[], help="data directories whose utterances are talkers"
     )
-    parser.add_argument("--max-speech", type=int, default=100, help="maximum number of talkers, evenly spaced")
+    parser.add_argument("--max-speech", type=positive, default=100, help="maximum number of talkers, evenly spaced")
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
-    parser.add_argument("--nj", type=int, default=2)
+    parser.add_argument("--nj", type=positive, default=2)
     args = parser.parse_args()
-    if args.nj < 1:
-        parser.error(f"--nj must be at least 1, got {args.nj}")
     jobs: list[tuple[Path, int, Callable[..., np.ndarray], tuple[Any, ...]]] = []
     for i in range(args.noises):
         kind = synth.NOISES[i % len(synth.NOISES)].__name__
@@ -80,10 +79,12 @@ def main() -> None:
     # What this command wrote before is in the manifest: clips no longer asked for go, changed ones are renewed.
     before = _read_manifest(args.folder)
     plan = {str(path.relative_to(args.folder)): repr((rate, make.__name__, rest)) for path, rate, make, rest in jobs}
-    for name in before.keys() - plan.keys():
+    for name in (before or {}).keys() - plan.keys():
         (args.folder / name).unlink(missing_ok=True)
     missing = [
-        job for job, name in zip(jobs, plan) if not job[0].exists() or before.get(name, plan[name]) != plan[name]
+        job
+        for job, name in zip(jobs, plan)
+        if before is None or not job[0].exists() or before.get(name, plan[name]) != plan[name]
     ]
     atomic_io.write(args.folder / "manifest.json", json.dumps(plan, indent=0) + "\n")
     with ProcessPoolExecutor(args.nj) as pool:

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from irl.core import atomic_io
-from irl.core.errors import run_command
+from irl.core.arguments import Parser, positive
+from irl.core.errors import UserError, run_command
+from irl.core.machine import device_named
 from irl.reporting import results
 from irl.training.modality import Modality, Planned
 from irl.training.registry import modality, read_config
@@ -90,7 +92,7 @@ def lists(args: argparse.Namespace, missing: list[dict[str, Any]], planned: Plan
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="irl plan", description="List the runs that have no result yet.")
+    parser = Parser(prog="irl plan", description="List the runs that have no result yet.")
     parser.add_argument("conf", type=Path, help="directory of the methods' configurations")
     parser.add_argument("--methods", nargs="+", required=True)
     # The configuration of a method determines the modality, and the modality determines the remaining options.
@@ -102,9 +104,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--clean", help="method that trains the clean phase of a seed; default: the first")
-    parser.add_argument("--nj", type=int, default=1, help="jobs at once")
+    parser.add_argument("--nj", type=positive, default=1, help="jobs at once")
     parser.add_argument("--split", action="store_true", help="evaluate in parts if there are fewer runs than jobs")
     parser.add_argument("--device", default="", help="device of evaluation; empty: the modality chooses")
+    parser.add_argument("--elsewhere", action="store_true", help="jobs run on other machines, whose devices may differ")
     parser.add_argument("--out", type=Path, required=True, help="directory of the runs")
     parser.add_argument("--lists", type=Path, help="directory of the lists; default: --out")
     parser.add_argument("--draft", action="store_true", help="look at no data")
@@ -112,6 +115,12 @@ def main() -> None:
     found.add_arguments("plan", parser)
     args = parser.parse_intermixed_args()
     args.lists = args.lists or args.out
+    for option in ("methods", "seeds", "conditions"):
+        given = getattr(args, option)
+        if len(set(given)) < len(given):
+            raise UserError(f"--{option}: expected each once, found {' '.join(map(str, given))}")
+    atomic_io.check_writable(args.results)
+    device_named(args.device, here=not args.elsewhere)
     planned = found.planned(args)
     wanted, lines = wanted_runs(args, found, planned), results.read(args.results)
     missing = [run for run in wanted if not any(results.matches(line, run, found) for line in lines)]

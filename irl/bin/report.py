@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from irl.core import atomic_io
+from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
 from irl.reporting import results
 from irl.reporting.report import lines_modality, read_lines, renew, write_reports
@@ -20,7 +21,7 @@ from irl.reporting.table_config import DEFAULT, TableConfig, read_table_config
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="irl report", description="Make table and figure of results.")
+    parser = Parser(prog="irl report", description="Make table and figure of results.")
     parser.add_argument("results", type=Path, nargs="?", help="JSON lines; without it, every table with a note")
     parser.add_argument("--table", type=Path, help=f"labels, tests and notes; default: {DEFAULT}, if it exists")
     parser.add_argument("--corpus", help="only results on this corpus; required if there are several")
@@ -43,7 +44,7 @@ def report(args: argparse.Namespace, config: TableConfig) -> None:
     lines = read_lines(args.results, args.corpus)
     modality = lines_modality(lines, args.results)
     lines = [line for line in lines if args.methods is None or line["method"] in args.methods]
-    lines = select(lines, modality, config, results.read(args.wanted) if args.wanted else None)
+    lines = select(lines, modality, config, results.read(args.wanted, results.RUN) if args.wanted else None)
     if not lines:
         raise UserError(f"{args.results}: no result of the runs that --methods and --wanted ask for")
     reports = list(write_reports(lines, modality, config, args.out, args.name, args.note, args.insert))

@@ -6,10 +6,10 @@ tables of these lines. `irl score_text REF HYP` compares two transcripts.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from irl.bin.arguments import first_word, modality_of
+from irl.core.arguments import Parser
 from irl.core.errors import run_command
 from irl.reporting import results
 from irl.reporting.evaluation import run_line, total_rate
@@ -18,7 +18,7 @@ from irl.reporting.evaluation import run_line, total_rate
 def main() -> None:
     description = "Append a finished, evaluated run to a file of results."
     modality = modality_of(Path(first_word("score", "run", description)) / "checkpoint.pt")
-    parser = argparse.ArgumentParser(prog="irl score", description=description)
+    parser = Parser(prog="irl score", description=description)
     parser.add_argument("run", type=Path, help="directory of a finished, evaluated run")
     parser.add_argument("--conditions", nargs="+", required=True, metavar="NAME")
     parser.add_argument("--results", type=Path, required=True, help="JSON lines file to append the run to")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from irl.core.arguments import Parser
 from irl.core.errors import run_command
 from irl.data.kaldi import read_table
 from irl.speech.scoring import score, summary, write_alignments, write_trn
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="irl score_text", description="Error rates of a table of hypotheses.")
+    parser = Parser(prog="irl score_text", description="Error rates of a table of hypotheses.")
     parser.add_argument("reference", type=Path)
     parser.add_argument("hypothesis", type=Path)
     parser.add_argument("--alignments", type=Path, help="write word alignments of utterances with errors")

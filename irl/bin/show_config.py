@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from irl.core import config
+from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
 from irl.training.registry import read_config
 
@@ -14,7 +14,7 @@ from irl.training.registry import read_config
 def main() -> None:
     import yaml
 
-    parser = argparse.ArgumentParser(prog="irl show_config", description="Print a resolved configuration.")
+    parser = Parser(prog="irl show_config", description="Print a resolved configuration.")
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--key", help="only this value")

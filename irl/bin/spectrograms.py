@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
 from irl.data.kaldi import read_table
 from irl.speech.pictures import spectrograms
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="irl spectrograms", description="Draw an utterance under every condition.")
+    parser = Parser(prog="irl spectrograms", description="Draw an utterance under every condition.")
     parser.add_argument("conditions", nargs="+", metavar="NAME=DATA_DIR", help="a test set and its noisy copies")
     parser.add_argument("--utterance", help="default: the first")
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")

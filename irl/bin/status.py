@@ -8,13 +8,14 @@ same training command continues a stopped run.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
+from irl.core.fingerprint import read_log
 
 HEAD = ("run", "state", "epoch", "update", "loss", "dev", "updates/s", "changed", "left")
 # A run counts as stopped if its log is older than LEAST seconds and PATIENCE times the time between two lines.
@@ -34,11 +35,10 @@ class Line(NamedTuple):
 def lines_of(path: Path) -> list[Line]:
     """All complete lines. Updates that a resumed run repeated count once."""
     found: list[Line] = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for values in read_log(path):
         try:
-            values = json.loads(text)
-            line = Line(values["step"], values["seconds"], values)
-        except (ValueError, KeyError, TypeError):
+            line = Line(int(values["step"]), float(values["seconds"]), values)
+        except (ValueError, KeyError, OverflowError):
             continue
         while found and found[-1].step > line.step:
             found.pop()
@@ -95,7 +95,7 @@ def row(run: Path, now: float) -> tuple[str, ...]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="irl status", description="Show the state of training runs.")
+    parser = Parser(prog="irl status", description="Show the state of training runs.")
     parser.add_argument("exp", type=Path, nargs="*", default=[Path("exp")])
     args = parser.parse_args()
     runs = []

@@ -8,11 +8,11 @@ The clean phase is the same for every method, so the weights are the same to the
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 from irl.core import atomic_io, config, lock
+from irl.core.arguments import Parser
 from irl.core.errors import run_command
 from irl.core.logging import log_to
 from irl.training import distributed
@@ -21,7 +21,7 @@ from irl.training.trainer import Trainer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="irl train", description="Train a model.")
+    parser = Parser(prog="irl train", description="Train a model.")
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--exp", type=Path, required=True, help="directory of this run: checkpoint, metrics, logs")

@@ -8,7 +8,6 @@ has one choice; if it was made with different settings, this is an error. Never 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import itertools
 import json
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 
 from irl.core import atomic_io
+from irl.core.arguments import Parser, positive
 from irl.core.errors import UserError, run_command
 from irl.core.fingerprint import stable_hash
 from irl.core.logging import log_to, logger, progress
@@ -61,7 +61,7 @@ def errors(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="irl tune", description="Find decoding weights on dev data.")
+    parser = Parser(prog="irl tune", description="Find decoding weights on dev data.")
     parser.add_argument("checkpoints", type=Path, nargs="+")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="data directories, none of them a test set")
     parser.add_argument("--out", type=Path, required=True)
@@ -69,15 +69,15 @@ def main() -> None:
     search_options.add_arguments(parser, leave_out=(*search_options.WEIGHTS, "search", "nbest"))
     for name, option in zip(GRID, ("--ctc-weights", "--lm-weights", "--length-bonuses")):
         parser.add_argument(option, type=float, nargs="+", default=GRID[name], help="values to try")
-    parser.add_argument("--utterances", type=int, default=100, help="maximum number of utterances of each directory")
-    parser.add_argument("--nj", type=int, default=1, help="jobs at once")
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument(
+        "--utterances", type=positive, default=100, help="maximum number of utterances of each directory"
+    )
+    parser.add_argument("--nj", type=positive, default=1, help="jobs at once")
+    parser.add_argument("--batch-size", type=positive, default=16)
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
     parser.add_argument("--wanted", type=Path, help="file of irl plan: refuse weights that are of none of its runs")
     args = parser.parse_args()
     log_to()
-    if min(args.utterances, args.nj, args.batch_size) < 1:
-        parser.error("--utterances, --nj and --batch-size must be at least 1")
     base = search_options.from_arguments(args)
     lm_weights = args.lm_weights if args.lm else (0.0,)
     try:

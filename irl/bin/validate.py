@@ -7,17 +7,17 @@ are counted in words, including an <eos> at the end of each line.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from irl.bin.arguments import first_word
+from irl.core.arguments import Parser
 from irl.core.errors import run_command
 from irl.training.registry import MODALITIES, modality
 
 
 def main() -> None:
     found = modality(first_word("validate", "task", "Check data."), "command line")
-    parser = argparse.ArgumentParser(prog="irl validate", description="Check data.")
+    parser = Parser(prog="irl validate", description="Check data.")
     parser.add_argument("task", choices=MODALITIES)
     parser.add_argument("paths", type=Path, nargs="+", help="data of that task")
     found.add_arguments("validate", parser)

@@ -53,6 +53,15 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def check_writable(path: Path) -> None:
+    """Raises UserError where `write` could not write to `path`: long work must not find that out at its end."""
+    if path.is_dir():
+        raise UserError(f"{path}: expected a file to write to, found a directory")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: cannot be written: {folder} is not a directory that you may write to")
+
+
 def append(path: Path, line: str) -> None:
     """Add a line to a text file. Raises UserError that names it."""
     try:

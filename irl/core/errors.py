@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import signal
 import sys
 import threading
@@ -22,16 +25,25 @@ class Requeue(Exception):
 
 def run_command(main: Callable[[], None]) -> None:
     """Run an entry point. UserError and full disks give one line and status 1, Ctrl-C one line and status 130, a signal
-    that asks a training to make room one line and status 75."""
+    that asks a training to make room one line and status 75. What a terminal's encoding lacks is written as \\xb1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # irl.bin has another one while it imports
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()  # whoever read it has enough, as `head` has
+        sys.exit(1)
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         if error.filename is None and error.strerror is None:
             raise
+        if not error.filename:
+            _discard_output()
         sys.exit(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error.strerror}")
     except Requeue as request:
         sys.stderr.write(f"{request}; the same command goes on where it stopped\n")
@@ -39,3 +51,9 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command goes on where it stopped\n")
         sys.exit(130)
+
+
+def _discard_output() -> None:
+    """What the buffer of the output still holds cannot be written: Python would complain of it when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,6 +8,7 @@ module needs no torch: processes that only read and write audio start faster.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -53,14 +54,26 @@ def stamp(path: Path) -> tuple[int, ...]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def read_product(path: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The product at `path` if it was made with this fingerprint; None if it is missing, damaged or of other inputs."""
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The lines of a log of numbers by name, one JSON object a line. What a crash of the machine leaves instead, such
+    as zero bytes or half a line, is left out. Empty where there is no file."""
+    found: list[Any] = []
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else ():
+        with contextlib.suppress(ValueError, RecursionError):
+            found.append(json.loads(text))
+    lines = [line for line in found if isinstance(line, dict)]
+    return [{name: value for name, value in line.items() if isinstance(value, (int, float))} for line in lines]
+
+
+def read_product(path: Path, fingerprint: Mapping[str, Any], *keys: str) -> dict[str, Any] | None:
+    """The product at `path` if it has these keys and was made with this fingerprint; None if it is missing, damaged or
+    of other inputs."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     same = isinstance(content, dict) and content.get("fingerprint") == json.loads(json.dumps(fingerprint))
-    return content if same else None
+    return content if same and all(key in content for key in keys) else None
 
 
 def write_product(path: Path, fingerprint: Mapping[str, Any], **content: Any) -> None:
@@ -78,7 +91,7 @@ def remembered(path: Path, stamps: Any, make: Callable[[], str]) -> str:
     stamped = content_fingerprint([json.dumps([str(path.resolve()), stamps]).encode()])
     if stamped in _taken:
         return _taken[stamped]
-    known = read_product(path, {"stamps": stamped})
+    known = read_product(path, {"stamps": stamped}, "value")
     if known is None:
         known = {"value": make()}
         try:

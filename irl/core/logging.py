@@ -7,7 +7,23 @@ import sys
 from pathlib import Path
 from typing import Any, Iterable
 
+from irl.core.errors import UserError
+
 logger = logging.getLogger("irl")
+
+
+class _File(logging.FileHandler):
+    """A line that cannot be written, say on a full disk, ends the command in one line."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")
+        self.path = path
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}") from None
+        super().handleError(record)
 
 
 class _Screen(logging.Handler):
@@ -28,7 +44,7 @@ def log_to(path: Path | None = None) -> None:
     logger.addHandler(screen)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path)
+        file = _File(path)
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logger.addHandler(file)
 
@@ -39,6 +55,14 @@ def progress(items: Iterable[Any] | None, what: str, **settings: Any) -> Any:
 
     terminal = sys.stderr.isatty()
     return tqdm(items, desc=what, mininterval=0.5 if terminal else 10, dynamic_ncols=terminal, **settings)
+
+
+def say(text: str) -> None:
+    """A line of the output, above progress bars instead of through them."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
 
 
 def resident_mb() -> float:

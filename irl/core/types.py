@@ -52,6 +52,7 @@ def within(low: float, high: float, ends: str = "[]") -> Rule:
 
 Natural = Annotated[int, at_least(0)]
 Count = Annotated[int, at_least(1)]
+Seed = Annotated[int, Rule("from -2^63 to 2^63 - 1", lambda value: -(2**63) <= value < 2**63)]
 NonNegative = Annotated[float, at_least(0)]
 Positive = Annotated[float, Rule("> 0", lambda value: value > 0)]
 Fraction = Annotated[float, within(0, 1)]

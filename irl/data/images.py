@@ -1,4 +1,5 @@
-"""Sets of small labelled images, decoded, in one file; and readers of the forms in which such sets are published."""
+"""Sets of small labelled images, decoded, in one file; and readers of the forms in which such sets are published, other
+than parquet."""
 
 from __future__ import annotations
 
@@ -6,14 +7,14 @@ import hashlib
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Iterable, Sequence
 
 import numpy as np
 
 from irl.core import atomic_io
 from irl.core.errors import UserError
 from irl.core.fingerprint import content_fingerprint
-from irl.core.logging import progress
+from irl.core.logging import logger, progress
 from irl.data.image_folder import FORMATS, class_folders
 
 # Pixels of an image, before it is decoded: a header may promise more than memory holds.
@@ -76,9 +77,9 @@ def check(images: Images, where: str) -> Images:
     return images
 
 
-def _decode(content: bytes | Path, where: str) -> np.ndarray:
-    """An image file's bytes, or its path -> uint8 (H, W, 3)."""
-    from PIL import Image, UnidentifiedImageError
+def decode(content: bytes | Path, where: str) -> np.ndarray:
+    """An image file's bytes, or its path -> uint8 (H, W, 3), turned as its EXIF orientation says."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if isinstance(content, Path) and not content.is_file():
         raise UserError(f"{where}: {'no such file' if not content.exists() else 'no plain file'}, expected an image")
@@ -88,7 +89,7 @@ def _decode(content: bytes | Path, where: str) -> np.ndarray:
                 raise UserError(f"{where}: {image.width}x{image.height} pixels, expected a small image")
             if image.mode.startswith(("I", "F")):
                 raise UserError(f"{where}: an image of more than 8 bits, mode {image.mode}")
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except UnidentifiedImageError:
         raise UserError(f"{where}: not an image of a form that is read: {', '.join(FORMATS)}") from None
     except UserError:
@@ -98,7 +99,8 @@ def _decode(content: bytes | Path, where: str) -> np.ndarray:
         raise UserError(f"{where}: not an image that can be read{': ' if reason else ''}{reason}") from None
 
 
-def _stack(decoded: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
+def stack(decoded: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
+    """(N, H, W, 3) of images with their names. Raises UserError where their sizes differ."""
     found: list[np.ndarray] = []
     for where, image in decoded:
         if found and image.shape != found[0].shape:
@@ -108,45 +110,6 @@ def _stack(decoded: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
     return np.stack(found) if found else np.empty((0, 0, 0, 3), np.uint8)
 
 
-def from_parquet(path: Path, classes: Sequence[str]) -> Images:
-    """The layout of data sets published as parquet: columns img (or image) {bytes, path} and label.
-
-    path: a file, or a folder of which all parts are read in order of their names.
-    """
-    import pyarrow
-    import pyarrow.parquet
-
-    parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    labels: list[int] = []
-
-    def decoded() -> Iterator[tuple[str, np.ndarray]]:
-        for part in parts:
-            try:
-                table = pyarrow.parquet.read_table(part)
-            except FileNotFoundError:
-                raise UserError(f"{part}: no such file") from None
-            except (pyarrow.ArrowException, OSError) as error:
-                raise UserError(f"{part}: not a parquet file: {str(error).splitlines()[0]}") from None
-            image = next((name for name in ("img", "image") if name in table.column_names), None)
-            if image is None or "label" not in table.column_names:
-                raise UserError(f"{part}: expected columns img and label, found {', '.join(table.column_names)}")
-            rows = zip(table[image].to_pylist(), table["label"].to_pylist())
-            for row, (cell, label) in enumerate(progress(rows, part.name, total=table.num_rows, unit="image")):
-                where = f"{part}: row {row}"
-                content = cell.get("bytes") if isinstance(cell, dict) else None
-                if not isinstance(content, bytes):
-                    raise UserError(f"{where}: expected {image}.bytes, found none")
-                if not isinstance(label, int) or not 0 <= label < len(classes):
-                    raise UserError(f"{where}: label {label}, expected 0 to {len(classes) - 1}")
-                labels.append(label)
-                yield where, _decode(content, where)
-
-    if not parts:
-        raise UserError(f"{path}: no .parquet file in this folder")
-    images = _stack(decoded())
-    return check(Images(images, np.array(labels, np.int64), np.arange(len(labels)), list(classes)), str(path))
-
-
 def from_folder(path: Path, classes: Sequence[str] | None = None) -> Images:
     """A folder of class folders; classes are their names in order, or those given, which must all be there."""
     folders = class_folders(path)
@@ -154,7 +117,7 @@ def from_folder(path: Path, classes: Sequence[str] | None = None) -> Images:
     for name in set(names) ^ set(classes if classes is not None else names):
         raise UserError(f"{path / name}: {'is no class of the training set' if name in names else 'no such folder'}")
     found = [(label, p) for label, paths in enumerate(folders.values()) for p in paths]
-    images = _stack((str(p), _decode(p, str(p))) for _, p in progress(found, str(path), unit="image"))
+    images = stack((str(p), decode(p, str(p))) for _, p in progress(found, str(path), unit="image"))
     labels = np.array([label for label, _ in found], np.int64)
     return check(Images(images, labels, np.arange(len(labels)), names), str(path))
 
@@ -188,12 +151,37 @@ def from_torchvision(name: str, root: Path, train: bool, download: bool = False)
     return check(Images(data.data, labels, np.arange(len(labels)), list(data.classes)), str(root))
 
 
-def split(images: Images, dev: int, train: int = 0) -> tuple[Images, Images]:
-    """(train, dev): the last `dev` images, and of those before them the first `train`, or all."""
+def split(images: Images, dev: int, train: int = 0, draws: np.ndarray | None = None) -> tuple[Images, Images]:
+    """(train, dev): the last `dev` images, and of those before them the first `train`, or all. Where one of the two
+    would lack a class, as in a set that is sorted by class, they are drawn from all classes instead.
+
+    draws: (N,), random, by which images are drawn.
+    """
     if min(dev, train) < 0 or len(images) - dev < max(1, train):
-        raise UserError(f"{len(images)} training images are too few for {train or 1} in training and {dev} in dev")
-    rest = images.rows(slice(0, len(images) - dev))
-    return rest.rows(slice(0, train or len(rest))), images.rows(slice(len(images) - dev, None))
+        raise UserError(
+            f"{len(images)} training images are too few for {train or 1} in training and {dev} in dev; give smaller "
+            "--train-images and --dev-images"
+        )
+    end = len(images) - dev
+    order = np.arange(len(images))
+    classes = len(np.unique(images.labels))
+    parts = [part for part in (images.labels[: train or end], images.labels[end:]) if len(part) >= classes]
+    if any(len(np.unique(part)) < classes for part in parts):
+        logger.warning("the images are sorted by class: training and dev are drawn from all classes")
+        order = _evenly(images.labels, np.zeros(len(images)) if draws is None else draws)
+    return images.rows(order[: train or end]), images.rows(order[end:])
+
+
+def _evenly(labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """An order of images in which every part has all classes in their shares, and each end has one of every class."""
+    position = np.empty(len(labels))
+    for name in np.unique(labels):
+        own = np.flatnonzero(labels == name)
+        own = own[np.argsort(draws[own], kind="stable")]
+        position[own] = (np.arange(len(own)) + 0.5) / len(own)
+        if len(own) > 1:
+            position[own[[0, -1]]] = 0, 1
+    return np.lexsort((draws, position))
 
 
 def balanced(labels: np.ndarray, count: int, draws: np.ndarray) -> np.ndarray:

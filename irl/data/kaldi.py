@@ -5,6 +5,7 @@ Files are sorted by id as by `LC_ALL=C sort`, one entry a line. What is wrong is
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Mapping
@@ -117,7 +118,10 @@ def read_data_dir(path: Path | str, need_text: bool = True, allow_pipes: bool = 
         if not wav:
             raise UserError(f"{path / 'wav.scp'}: {key} has no path")
         if "|" in wav and not allow_pipes:
-            raise UserError(f"{path / 'wav.scp'}: {key} is a shell command; allow it with --allow-pipes")
+            raise UserError(
+                f"{path / 'wav.scp'}: {key} is a shell command; allow it with --allow-pipes (run.sh: "
+                "--allow-pipes true; a configuration: allow_pipes=true)"
+            )
     cut = (path / "segments").exists()
     id_path = path / ("segments" if cut else "wav.scp")
     places = read_segments(id_path, wavs) if cut else {key: (key, None, None) for key in wavs}
@@ -137,8 +141,12 @@ def read_data_dir(path: Path | str, need_text: bool = True, allow_pipes: bool = 
 
 
 def write_data_dir(path: Path, utterances: Iterable[Utterance]) -> None:
-    """Write wav.scp, text and utt2spk of utterances that are whole files."""
+    """Write wav.scp, text and utt2spk of utterances that are whole files. Raises UserError for an id that occurs
+    twice."""
     utterances = list(utterances)
+    for key, times in Counter(u.id for u in utterances).items():
+        if times > 1:
+            raise UserError(f"{path}: {times} utterances have the id {key}, expected each id once")
     write_table(path / "wav.scp", {u.id: u.wav for u in utterances})
     write_table(path / "utt2spk", {u.id: u.speaker for u in utterances})
     if all(u.text is not None for u in utterances):

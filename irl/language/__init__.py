@@ -12,12 +12,18 @@ from irl.reporting.evaluation import collect, read_counts
 from irl.training.modality import Evaluation, MetricSpec, Modality, Planned, lazily
 
 
+def perplexity_of(nats: Any) -> Any:
+    """exp of nats a word; infinite where it is larger than all numbers."""
+    with np.errstate(over="ignore"):
+        return np.exp(nats)
+
+
 class Language(Modality):
     """A condition is NAME=TEXT, a text to be read."""
 
     name = "language"
     # The "errors" of a line are the negative log likelihood of its words in nats.
-    metric = MetricSpec("perplexity of a word", "", "lines", show=np.exp)
+    metric = MetricSpec("perplexity of a word", "", "lines", show=perplexity_of)
 
     Config = lazily("config", "LanguageConfig")
     task = lazily("task", "LanguageTask")
@@ -33,7 +39,7 @@ class Language(Modality):
         if command == "validate":
             parser.add_argument("--tokens", type=int, nargs="*", default=[], help="expected numbers of tokens")
         if command == "evaluate":
-            parser.add_argument("--device", default="")
+            parser.add_argument("--device", default="", help="cpu or cuda; empty: a GPU where there is one")
 
     def planned(self, args: argparse.Namespace) -> Planned:
         device = ["--device", args.device] if args.device else []

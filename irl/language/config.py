@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from irl.core.types import Checked, Count
+from irl.core.types import Checked, Count, Seed
 from irl.models.lstm_lm import LSTMLMConfig
 from irl.noise.text import WordNoiseConfig
 from irl.training.config import ObjectiveConfig, TrainConfig
@@ -26,7 +26,7 @@ class LanguageConfig(Checked):
     vocabulary: str
     min_count: Count = 1
     task: Literal["language"] = "language"
-    seed: int = 1
+    seed: Seed = 1
     bptt: Count = 35
     sum_over_time: bool = True
     share_dropout: bool = False

@@ -18,6 +18,9 @@ GROUPS = (16, 32, 64)
 DEPTH = Rule("of the form 6n + 4, n >= 1", lambda depth: depth >= 10 and (depth - 4) % 6 == 0)
 
 
+STRIDE = 4  # of the last blocks: two groups halve each side
+
+
 @dataclass(frozen=True)
 class WideResNetConfig(Checked):
     """WRN-depth-width: depth 6n + 4 gives n blocks in each of three groups of 16, 32, 64 times `width` channels.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from irl.core.errors import UserError
-from irl.core.fingerprint import file_fingerprint
+from irl.core.fingerprint import file_fingerprint, read_log
 from irl.reporting import results
 from irl.training import checkpoint
 from irl.training.modality import TRAINED_ON, Evaluation, Modality
@@ -29,12 +29,21 @@ def read_counts(folder: Path, test_data: Mapping[str, str]) -> Iterator[Conditio
     test_data: the fingerprints of the data that there are now."""
     for name, data in test_data.items():
         path = folder / f"{name}.json"
-        product = json.loads(path.read_text()) if path.exists() else {}
-        if "fingerprint" not in product:  # also where an earlier version has evaluated
-            raise UserError(f"{path}: not evaluated; run stage 5 first")
+        product = evaluated(path, ("errors", "reference"))
         made = product["fingerprint"]
         check_data(path, made, data)
         yield name, made, {"reference": product["reference"], "errors": product["errors"], "data": made["data"]}
+
+
+def evaluated(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """The product at `path`, with these keys. Raises UserError where it is missing or damaged."""
+    try:
+        product = json.loads(path.read_text(encoding="utf-8"))
+        made = product["fingerprint"]
+        _ = [made[key] for key in ("weights", "options", "data")], [product[key] for key in keys]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged, or of an earlier version
+        raise UserError(f"{path}: not evaluated; run stage 5 first") from None
+    return dict(product)
 
 
 def collect(run: Path, conditions: Iterable[Condition], **fields: Any) -> Evaluation:
@@ -55,7 +64,7 @@ def collect(run: Path, conditions: Iterable[Condition], **fields: Any) -> Evalua
 
 def last_evaluation(path: Path) -> dict[str, float]:
     """The last evaluation on dev in a metrics.jsonl, by name: losses, distances, norms, ranks."""
-    lines = [json.loads(text) for text in path.read_text().splitlines()] if path.exists() else []
+    lines = read_log(path)
     last: dict[str, float] = next((line for line in reversed(lines) if any(key.startswith("dev/") for key in line)), {})
     return {key.removeprefix("dev/"): round(value, 5) for key, value in last.items() if key.startswith("dev/")}
 

@@ -45,7 +45,7 @@ def bars(table: Table, path: Path, title: str) -> None:
     width = 0.8 / len(table.methods)
     for i, method in enumerate(table.methods):
         rates = np.array([table.rate(method, c) for c in columns])
-        bounds = np.array([table.interval(method, c) for c in columns]).T
+        bounds = np.array([table.interval(method, c) or (np.nan, np.nan) for c in columns]).T
         x = np.arange(len(columns)) + (i - (len(table.methods) - 1) / 2) * width
         errors = np.abs(bounds - rates)
         shade, hatch = styles[i % len(styles)]
@@ -70,7 +70,8 @@ def forest(table: Table, path: Path, title: str) -> None:
     fig, axes = pyplot.subplots(figsize=(7, 1.2 + 0.3 * len(order)), layout="constrained")
     for y, method in enumerate(order):
         t = tests[method]
-        axes.plot([t["low"], t["high"]], [y, y], color="black", linewidth=1.2)
+        if "p" in t:
+            axes.plot([t["low"], t["high"]], [y, y], color="black", linewidth=1.2)
         axes.plot(t["difference"], y, "o", color="black", markersize=5)
     axes.axvline(0, color="0.5", linestyle="--", linewidth=1)
     axes.set_yticks(range(len(order)), [table.label(m) for m in order])
@@ -92,8 +93,9 @@ def dots(table: Table, path: Path, title: str) -> None:
     for ax, column in zip(axes[0], columns):
         best = table.best(column)
         for y, method in enumerate(reversed(table.methods)):
-            low, high = table.interval(method, column)
-            ax.plot([low, high], [y, y], color="black", linewidth=1.2)
+            interval = table.interval(method, column)
+            if interval:
+                ax.plot(interval, [y, y], color="black", linewidth=1.2)
             fill = "black" if method == best else "white"
             ax.plot(table.rate(method, column), y, "o", markersize=6, markerfacecolor=fill, markeredgecolor="black")
         ax.set_title(table.heading(column), fontsize=10)

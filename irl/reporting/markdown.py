@@ -23,13 +23,16 @@ def rates(table: Table) -> str:
     best = {column: table.best(column) for column in columns}
 
     def cell(method: str, column: str) -> str:
-        rate, (low, high) = f"{table.rate(method, column):.1f}", table.interval(method, column)
+        rate, interval = f"{table.rate(method, column):.1f}", table.interval(method, column)
         value = f"**{rate}**" if method == best[column] else rate
+        value += f" ({interval[0]:.1f}-{interval[1]:.1f})" if interval else ""
         spread = table.spread(method, column)
-        return f"{value} ({low:.1f}-{high:.1f})" + (f" ±{spread:.1f}" if spread is not None else "")
+        return value + (f" ±{spread:.1f}" if spread is not None else "")
 
     several = any(len(seeds) > 1 for seeds in table.seeds.values())
     head = f"{table.metric.title.capitalize()}, with 95 % bootstrap intervals over {table.metric.counted}"
+    if any(table.tested(column) < 2 for column in columns):
+        head += ", of which a single one has none"
     head += " and ± the standard deviation over seeds." if several else "."
     rows = [[table.label(method), *(cell(method, column) for column in columns)] for method in table.methods]
     return "\n".join([head, "", *grid(["method", *map(table.heading, columns)], rows)])
@@ -57,6 +60,8 @@ def tests(table: Table) -> list[str]:
 
     def cell(a: str, b: str, column: str) -> str:
         t = table.test(a, b, column)
+        if "p" not in t:
+            return f"{t['difference']:+.1f}"
         return f"{t['difference']:+.1f} ({t['low']:+.1f} to {t['high']:+.1f}), p = {t['p']:.3f}"
 
     points = "percentage points" if table.metric.unit else table.metric.name.partition(" ")[0]

@@ -24,7 +24,7 @@ class Report(NamedTuple):
 
 def read_lines(path: Path, corpus: str | None = None) -> list[dict[str, Any]]:
     """The lines of a results file on one corpus; without a name, on the only one there is."""
-    lines = results.read(path)
+    lines = results.read(path, results.SHOWN)
     corpora = list(dict.fromkeys(line["corpus"] for line in lines))
     if corpus is None and len(corpora) > 1:
         raise UserError(f"{path}: --corpus: expected one of {', '.join(corpora)}")

@@ -28,17 +28,43 @@ def run_fingerprint(settings: Any) -> str:
     return config.digest({"noise": {}, **content})
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a results file, none if there is no such file."""
+# Keys by which a run is known, those of every line of results, and those that a table needs; with their types.
+RUN = {"corpus": str, "method": str, "digest": str}
+LINE = {**RUN, "decode": dict, "conditions": dict}
+SHOWN = {**LINE, "seed": int, "config": dict, "updates": int, "commit": str, "versions": dict, "train_seconds": float}
+
+
+def read(path: Path, keys: Mapping[str, type] = LINE) -> list[dict[str, Any]]:
+    """The lines of a results file, none if there is no such file. Raises UserError for a line without these keys."""
     if not path.exists():
         return []
     lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, content in enumerate(path.read_bytes().splitlines(), 1):
+        where = f"{path}:{number}"
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number}: not a JSON line: {error}") from None
+            line = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: not a JSON line: {error}") from None
+        for key, kind in keys.items():
+            value = line.get(key) if isinstance(line, dict) else None
+            if not isinstance(value, (int, float) if kind is float else kind):
+                raise UserError(
+                    f"{where}: not a line of results: expected a key {key!r} ({kind.__name__}); remove that line"
+                )
+        for name, condition in line["conditions"].items() if keys is SHOWN else ():
+            _check_counts(condition, f"{where}: condition {name}")
+        lines.append(line)
     return lines
+
+
+def _check_counts(condition: Any, where: str) -> None:
+    try:
+        errors, reference = counts(condition["errors"]), counts(condition["reference"])
+        right = errors.ndim == 1 and errors.shape == reference.shape and reference.sum() > 0 and "data" in condition
+    except (ValueError, KeyError, TypeError, zlib.error):
+        right = False
+    if not right:
+        raise UserError(f"{where}: expected counts of errors and reference of as many examples; remove that line")
 
 
 def matches(line: dict[str, Any], wanted: dict[str, Any], modality: Modality) -> bool:

@@ -27,19 +27,39 @@ def percentiles(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def interval(reference: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of sum(errors) / sum(reference) over examples (Bisani and Ney 2004)."""
-    weights = bootstrap(len(reference))
-    return percentiles(resampled_ratios(weights, np.asarray(errors, float), np.asarray(reference, float)))
+def interval(reference: Sequence[float], errors: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % percentile bootstrap interval of sum(errors) / sum(reference) over examples (Bisani and Ney 2004); None
+    for a single example, of which every resample is the same."""
+    if len(reference) < 2:
+        return None
+    made, total = np.asarray(errors, float), np.asarray(reference, float)
+    edge = edge_interval([made], [total])
+    return edge or percentiles(resampled_ratios(bootstrap(len(total)), made, total))
+
+
+def edge_interval(errors: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> tuple[float, float] | None:
+    """The 95 % interval of Clopper and Pearson (1934) where no example has an error, or where each has as many as it
+    can: then all resamples are equal. None elsewhere. errors, reference: (N,) by condition."""
+    pairs = [(e[r > 0], r[r > 0]) for e, r in zip(errors, reference)]
+    count = max(len(r) for _, r in pairs)
+    beyond = 0.025 ** (1 / max(1, count))
+    if all((e == 0).all() for e, _ in pairs):
+        return 0.0, 1 - beyond
+    if all((e == r).all() for e, r in pairs):
+        return beyond, 1.0
+    return None
 
 
 def paired_test(rates_a: np.ndarray, rates_b: np.ndarray, observed: float) -> dict[str, float]:
     """Difference a - b with its paired bootstrap interval and two-sided p-value.
 
     rates_a, rates_b: rates under the same resamples; observed: the difference of the rates themselves. p is twice the
-    share of resamples on the other side of zero, at least 2 / (resamples + 1).
+    share of resamples on the other side of zero, at least 2 / (resamples + 1). Differences are zero
+    where all of them are mere rounding.
     """
     difference = rates_a - rates_b
+    if np.allclose(rates_a, rates_b, rtol=1e-9, atol=0):
+        difference = np.zeros_like(difference)
     low, high = percentiles(difference)
     tail = min((difference <= 0).sum(), (difference >= 0).sum())
     p = min(1.0, 2 * (tail + 1) / (len(difference) + 1))

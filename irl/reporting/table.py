@@ -8,9 +8,9 @@ import numpy as np
 
 from irl.core.errors import UserError
 from irl.reporting import results
-from irl.reporting.statistics import bootstrap, paired_test, percentiles, resampled_ratios
+from irl.reporting.statistics import bootstrap, edge_interval, paired_test, percentiles, resampled_ratios
 from irl.reporting.table_config import TableConfig
-from irl.training.modality import Modality
+from irl.training.modality import Modality, percent
 
 # The condition without noise, and the column beside the conditions, where their mean means anything.
 CLEAN = "none"
@@ -157,8 +157,19 @@ class Table:
             self._resampled[method, column] = np.mean(rates, axis=0)
         return self._resampled[method, column]
 
-    def interval(self, method: str, column: str) -> tuple[float, float]:
-        return percentiles(self.resampled(method, column))
+    def tested(self, column: str) -> int:
+        """The number of examples that a column is about."""
+        return max(int((self.reference[c] > 0).sum()) for c in self._each(column))
+
+    def interval(self, method: str, column: str) -> tuple[float, float] | None:
+        """The 95 % interval of a rate (see `edge_interval` for rates of 0 and 100 %), None for a single example."""
+        if self.tested(column) < 2:
+            return None
+        conditions = self._each(column)
+        edge = None
+        if self.metric.show is percent:
+            edge = edge_interval([self.errors[method, c] for c in conditions], [self.reference[c] for c in conditions])
+        return (percent(edge[0]), percent(edge[1])) if edge else percentiles(self.resampled(method, column))
 
     def spread(self, method: str, column: str) -> float | None:
         """Standard deviation over seeds, None for a single seed."""
@@ -167,6 +178,10 @@ class Table:
         return float(values.std(ddof=1)) if len(values) > 1 else None
 
     def test(self, a: str, b: str, column: str) -> dict[str, float]:
-        """The paired test of a - b (see `paired_test`)."""
-        observed = self.rate(a, column) - self.rate(b, column)
-        return paired_test(self.resampled(a, column), self.resampled(b, column), observed)
+        """The paired test of a - b (see `paired_test`); of a single example the difference alone. p is no less than in
+        a sign test in which all examples agree: five of them cannot tell p below 0.06."""
+        observed, count = self.rate(a, column) - self.rate(b, column), self.tested(column)
+        if count < 2:
+            return {"difference": observed}
+        found = paired_test(self.resampled(a, column), self.resampled(b, column), observed)
+        return {**found, "p": max(found["p"], 2.0 ** (1 - count))}

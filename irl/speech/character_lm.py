@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from irl.core.errors import UserError
 from irl.core.fingerprint import check_inputs, file_fingerprint, remembered_of_file
 from irl.core.output import Output
-from irl.core.types import Checked
+from irl.core.types import Checked, Seed
 from irl.data.kaldi import read_table
 from irl.data.ragged import Ragged
 from irl.data.sampler import EpochBatches
@@ -37,7 +37,7 @@ class CharacterLMConfig(Checked):
     dev_dir: str
     vocabulary: str
     task: Literal["character_lm"] = "character_lm"
-    seed: int = 1
+    seed: Seed = 1
     extra_text: tuple[str, ...] = ()
     model: LSTMLMConfig = LSTMLMConfig()
     objective: ObjectiveConfig = ObjectiveConfig()

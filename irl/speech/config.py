@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from irl.core.types import BelowOne, Checked
+from irl.core.types import BelowOne, Checked, Seed
 from irl.data.augment import AugmentConfig
 from irl.data.features import FeatureConfig
 from irl.models.encoder_decoder import EncoderDecoderConfig
@@ -26,7 +26,7 @@ class SpeechConfig(Checked):
     vocabulary: str
     statistics: str
     task: Literal["speech"] = "speech"
-    seed: int = 1
+    seed: Seed = 1
     ctc_weight: BelowOne = 0.5
     label_smoothing: BelowOne = 0.0
     allow_pipes: bool = False

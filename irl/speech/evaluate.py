@@ -15,9 +15,10 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from irl.core import atomic_io
+from irl.core.arguments import positive
 from irl.core.errors import UserError
 from irl.core.fingerprint import file_fingerprint, read_product, write_product
 from irl.core.logging import log_to, logger, progress
@@ -33,26 +34,35 @@ from irl.training.registry import saved_config
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     search_options.add_arguments(parser)
-    parser.add_argument("--lm", type=Path, help="checkpoint of a character LM, for shallow fusion")
-    parser.add_argument("--tuned", type=Path, help="file of decoding weights, written by irl tune")
-    parser.add_argument("--jobs", type=int, default=1, help="number of parts")
-    parser.add_argument("--job", type=int, help="decode this part only, 1 ... jobs; without it, join the parts")
-    parser.add_argument("--batch-size", type=int, default=16)
+    add_models(parser)
+    parser.add_argument("--jobs", type=positive, default=1, help="number of parts")
+    parser.add_argument("--job", type=positive, help="decode this part only, 1 ... jobs; without it, join the parts")
+    parser.add_argument("--batch-size", type=positive, default=16)
     parser.add_argument("--allow-pipes", action="store_true", help="run shell commands found in wav.scp")
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """Decode each NAME=DATA_DIR of args.conditions, or DATA_DIR alone, into args.out."""
-    log_to(args.out / ("evaluate.log" if args.job is None else f"evaluate.{args.job}.log"))
-    if min(args.batch_size, args.jobs) < 1 or not 1 <= (args.job or 1) <= args.jobs:
-        raise UserError(
-            f"expected --batch-size >= 1 and 1 <= --job <= --jobs, got {args.batch_size}, {args.job}, {args.jobs}"
-        )
-    options, tuned = search_options.from_arguments(args), None
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Options that name files which the search needs beside the recogniser."""
+    parser.add_argument("--lm", type=Path, help="checkpoint of a character LM, for shallow fusion")
+    parser.add_argument("--tuned", type=Path, help="file of decoding weights, written by irl tune")
+
+
+def options_of(args: argparse.Namespace) -> tuple[SearchOptions, list[str] | None]:
+    """The options of a command line, and the names of the data on which they were tuned, if they were."""
+    options = search_options.from_arguments(args)
     if args.tuned is not None:
-        options, tuned = with_tuned(options, args.tuned)
-    elif args.lm is not None and not options.lm_weight:
+        return with_tuned(options, args.tuned)
+    if args.lm is not None and not options.lm_weight:
         raise UserError("--lm without --lm-weight (or --tuned) would do nothing")
+    return options, None
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Decode each NAME=DATA_DIR of args.conditions, or DATA_DIR alone, into args.out. Transcripts are not needed."""
+    log_to(args.out / ("evaluate.log" if args.job is None else f"evaluate.{args.job}.log"))
+    if (args.job or 1) > args.jobs:
+        raise UserError(f"expected --job of at most --jobs {args.jobs}, found {args.job}")
+    options, tuned = options_of(args)
     folders = [Path(item.rpartition("=")[2]) for item in args.conditions]
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
@@ -81,14 +91,14 @@ def decode(
         return
     with contextlib.suppress(FileNotFoundError):  # another part's job may remove it too
         (out / "done.json").unlink()
-    utterances = read_data_dir(data, allow_pipes=args.allow_pipes)
+    utterances = read_data_dir(data, (data / "text").exists(), args.allow_pipes)
     batches = batches_of(data, utterances, recogniser.config.features.rate, args.batch_size)
     parts = [out / f"part.{job}.of.{args.jobs}.jsonl" for job in range(1, args.jobs + 1)]
     # The content of a part depends on the batches too.
     part_fingerprint = {**fingerprint, "batch_size": args.batch_size}
     if args.jobs == 1 or args.job is not None:
         job = args.job or 1
-        if head_of(parts[job - 1]).get("fingerprint") != part_fingerprint:
+        if read_part(parts[job - 1], part_fingerprint) is None:
             decode_part(recogniser, data, batches[job - 1 :: args.jobs], parts[job - 1], part_fingerprint)
     if args.job is None:
         join(out, parts, utterances, recogniser.vocabulary.tokens, fingerprint, part_fingerprint)
@@ -128,16 +138,29 @@ def decode_part(
                 lines.append({"id": u.id, "nbest": nbest})
             bar.update(len(batch))
     head = {"fingerprint": fingerprint, "seconds": round(time.monotonic() - begin, 2), "audio": round(audio, 2)}
+    head["utterances"] = len(lines)
     atomic_io.write(part, "".join(json.dumps(line) + "\n" for line in [head, *lines]))
 
 
-def head_of(part: Path) -> dict[str, Any]:
-    """The first line of a part file, empty where there is none."""
-    if not part.exists():
-        return {}
-    with open(part) as file:
-        head: dict[str, Any] = json.loads(file.readline())
-    return head
+class Part(NamedTuple):
+    """Seconds that decoding took, seconds of audio, and hypotheses by utterance, the best first."""
+
+    seconds: float
+    audio: float
+    nbest: dict[str, list[dict[str, Any]]]
+
+
+def read_part(path: Path, fingerprint: dict[str, Any]) -> Part | None:
+    """What `decode_part` wrote, None where it is missing, damaged or of another run."""
+    try:
+        head, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        part = Part(head["seconds"], head["audio"], {line["id"]: line["nbest"] for line in lines})
+        for hypotheses in part.nbest.values():
+            _ = [hypotheses[0][key] for key in ("text", "tokens", "score")]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return None
+    whole = head.get("utterances") == len(part.nbest)
+    return part if whole and head.get("fingerprint") == fingerprint else None
 
 
 def join(
@@ -152,11 +175,11 @@ def join(
     nbest: dict[str, Any] = {}
     seconds = audio = 0.0
     for path in parts:
-        if head_of(path).get("fingerprint") != part_fingerprint:
+        part = read_part(path, part_fingerprint)
+        if part is None:
             raise UserError(f"{path}: this part is missing or belongs to a different run; decode it again")
-        head, *lines = [json.loads(line) for line in path.read_text().splitlines()]
-        seconds, audio = seconds + head["seconds"], audio + head["audio"]
-        nbest.update({line["id"]: line["nbest"] for line in lines})
+        seconds, audio = seconds + part.seconds, audio + part.audio
+        nbest.update(part.nbest)
     for u in utterances:
         if u.id not in nbest:
             raise UserError(f"{out}: utterance {u.id} is in none of {len(parts)} parts; decode them again")

@@ -29,7 +29,9 @@ def is_folder(source: Path) -> bool:
 
 def check_target(source: Path, target: Path) -> None:
     """Raises UserError where a copy would overwrite its original, or what is no copy."""
-    if target.resolve() == source.resolve() or (is_folder(source) and target.resolve().is_relative_to(source.resolve())):
+    if target.resolve() == source.resolve() or (
+        is_folder(source) and target.resolve().is_relative_to(source.resolve())
+    ):
         raise UserError(f"{target}: the copy would overwrite its original or lie in it; expected another folder")
     begun = any(target.iterdir()) if is_folder(source) and target.is_dir() else (target / "wav.scp").exists()
     if begun and not (target / "params").exists():

@@ -6,10 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from irl.core.arguments import positive
 from irl.core.errors import UserError
+from irl.core.machine import installed
 from irl.reporting.results import run_fingerprint
 from irl.speech import conditions, search_options
 from irl.speech.conditions import GENERATED
+from irl.speech.config import SpeechConfig
+from irl.speech.search_options import SearchOptions
 from irl.training.modality import Planned
 from irl.training.registry import modality, read_config
 
@@ -22,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--noises", default="", help="folder of recorded noises, for the condition real_noise")
     parser.add_argument("--rooms", default="", help="folder of impulse responses, for the condition real_rooms")
     parser.add_argument("--made-bank", default="", help="generated bank, used where --musan or --rirs is not given")
-    parser.add_argument("--test-copies", type=int, default=1, help="noisy copies of each test utterance")
+    parser.add_argument("--test-copies", type=positive, default=1, help="noisy copies of each test utterance")
     search_options.add_arguments(parser)
     parser.add_argument("--lm", type=Path, help="configuration of a language model; it is trained in OUT/lm")
     parser.add_argument("--lm-overrides", nargs="*", default=[], metavar="key=value")
@@ -49,6 +53,16 @@ def test_sets(args: argparse.Namespace) -> tuple[list[str], list[tuple[Path, Pat
     return named, copies
 
 
+def check_search(args: argparse.Namespace, settings: SpeechConfig, options: SearchOptions) -> None:
+    """Raises UserError for a search that decoding would refuse, after all training."""
+    if not settings.model.ctc and (options.search == "ctc" or options.ctc_weight > 0):
+        raise UserError(f"--search {options.search}: model.ctc is false; take --search attention")
+    if options.search == "espnet" and not installed("espnet"):
+        raise UserError("--search espnet: the package espnet is not installed")
+    if args.lm is not None and not options.lm_weight and not args.tune:
+        raise UserError("--lm: expected --lm-weight > 0, or --tune, found 0: it would do nothing")
+
+
 def planned(args: argparse.Namespace) -> Planned:
     settings = read_config(args.conf / f"{args.methods[0]}.yaml", args.overrides)
     pipes = ["--allow-pipes"] if settings.allow_pipes else []
@@ -65,6 +79,7 @@ def planned(args: argparse.Namespace) -> Planned:
     bank += ["--rir-channel", str(settings.noise.rir_channel)]
     corrupt = [["corrupt", str(a), str(b), "--condition", kind, *bank, *pipes] for a, b, kind in copies]
     options = search_options.from_arguments(args)
+    check_search(args, settings, options)
     decode: dict[str, Any] = options.named()
     evaluate = [*search_options.to_arguments(options), *pipes]
     fields: dict[str, Any] = {"decode": decode}

@@ -14,9 +14,10 @@ from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from irl.core.arguments import positive
 from irl.core.errors import UserError
 from irl.data.kaldi import read_table
-from irl.reporting.evaluation import Condition, check_data, collect
+from irl.reporting.evaluation import Condition, check_data, collect, evaluated
 from irl.reporting.statistics import interval
 from irl.speech.conditions import GENERATED, SOURCES
 from irl.speech.fingerprint import data_fingerprint, of_test_set
@@ -148,7 +149,7 @@ def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `irl score`."""
     parser.add_argument("--banks", nargs="+", default=[GENERATED] * 2, help="noises and rooms of the test sets")
-    parser.add_argument("--test-copies", type=int, default=1, help="noisy copies of each test utterance")
+    parser.add_argument("--test-copies", type=positive, default=1, help="noisy copies of each test utterance")
 
 
 def same_evaluation(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
@@ -183,9 +184,7 @@ def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
             if not equals:
                 raise UserError(f"--conditions: expected NAME=DATA_DIR, found {item!r}")
             out, reference = run / "evaluate" / Path(folder).name, Path(folder) / "text"
-            if not (out / "done.json").exists():
-                raise UserError(f"{out}: not decoded; run stage 5 first")
-            made = json.loads((out / "done.json").read_text())["fingerprint"]
+            made = evaluated(out / "done.json")["fingerprint"]
             check_data(out, made, of_test_set(Path(folder)))
             lm.update({key: made[key] for key in ("lm_data",) if key in made})
             scores = score(reference, out / "text")
@@ -241,9 +240,9 @@ def _is_of(text: Path, weights: str, data: str, condition: Mapping[str, Any]) ->
 def summary(name: str, counts: list[Edits]) -> str:
     """One line in Kaldi's manner."""
     t = total(counts)
-    low, high = interval([c.reference for c in counts], [c.errors for c in counts])
+    bounds = interval([c.reference for c in counts], [c.errors for c in counts])
+    shown = f"95% interval {100 * bounds[0]:.2f}-{100 * bounds[1]:.2f}, " if bounds else ""
     return (
         f"%{name} {100 * t.errors / t.reference:.2f} [ {t.errors} / {t.reference}, {t.insertions} ins, "
-        f"{t.deletions} del, {t.substitutions} sub ] 95% interval {100 * low:.2f}-{100 * high:.2f}, "
-        f"{len(counts)} utterances"
+        f"{t.deletions} del, {t.substitutions} sub ] {shown}{len(counts)} utterances"
     )

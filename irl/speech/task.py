@@ -91,7 +91,7 @@ def read_statistics(path: Path, features: FeatureConfig) -> RunningCovariance:
         size, stored = len(sums["sum"]), sums.get("features")
         found = RunningCovariance.from_sums(int(sums["frames"]), sums["sum"], sums["sum_of_squares"])
         different = stored is None or {**asdict(FeatureConfig()), **stored} != asdict(features)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError, RecursionError):
         raise UserError(f"{path}: damaged feature statistics; run stage 3 again") from None
     if size != features.dim:
         raise UserError(f"{path}: statistics of {size} features, expected {features.dim}; run stage 3 again")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Sequence
 
 import torch
 
-from irl.core.errors import UserError
 from irl.core.types import Checked, Count, FieldError, Natural, NonNegative, Positive, Rate, at_least
 from irl.objective import Distance, IRLLoss
 from irl.objective.irl_loss import Over, Pairs, StopGrad
@@ -95,10 +93,11 @@ class SmoothnessConfig(Checked):
 class TrainConfig(Checked):
     """The training loop. One update is one optimiser step over `accumulate` batches.
 
-    clean_updates: length of the clean phase at the beginning, the same for every method. The learning rate rises
-    linearly over warmup_updates and, by decay, falls to 0 at the last update ("linear", "cosine"), is multiplied by
-    decay_factor at each of the milestones ("steps") or after every evaluation on dev that is no better than the best,
-    to whose weights training then returns ("plateau"), or stays ("none").
+    clean_updates: length of the clean phase at the beginning, the same for every method; below 1 it is a share of the
+    updates, such as 0.5, and becomes their number. The learning rate rises linearly over warmup_updates and, by decay,
+    falls to 0 at the last update ("linear", "cosine"), is multiplied by decay_factor at each of the milestones
+    ("steps") or after every evaluation on dev that is no better than the best, to whose weights training then returns
+    ("plateau"), or stays ("none").
     eval_every: updates between evaluations, 0 for none but the last, -1 for the end of every epoch.
     average: number of evaluations after the clean phase, those of lowest loss, whose weights are averaged at the end.
     batch_size: of all processes together, where there are several.
@@ -129,23 +128,21 @@ class TrainConfig(Checked):
     average: Natural = 0
 
     def __post_init__(self) -> None:
+        share: Any = self.clean_updates
+        if isinstance(share, float) and 0 < share < 1 and isinstance(self.updates, int):
+            object.__setattr__(self, "clean_updates", round(share * self.updates))
         super().__post_init__()
         if self.clean_updates > self.updates:
-            raise ValueError(f"clean_updates {self.clean_updates} exceeds updates {self.updates}")
+            raise ValueError(
+                f"clean_updates {self.clean_updates} exceeds updates {self.updates}; "
+                "train.clean_updates=0.5 is half of them, whatever they are"
+            )
         if self.average and not (self.eval_every and self.clean_updates < self.updates):
             raise ValueError(f"average needs eval_every and updates that are not clean, got {self.average}")
         if (self.decay == "steps") != bool(self.milestones):
             raise ValueError(f"milestones: decay steps, and no other, needs some, got {list(self.milestones)}")
         if self.decay == "plateau" and not (self.eval_every and self.average):
             raise ValueError("decay plateau needs eval_every, and average (1 for the best weights)")
-
-    def set_threads(self) -> None:
-        """Applies `threads`. Raises UserError for more than the machine has cores."""
-        cores = os.cpu_count() or 1
-        if self.threads > cores:
-            raise UserError(f"train.threads: expected at most {cores}, the cores of this machine, found {self.threads}")
-        if self.threads:
-            torch.set_num_threads(self.threads)
 
     def lr_at(self, step: int) -> float:
         """Learning rate of update `step`, counted from 0."""

@@ -11,6 +11,7 @@ from typing import Any, Iterator
 
 from irl.core import atomic_io
 from irl.core.errors import UserError
+from irl.core.fingerprint import read_log
 from irl.core.logging import progress, resident_mb
 from irl.training.state import RunState
 
@@ -44,11 +45,11 @@ class MetricsWriter:
         state.stats = {}
 
     def log(self, values: dict[str, float]) -> None:
-        """One line of values by name; NaN is left out."""
+        """One line of values by name; what is not finite is left out."""
         if not self.writes:
             return
         state = self.state
-        values = {name: value for name, value in values.items() if not math.isnan(value)}
+        values = {name: value for name, value in values.items() if math.isfinite(value)}
         line = {"step": state.step, "epoch": state.epoch, "rate": state.lr_at(state.step - 1)}
         atomic_io.append(self.path, json.dumps({**line, **values, "seconds": round(state.seconds, 2)}))
         with self._writing_board():
@@ -58,11 +59,10 @@ class MetricsWriter:
             self._bar.set_postfix(loss=f"{values['total']:.3f}", skipped=state.skipped, refresh=False)
 
     def _truncate(self) -> None:
-        """Drop the lines of updates after the checkpoint, which will be made again, and a half-written line."""
+        """Drop the lines of updates after the checkpoint, which will be made again, and damaged lines."""
         if self.writes and self.path.exists():
-            whole = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            kept = [line for line in whole if json.loads(line)["step"] <= self.state.step]
-            atomic_io.write(self.path, "".join(kept))
+            kept = [line for line in read_log(self.path) if line.get("step", math.inf) <= self.state.step]
+            atomic_io.write(self.path, "".join(json.dumps(line) + "\n" for line in kept))
 
     @contextlib.contextmanager
     def _tensorboard(self) -> Iterator[Any]:

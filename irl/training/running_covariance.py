@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Sequence
 
 import torch
@@ -98,8 +99,14 @@ class RunningCovariance:
 
     def effective_rank(self) -> float:
         """exp of the entropy of the singular values, scaled to sum 1, of the centred vectors (Roy and Vetterli 2007):
-        1 if all lie on a line, D if they vary alike in every direction."""
-        singular = torch.linalg.eigvalsh(self.covariance).clamp(min=0).sqrt()
+        1 if all lie on a line, D if they vary alike in every direction; NaN where a vector is not finite."""
+        covariance = self.covariance
+        if not torch.isfinite(covariance).all():
+            return math.nan
+        try:
+            singular = torch.linalg.eigvalsh(covariance).clamp(min=0).sqrt()
+        except torch.linalg.LinAlgError:  # of numbers that are nearly too large
+            return math.nan
         p = singular / singular.sum().clamp(min=1e-30)
         return float(torch.exp(-torch.xlogy(p, p).sum()))
 

@@ -7,6 +7,7 @@ from typing import Any, Iterable, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from irl.core.errors import UserError
 from irl.objective import IRLLoss
 from irl.training.distributed import Shard
 from irl.training.layer_stats import LayerStats, Stat
@@ -62,6 +63,13 @@ class Task:
 
     def batches_in(self, epoch: int) -> int:
         raise NotImplementedError
+
+    def batches_of(self, epoch: int) -> int:
+        """`batches_in`. Raises UserError where they are too few for one update."""
+        count, accumulate = self.batches_in(epoch), self.config.train.accumulate
+        if count < accumulate:
+            raise UserError(f"accumulate {accumulate} exceeds the {count} batches there are")
+        return count
 
     def loader(self, epoch: int, specs: list[BatchSpec], workers: int) -> Iterable[Any]:
         raise NotImplementedError

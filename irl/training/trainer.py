@@ -19,6 +19,7 @@ from torch import Tensor
 
 from irl.core.errors import REQUEUE, Requeue, UserError
 from irl.core.logging import logger, resident_mb
+from irl.core.machine import set_threads
 from irl.core.rng import seed_step
 from irl.objective import Terms
 from irl.training import distributed
@@ -38,7 +39,7 @@ class Trainer:
     def __init__(self, settings: Any, exp: Path) -> None:
         self.config, self.exp = settings, exp
         c = settings.train
-        c.set_threads()
+        set_threads(c.threads, "train.threads")
         self.fabric = distributed.build(c.accelerator, c.precision)
         self.shard = Shard(self.fabric.global_rank, self.fabric.world_size)
         self._check_batch_size()
@@ -107,9 +108,7 @@ class Trainer:
         """The batches of one update at a time until `stop`. An epoch's last batches, too few for one, are skipped."""
         c, state = self.config.train, self.state
         while state.step < stop:
-            count = self.task.batches_in(state.epoch)
-            if count < c.accumulate:
-                raise UserError(f"accumulate {c.accumulate} exceeds the {count} batches there are")
+            count = self.task.batches_of(state.epoch)
             updates = min((count - state.batch) // c.accumulate, stop - state.step)
             specs = [
                 self.task.spec(state.batch + i, state.phase_at(state.step + i // c.accumulate)[0])

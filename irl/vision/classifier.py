@@ -21,7 +21,7 @@ from irl.noise.adversarial import Attack
 from irl.noise.image import ImageNoise
 from irl.training import checkpoint
 from irl.training.checkpoint import load_model
-from irl.vision.conditions import EvaluationConfig
+from irl.vision.conditions import EvaluationConfig, check_classes
 from irl.vision.config import VisionConfig
 from irl.vision.data import Statistics
 from irl.vision.task import build_model
@@ -117,8 +117,7 @@ class Test:
         attack = None if condition in noises else s.attack(condition)
         slow = condition not in noises and (attack is None or attack.kind not in ("fgsm", "random"))
         made = Attack(attack, c.statistics.mean, c.statistics.std) if attack else None
-        if attack and attack.kind == "apgd_dlr" and len(c.classes) < 3:
-            raise UserError(f"{condition}: the DLR loss needs 3 classes, the model has {len(c.classes)}")
+        check_classes(condition, c.classes)
 
         def view(rows: slice, y: Tensor) -> Tensor:
             x, keys = c.inputs(self.images.images[rows]), test_keys(self.images, rows, condition, c.device)
@@ -134,13 +133,8 @@ class Test:
 
     def _autoattack(self, condition: str, x: Tensor, y: Tensor) -> Tensor:
         """By the package of that name, which measures eps on pixels in [0, 1]."""
-        try:
-            from autoattack import AutoAttack
-        except ImportError:
-            raise UserError(
-                f"{condition}: the package autoattack is not installed (it is not on PyPI: "
-                "github fra31/auto-attack); apgd_ce and apgd_dlr need no package"
-            ) from None
+        from autoattack import AutoAttack
+
         c, norm = self.classifier, {"linf": "Linf", "l2": "L2"}[self.settings.norm]
         logits = lambda x: c.outputs(x * 255).logits  # noqa: E731
         eps = float(condition.rpartition("_")[2]) / 255

@@ -9,6 +9,7 @@ from typing import Sequence
 
 from irl.core import config
 from irl.core.errors import UserError
+from irl.core.machine import installed
 from irl.core.types import Checked, Count, Fraction, Natural, NonNegative
 from irl.noise.adversarial import AttackConfig, Norm, Units
 from irl.noise.image import ImageNoiseConfig, LightingAxes
@@ -73,11 +74,22 @@ class EvaluationConfig(Checked):
         if kind == "autoattack":
             if self.units != "pixels":
                 raise UserError(f"{condition}: AutoAttack measures eps on pixels: set units: pixels")
+            if not installed("autoattack"):
+                raise UserError(
+                    f"{condition}: the package autoattack is not installed (it is not on PyPI: github "
+                    "fra31/auto-attack); apgd_ce and apgd_dlr need no package"
+                )
             return None
         steps = int(found["steps"] or APGD_STEPS)
         shared = {"norm": self.norm, "units": self.units, "clip": self.clip_attacks, "restarts": self.restarts}
         kind = "pgd" if found["steps"] else kind
         return AttackConfig(kind=kind, eps=float(found["eps"]), steps=steps, **shared)  # type: ignore[arg-type]
+
+
+def check_classes(condition: str, classes: Sequence[str]) -> None:
+    """Raises UserError for a condition that needs more classes."""
+    if condition.startswith("apgd_dlr") and len(classes) < 3:
+        raise UserError(f"{condition}: the DLR loss needs 3 classes, found {len(classes)}: {', '.join(classes)}")
 
 
 def read_settings(path: Path, overrides: list[str]) -> EvaluationConfig:

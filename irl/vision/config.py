@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from irl.core.types import Checked, Natural
+from irl.core.types import Checked, Natural, Seed
 from irl.models.wide_resnet import WideResNetConfig
 from irl.noise.adversarial import AttackConfig
 from irl.noise.image import ImageNoiseConfig
@@ -26,7 +26,7 @@ class VisionConfig(Checked):
     dev_set: str
     statistics: str
     task: Literal["vision"] = "vision"
-    seed: int = 1
+    seed: Seed = 1
     crops: Natural = 4
     flips: bool = True
     labels: Natural = 0

@@ -40,7 +40,7 @@ class Statistics(NamedTuple):
             if colors.products.shape != (3, 3):
                 raise ValueError("expected the products of three colours")
             return cls.of(colors)
-        except (ValueError, KeyError, TypeError, OverflowError, RuntimeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RuntimeError, RecursionError):
             raise UserError(f"{path}: damaged statistics of images; run stage 3 again") from None
 
     def normalise(self, x: Tensor) -> Tensor:

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Sequence
 
-import torch
-
 from irl.core import config
+from irl.core.arguments import positive
 from irl.core.fingerprint import file_fingerprint, read_product, write_product
 from irl.core.logging import log_to, logger, progress
+from irl.core.machine import device_named
 from irl.data import images
 from irl.reporting.results import pack
 from irl.training.modality import Planned
@@ -22,7 +22,10 @@ from irl.vision.prepare import set_fingerprint
 
 def add_arguments(command: str, parser: argparse.ArgumentParser) -> None:
     """Options of every command that looks at a test set of images."""
+    if command in ("plan", "evaluate", "validate"):
+        parser.add_argument("--corruptions", type=Path, help="folder in the layout of CIFAR-10-C")
     if command == "validate":
+        parser.add_argument("--conditions", nargs="*", default=[], help="test conditions that the last set must suit")
         return
     if command != "analyse":
         parser.add_argument("--data", type=Path, required=True, help="test set, .npz")
@@ -30,15 +33,9 @@ def add_arguments(command: str, parser: argparse.ArgumentParser) -> None:
         return
     parser.add_argument("--settings", type=Path, required=True, help=f"YAML file of {EvaluationConfig.__name__}")
     parser.add_argument("--test", nargs="*", default=[], metavar="key=value", help="overrides of --settings")
-    if command in ("plan", "evaluate"):
-        parser.add_argument("--corruptions", type=Path, default=Path("."), help="folder in the layout of CIFAR-10-C")
     if command == "evaluate":
-        parser.add_argument("--batch-size", type=int, default=250)
-        parser.add_argument("--device", default="")
-
-
-def device_of(args: argparse.Namespace) -> str:
-    return args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        parser.add_argument("--batch-size", type=positive, default=250)
+        parser.add_argument("--device", default="", help="cpu or cuda; empty: a GPU where there is one")
 
 
 def planned(args: argparse.Namespace) -> Planned:
@@ -50,7 +47,7 @@ def planned(args: argparse.Namespace) -> Planned:
     return Planned(
         args.conditions,
         {"decode": config.to_dict(settings)},
-        [*shared, *given, "--corruptions", str(args.corruptions)],
+        [*shared, *given, *(["--corruptions", str(args.corruptions)] if args.corruptions else [])],
         shared,
         ["--clean", str(args.data), "--noisy", "in", *given],
     )
@@ -71,13 +68,13 @@ def evaluate(args: argparse.Namespace) -> None:
     log_to(args.out / "evaluate.log")
     settings = read_settings(args.settings, args.test)
     settings.check(args.conditions)
-    classifier = Classifier(args.checkpoint, device_of(args))
-    test = Test(classifier, images.read(args.data), settings, args.corruptions)
+    classifier = Classifier(args.checkpoint, device_named(args.device))
+    test = Test(classifier, images.read(args.data), settings, args.corruptions or Path("."))
     made_of = {"weights": file_fingerprint(args.checkpoint), "options": config.to_dict(settings)}
     for name in args.conditions:
         fingerprint = {**made_of, "data": test.data_fingerprint(name)}
         path = args.out / args.data.stem / f"{name}.json"
-        if read_product(path, fingerprint) is not None:
+        if read_product(path, fingerprint, "errors", "reference") is not None:
             logger.info(f"{path}: already evaluated in this way")
             continue
         begin = time.monotonic()

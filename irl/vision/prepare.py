@@ -15,6 +15,8 @@ from irl.core.errors import UserError
 from irl.core.fingerprint import record_inputs, remembered_of_file
 from irl.core.logging import logger
 from irl.data import images
+from irl.noise import corruptions
+from irl.vision.conditions import check_classes
 from irl.vision.config import VisionConfig
 from irl.vision.data import color_sums
 
@@ -30,7 +32,8 @@ def train_data(config: VisionConfig) -> dict[str, str]:
 
 
 def validate(args: argparse.Namespace) -> Iterator[str]:
-    """Count the images of each set by class, and the images that also occur in an earlier set."""
+    """Count the images of each set by class, and the images that also occur in an earlier set. The last set must suit
+    args.conditions and args.corruptions."""
     seen: set[bytes] = set()
     for path in args.paths:
         content = images.read(path)
@@ -46,6 +49,10 @@ def validate(args: argparse.Namespace) -> Iterator[str]:
             f"{max(each)} images, {known} images of the sets before it"
         )
         seen.update(pixels)
+    for condition in args.conditions:
+        check_classes(condition, content.classes)
+    if args.corruptions:
+        corruptions.read(args.corruptions, content.images, content.labels)
 
 
 def prepare(settings: VisionConfig, check: Sequence[str]) -> str:

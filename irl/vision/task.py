@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
@@ -13,7 +14,7 @@ from irl.core.errors import UserError
 from irl.core.fingerprint import check_inputs
 from irl.core.output import Output
 from irl.core.rng import Keys
-from irl.models.wide_resnet import WideResNet
+from irl.models.wide_resnet import STRIDE, WideResNet
 from irl.noise.adversarial import Attack, attacked
 from irl.objective import Terms
 from irl.objective.covariance import Isotropic, Sigma
@@ -90,6 +91,23 @@ class VisionTask(Task):
         model = build_model(config, len(self.train.classes))
         attack = Attack(config.attack, self.statistics.mean, self.statistics.std) if config.attack.kind else None
         self.module = VisionStep(model, config, attack, self.train.size)
+        self._check_batch_norm()
+
+    def _check_batch_norm(self) -> None:
+        """Raises UserError where batch norm would have a single value in each channel to normalise."""
+        c, size = self.config, self.train.size
+        own = c.train.batch_size // self.shard.world_size
+        rows = [own] if c.attack.kind and not c.attack.eval_mode else []
+        phases: dict[Phase, int] = {"clean": c.train.clean_updates, "paired": c.train.updates - c.train.clean_updates}
+        for phase in (phase for phase, updates in phases.items() if updates):
+            spec = self.spec(0, phase)
+            further = c.unlabelled // self.shard.world_size if spec.noisy else 0
+            rows.append((own + further) * (spec.clean + spec.noisy))
+        if min(rows) * math.prod(-(-side // STRIDE) for side in size) < 2:
+            raise UserError(
+                f"train.batch_size {c.train.batch_size}: images of {size[1]}x{size[0]} leave one value in each channel "
+                "for batch norm, which needs two; use larger batches or images"
+            )
 
     def copies(self, phase: Phase) -> int:
         """In the paired phase a running covariance needs one noisy copy, even if no other term does."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -207,3 +208,65 @@ def test_weights_are_tuned_on_dev_and_fusion_equals_espnets(recipe, reference, l
     other = [*data, "--lm", "other_lm.pt", "--lm-weight", 1, "--out", "exp/x"]
     bad = run("irl.bin.evaluate", "exp/reference/checkpoint.pt", *other, cwd=recipe, check=False)
     assert bad.returncode == 1 and "expected a language model over the recogniser's tokens" in bad.stderr
+
+
+def test_transcribe_goes_on_after_a_bad_file(recipe, reference, lm, monkeypatch):
+    from irl.speech import pauses
+
+    good, line = recipe / "wav/dev00.wav", ["irl.bin.transcribe", "exp/reference/checkpoint.pt"]
+    (recipe / "bad.wav").write_bytes(b"no audio")
+    soundfile.write(recipe / "silent.wav", np.zeros(RATE), RATE)
+    done = run(*line, "none.wav", good, recipe / "bad.wav", recipe / "silent.wav", cwd=recipe, check=False)
+    assert done.returncode == 1 and done.stdout.splitlines()[1] == f"{recipe}/silent.wav\t"
+    (spoken,) = run(*line, good, cwd=recipe).stdout.splitlines()
+    assert done.stdout.splitlines()[0] == spoken
+    for message in (
+        "error: none.wav: no such file",
+        f"{recipe}/silent.wav: silence, nothing in it is louder than -60 dBFS",
+        f"error: 2 of 4 recordings could not be transcribed: none.wav, {recipe}/bad.wav",
+    ):
+        assert message in done.stderr
+    # A long recording is cut, and its pieces are recognised one after the other.
+    monkeypatch.setattr(pauses, "SHORTEST", 0.1)
+    monkeypatch.setattr(pauses, "LONGEST", 0.4)
+    x, _ = soundfile.read(good)
+    soundfile.write(recipe / "long.wav", np.concatenate([x, np.zeros(RATE), x]), RATE)
+    text = run(*line, recipe / "long.wav", cwd=recipe).stdout.rstrip("\n").partition("\t")[2]
+    assert len(text) > len(spoken.partition("\t")[2])
+    for options, message in (
+        (["--lm", lm], "--lm without --lm-weight (or --tuned) would do nothing"),
+        (["--nbest", 2], "unrecognized arguments: --nbest"),
+    ):
+        done = run(*line, good, *options, cwd=recipe, check=False)
+        assert done.returncode and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_recordings_without_transcripts_are_decoded(recipe, reference):
+    whole = ["irl.bin.evaluate", "exp/reference/checkpoint.pt", "--search", "ctc", "--conditions"]
+    run(*whole, "data/dev", "--out", "exp/labelled", cwd=recipe)
+    shutil.copytree(recipe / "data/dev", recipe / "data/unlabelled")
+    (recipe / "data/unlabelled/text").unlink()
+    run(*whole, "data/unlabelled", "--out", "exp/unlabelled", cwd=recipe)
+    text = (recipe / "exp/unlabelled/unlabelled/text").read_text()
+    assert text == (recipe / "exp/labelled/dev/text").read_text() and text.count("\n") == 5
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"fingerprint": {}}\n{}'])
+def test_damaged_parts_and_marks_are_made_again(recipe, reference, content):
+    line = ["irl.bin.evaluate", "exp/reference/checkpoint.pt", "--conditions", "data/dev", "--search", "ctc"]
+    line += ["--out", "exp/damaged"]
+    run(*line, "--jobs", 2, "--job", 1, cwd=recipe)
+    part = recipe / "exp/damaged/dev/part.1.of.2.jsonl"
+    before = part.read_text()
+    part.write_text(content)
+    run(*line, "--jobs", 2, "--job", 2, cwd=recipe)
+    joined = run(*line, "--jobs", 2, cwd=recipe, check=False)
+    assert joined.returncode == 1 and "part.1.of.2.jsonl: this part is missing" in joined.stderr
+    part.write_text(before.splitlines()[0] + "\n" + content)
+    run(*line, "--jobs", 2, "--job", 1, cwd=recipe)
+    run(*line, "--jobs", 2, cwd=recipe)
+    done = recipe / "exp/damaged/dev/done.json"
+    done.write_text(content)
+    again = run(*line, cwd=recipe)
+    assert "already decoded" not in again.stderr and "already decoded" in run(*line, cwd=recipe).stderr
+    shutil.rmtree(recipe / "exp/damaged")

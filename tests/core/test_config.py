@@ -223,6 +223,28 @@ def test_round_trip(outer):
     assert config.digest(resolved) == config.digest(config.to_dict(replace(outer)))
 
 
+def test_the_clean_phase_may_be_a_share():
+    from irl.training.config import TrainConfig
+
+    for updates, share, expected in ((20, 0.5, 10), (5, 0.5, 2), (900, 0.1, 90), (20, 10, 10), (20, 0, 0), (1, 1, 1)):
+        assert TrainConfig(updates=updates, clean_updates=share).clean_updates == expected
+    assert config.to_dict(TrainConfig(updates=20, clean_updates=0.5)) == config.to_dict(
+        TrainConfig(updates=20, clean_updates=10)
+    )
+    for wrong, message in ((1.5, "expected int, found 1.5"), (-0.5, "found -0.5"), (21, "0.5 is half of them")):
+        with pytest.raises(ValueError, match=message):
+            TrainConfig(updates=20, clean_updates=wrong)
+
+
+@pytest.mark.parametrize("seed", [2**64, 2**63, -(2**63) - 1, 10**30, 1.5])
+def test_seeds_that_no_generator_takes_are_refused(seed):
+    from irl.language.config import LanguageConfig
+
+    with pytest.raises(ValueError, match="seed: expected int"):
+        LanguageConfig("a", "b", "c", seed=seed)
+    assert LanguageConfig("a", "b", "c", seed=-(2**63)).seed == -(2**63)
+
+
 @pytest.mark.parametrize(
     "value", ["a #1", "a: b", "{1}", "[a", "*a", "a b", "2020-01-01", "-x", "@a", "%a", "'a", "7 #1"]
 )

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import os
 
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 
 from irl.core.errors import UserError
 from irl.data import images
-from irl.data.images import Images, balanced, from_folder, from_parquet, from_torchvision, read, split, write
+from irl.data.image_parquet import from_parquet, label_column, whole_set
+from irl.data.images import Images, balanced, from_folder, from_torchvision, read, split, write
 
 pyarrow = pytest.importorskip("pyarrow")
 
@@ -174,6 +176,63 @@ def test_dev_is_the_end_of_training():
     assert len(split(data, 5)[0]) == 15
     with pytest.raises(UserError, match="20 training images are too few for 16 in training and 5 in dev"):
         split(data, 5, 16)
+
+
+def test_a_set_sorted_by_class_leaves_no_class_out():
+    labels = np.append(np.sort(np.arange(60) % 4), [4, 4])
+    pixels = np.random.default_rng(0).integers(0, 256, (62, 4, 4, 3), dtype=np.uint8)
+    data = Images(pixels, labels, np.arange(62), list("abcde"))
+    draws = np.random.default_rng(1).random(len(data))
+    train, dev = split(data, 6, 20, draws)
+    for part in (train, dev):
+        assert set(part.labels.tolist()) == set(data.labels.tolist())
+    assert len(dev) == 6 and len(train) == 20 and not set(dev.numbers) & set(train.numbers)
+    assert same(split(data, 6, 20, draws)[1], dev)
+    assert not same(split(data, 6, 20, draws[::-1])[1], dev)
+    # What has all classes where it is cut stays as it is, and a dev set that is too small for all classes too.
+    assert split(made(60), 6, 0, draws)[1].numbers.tolist() == list(range(54, 60))
+    assert split(made(9), 2, 0)[1].numbers.tolist() == [7, 8]
+
+
+def test_columns_and_classes_of_published_parquet(tmp_path):
+    data, path = made(4), tmp_path / "train-00000-of-00002.parquet"
+    columns = {"img": cells_of(data), "fine_label": data.labels.tolist(), "coarse_label": [0, 1, 1, 0]}
+    features = {"fine_label": {"names": data.classes}, "coarse_label": {"names": ["x", "y"]}}
+    schema = pyarrow.table(columns).schema.with_metadata(
+        {"a": b"\xff", "b": json.dumps({"info": {"features": features}})}
+    )
+    pyarrow.parquet.write_table(pyarrow.table(columns).cast(schema), path)
+    assert label_column(path) == ("fine_label", data.classes) and label_column(path, "coarse_label")[1] == ["x", "y"]
+    assert same(from_parquet(path, data.classes, "fine_label"), data)
+    assert from_parquet(path, ["x", "y"], "coarse_label").labels.tolist() == [0, 1, 1, 0]
+    plain = parquet(tmp_path / "plain.parquet", cells_of(data), data.labels.tolist())
+    assert label_column(plain) == ("label", [])
+    with pytest.raises(UserError, match="label 2, expected 0 to 1; --classes names other classes"):
+        from_parquet(plain, ["x", "y"])
+
+
+def test_a_part_of_a_set_that_is_missing_is_named(tmp_path):
+    parts = [tmp_path / f"train-{i:05d}-of-00003.parquet" for i in range(3)]
+    assert whole_set(reversed(parts)) == parts and whole_set([tmp_path / "train-1-of-x.parquet"])
+    with pytest.raises(UserError, match="train-00001-of-00003 is missing; train-00000-of-00003.parquet is one of 3"):
+        whole_set([parts[0], parts[2]])
+    data = made(3)
+    parquet(parts[1], cells_of(data), data.labels.tolist())
+    with pytest.raises(UserError, match="train-00000-of-00003 is missing"):
+        from_parquet(tmp_path, data.classes)
+
+
+def test_photographs_are_turned_as_they_say(tmp_path):
+    upright = np.zeros((4, 6, 3), np.uint8)
+    upright[0] = 255
+    folder = tmp_path / "c0"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    Image.fromarray(np.rot90(upright).copy()).save(folder / "a.png", exif=exif)
+    Image.fromarray(upright).save(folder / "b.png")
+    found = from_folder(tmp_path).images
+    assert found.shape == (2, 4, 6, 3) and (found[0] == found[1]).all()
 
 
 @given(each=st.integers(1, 4), classes=st.integers(1, 5), seed=st.integers(0, 99))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irl.core.errors import UserError
-from irl.data.kaldi import num_samples, read_data_dir, read_table, read_wave, write_data_dir, write_table
+from irl.data.kaldi import Utterance, num_samples, read_data_dir, read_table, read_wave, write_data_dir, write_table
 
 
 @pytest.fixture
@@ -181,3 +181,10 @@ def test_data_dir_round_trip(folder, tmp_path):
     whole = [type(u)(u.id, u.wav, u.speaker, u.text) for u in utterances]
     write_data_dir(tmp_path / "copy", whole)
     assert read_data_dir(tmp_path / "copy") == whole
+
+
+def test_an_id_that_occurs_twice_is_not_written(tmp_path):
+    rows = [Utterance("u-1", "a.wav", "u", "a"), Utterance("u-1", "b.wav", "u", "b")]
+    with pytest.raises(UserError, match="2 utterances have the id u-1, expected each id once"):
+        write_data_dir(tmp_path, rows)
+    assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import trees
 
+from irl.core.errors import UserError
 from irl.data.kaldi import read_data_dir, read_wave
 
 soundfile = pytest.importorskip("soundfile")
@@ -141,6 +142,15 @@ def test_librispeech_is_prepared_from_its_parts(librispeech):
         found = read_data_dir(librispeech / "data" / name)
         assert [u.id for u in found] == expected and found[0].text == "THAT'S IT"
         assert found[0].speaker == "103" and len(read_wave(found[0], 16000)) == 8000
+
+
+def test_librispeech_counts_an_id_once(librispeech):
+    script, root = load("make_librispeech"), librispeech / "LibriSpeech/test-clean"
+    path = next(root.rglob("*.trans.txt"))
+    first = path.read_text().splitlines()[0]
+    path.write_text(path.read_text() + first + "\n")
+    with pytest.raises(UserError, match=f"1 ids are there more than once, the first is {first.split()[0]}"):
+        script.utterances_of(root)
 
 
 def test_librispeech_names_what_is_wrong(librispeech):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from irl.core.errors import UserError
-from irl.noise.corruptions import CORRUPTIONS, SEVERITIES, digest, read
+from irl.noise.corruptions import CORRUPTIONS, PUBLISHED, SEVERITIES, digest, read
 
 
 def photo(count=3, size=16):
@@ -49,6 +49,14 @@ def test_folders_in_the_published_layout(tmp_path):
     for other in (pixels[:2], pixels[:, :2]):
         with pytest.raises(UserError, match=r"fog.npy: expected 8-bit images .*, found uint8 \[15, 4, 4, 3\]"):
             read(tmp_path, other, labels[: len(other)])
+    for name in PUBLISHED | {"spatter", "saturate"}:
+        np.save(tmp_path / f"{name}.npy", images)
+    assert set(read(tmp_path, pixels, labels)) == PUBLISHED and len(PUBLISHED) == 15, "as in published means"
+    (tmp_path / "zoom_blur.npy").unlink()
+    assert len(read(tmp_path, pixels, labels)) == 16
+    for path in tmp_path.glob("*.npy"):
+        if path.stem not in ("fog", "labels"):
+            path.unlink()
     whole = digest(tmp_path)
     np.save(tmp_path / "snow.npy", images)
     assert digest(tmp_path) != whole

@@ -1,3 +1,4 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from irl.core.errors import UserError
 from irl.reporting.evaluation import read_counts
-from irl.reporting.results import append, counts, matches, pack, read
+from irl.reporting.results import SHOWN, append, counts, matches, pack, read
 from irl.reporting.table import select
 from irl.reporting.table_config import TableConfig
 from irl.training.modality import Modality
@@ -132,3 +133,24 @@ def test_the_weights_of_a_table_must_be_equal_where_they_were_tuned():
     sentence = speech.describe(speech.comparable({**tuned, "tuned": ["dev"]}))
     assert "joint search, beam 5, ctc weight 0.3, length bonus 0, lm weight 0.4" in sentence
     assert "character LM" in sentence and sentence.endswith("; weights tuned on dev.")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3", "null", "\x00", '{"corpus": 1}', "[" * 100_000])
+def test_lines_that_are_no_results_are_named(tmp_path, text):
+    path = tmp_path / "r.jsonl"
+    path.write_text(text + "\n")
+    with pytest.raises(UserError, match=r"r.jsonl:1: not a (JSON line|line of results: expected a key 'corpus')"):
+        read(path)
+    path.write_bytes(b'{"corpus": "\xff"}\n')
+    with pytest.raises(UserError, match="r.jsonl:1: not a JSON line"):
+        read(path)
+
+
+@pytest.mark.parametrize("errors", ["x", "eJw=", [1], [[1, 2]], None, ["a", 2]])
+def test_counts_that_are_none_are_named(tmp_path, errors):
+    line = {key: kind() for key, kind in SHOWN.items()}
+    line["conditions"] = {"none": {"errors": errors, "reference": [1, 1], "data": "x"}}
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    with pytest.raises(UserError, match="r.jsonl:1: condition none: expected counts of errors and reference"):
+        read(path, SHOWN)

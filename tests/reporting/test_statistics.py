@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from irl.reporting.statistics import bootstrap, interval, paired_test
+from irl.reporting.statistics import bootstrap, edge_interval, interval, paired_test
 
 
 def test_bootstrap_interval_covers():
@@ -25,3 +26,27 @@ def test_paired_test():
     assert found["high"] < 0 and found["p"] < 0.002
     none = paired_test(rates["same"], rates["base"], 0.0)
     assert none["low"] < 0 < none["high"] and none["p"] > 0.05
+
+
+def test_a_difference_that_is_rounding_is_none():
+    rates = np.random.default_rng(0).random(2000)
+    found = paired_test(rates, rates * (1 + 1e-15), 0.0)
+    assert found["p"] == 1 and found["low"] == found["high"] == 0
+
+
+@pytest.mark.parametrize("count", [2, 12, 400])
+def test_intervals_at_the_edges_are_exact(count):
+    """Of Clopper and Pearson: the bound under which the observed count has probability 0.025."""
+    reference = np.full(count, 15.0)
+    low, high = interval(reference, np.zeros(count))
+    assert low == 0 and (1 - high) ** count == pytest.approx(0.025)
+    assert interval(reference, reference) == pytest.approx((1 - high, 1))
+    errors = np.zeros(count)
+    errors[0] = 1
+    assert edge_interval([errors], [reference]) is None
+    # Examples that were not tested do not count.
+    assert edge_interval([np.append(reference, 0)], [np.append(reference, 0)]) == pytest.approx((1 - high, 1))
+
+
+def test_a_single_example_has_no_interval():
+    assert interval([30], [3]) is None

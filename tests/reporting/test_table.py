@@ -136,3 +136,28 @@ def test_the_file_of_a_recipe(tmp_path, monkeypatch):
         path.write_text(text)
         with pytest.raises(UserError, match=f"table.yaml: {message}"):
             config.load(TableConfig, path)
+
+
+def test_a_single_example_has_neither_interval_nor_p():
+    def one(method, errors):
+        made = line(method, 1, {"none": [errors]})
+        made["conditions"]["none"]["reference"] = [10]
+        return made
+
+    made = table(one("plain", 4), one("loss", 2))
+    assert made.interval("loss", "none") is None and made.test("loss", "plain", "none") == {"difference": -20}
+    text = page(made, "")
+    assert "of which a single one has none" in text and "| our loss | **20.0** |" in text
+    assert "| our loss - plain | -20.0 |" in text and "p = " not in text
+
+
+def test_few_examples_that_agree_are_no_proof():
+    rows = [line("plain", 1, {"none": [3, 3, 3]}), line("loss", 1, {"none": [2, 2, 2]})]
+    assert table(*rows).test("loss", "plain", "none")["p"] == 0.25
+
+
+def test_none_and_all_have_an_interval():
+    rows = [line("plain", 1, {"none": [10, 20, 30]}), line("loss", 1, {"none": [0, 0, 0]})]
+    made = table(*rows)
+    assert made.interval("plain", "none") == pytest.approx((100 * 0.025 ** (1 / 3), 100))
+    assert made.interval("loss", "none") == pytest.approx((0, 100 - 100 * 0.025 ** (1 / 3)))

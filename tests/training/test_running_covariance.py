@@ -1,8 +1,10 @@
 """Running covariances against plain recursions."""
 
+import math
+
 import torch
 
-from irl.training.running_covariance import NoiseCovariance
+from irl.training.running_covariance import NoiseCovariance, RunningCovariance
 
 
 def test_a_running_covariance_is_the_recursion_of_roth():
@@ -23,3 +25,10 @@ def test_a_running_covariance_is_the_recursion_of_roth():
     draws = running.sigma().draw(torch.zeros(40000, 2, 3)).flatten(1)
     assert torch.allclose(draws.T @ draws / len(draws), expected, atol=0.06)
     assert {"covariance", "started"} == set(running.state_dict())
+
+
+def test_representations_that_diverged_have_no_rank():
+    for value in (math.nan, math.inf, 1e300):
+        covariance = RunningCovariance()
+        covariance.add(torch.tensor([[1.0, 2.0], [value, 3.0], [5.0, value]], dtype=torch.float64))
+        assert math.isnan(covariance.effective_rank())

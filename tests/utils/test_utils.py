@@ -114,6 +114,7 @@ def test_interrupt_ends_the_jobs(tmp_path):
         (["x.log"], "expected LOG COMMAND"),
         (["JOB=1:2", "x.log", "true"], "must have JOB in its name"),
         (["x.log", "no-such-command"], "no-such-command: No such file"),
+        (["/dev/full", "true"], "/dev/full: cannot be written: No space left on device"),
     ],
 )
 def test_dispatcher_refusals(tmp_path, args, message):
@@ -136,13 +137,23 @@ def test_recipe_options():
         (["--seeds"], "--seeds needs a value"),
         (["--corpus", "timit"], "unknown corpus timit, known are fsdd kaldi librispeech mini speechocean wsj"),
         (["--stage", "x"], "expected numbers, found x"),
+        (["--seeds", ""], '--seeds: expected whole numbers, found ""'),
+        (["--seeds", "1 b"], '--seeds: expected whole numbers, found "1 b"'),
+        (["--methods", " "], "--methods: expected names of methods, found none"),
+        (["--train-parts", "train-clean-100"], "--corpus mini has no use for --train-parts"),
+        (["--lm-weight", "0.5"], "--lm-weight and --lm-overrides need --lm true"),
         (["--methods", "irl_loss", "irl_batching"], "cannot use irl_batching; values of several words need quotes"),
         (["--corpus", "kaldi", "--train-dir", "a", "--dev-dir", "b", "--test-dirs", "x/t y/t"], "have the same name"),
         (["--corpus", "kaldi"], "needs --train-dir, --dev-dir and --test-dirs"),
     ):
         done = subprocess.run([script, *args], capture_output=True, text=True)
         assert done.returncode == 1 and message in done.stderr, done.stderr
-    assert "--methods" in subprocess.run([script, "--help"], capture_output=True, text=True).stdout
+    for name in ("wsj", "cifar", "ptb"):
+        script = ROOT / "egs" / name / "run.sh"
+        shown = subprocess.run([script, "--help"], capture_output=True, text=True).stdout
+        assert "--methods" in shown and "  --corpus 'mini'\n" in shown and "  --nj '2'\n" in shown
+    bad = subprocess.run([script, "--conditions", "valid tset"], capture_output=True, text=True)
+    assert bad.returncode == 1 and "--conditions: unknown text tset, known are train valid test" in bad.stderr
 
 
 def test_commit_is_not_dirty_by_results(tmp_path, monkeypatch):

@@ -169,6 +169,8 @@ def test_attacks_in_training_are_redrawn_each_step_and_follow_the_weights(inside
         (["objective.gamma=1", "objective.from_layer=group4.block0"], "unknown layer 'group4.block0'"),
         (["train.decay=steps"], "train: milestones: decay steps, and no other, needs some"),
         (["crops=8"], "data/train.npz: crops 8 must be smaller than the images, 8x8"),
+        (["seed=18446744073709551616"], "seed: expected int from -2^63 to 2^63 - 1, found 18446744073709551616"),
+        (["train.weight_decay=.nan"], "train.weight_decay: expected a finite float, found nan"),
         (["noise.lighting_axes=none"], "noise.lighting_axes: expected one of eigenvalues, deviations, found 'none'"),
         (["dev_set=data/none.npz"], "data/none.npz: no such set of images"),
     ],
@@ -177,6 +179,68 @@ def test_bad_settings_are_one_line(folder, overrides, message):
     done = run("irl.bin.train", "irl_batching.yaml", *overrides, "--exp", "exp/bad", cwd=folder, check=False)
     assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
     shutil.rmtree(folder / "exp/bad", ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "right"),
+    [
+        ([], False),
+        (["train.clean_updates=0"], True),
+        (["train.clean_updates=12"], False),
+        (["train.batch_size=2"], True),
+        (["train.clean_updates=0", "objective.alpha=0", "objective.gamma=0"], False),
+        (["train.clean_updates=0", "attack.kind=fgsm", "attack.eval_mode=false"], False),
+    ],
+)
+def test_batch_norm_needs_two_values(inside, overrides, right):
+    """The last feature map of these images is one pixel."""
+    images = pictures.pictures(8, 5)
+    small = images.images[:, 2:6, 2:6]
+    for name in ("tiny", "tiny_dev"):
+        pictures.write(
+            inside / f"data/{name}.npz", pictures.Images(small, images.labels, images.numbers, images.classes)
+        )
+    sets = ["train_set=data/tiny.npz", "dev_set=data/tiny_dev.npz", "crops=0", "train.batch_size=1", *overrides]
+    config = settings("irl_loss", *sets)
+    if right:
+        VisionTask(config)
+    else:
+        with pytest.raises(UserError, match="images of 4x4 leave one value in each channel for batch norm"):
+            VisionTask(config)
+
+
+def test_a_run_that_diverges_ends_with_a_checkpoint(folder):
+    overrides = ["train.learning_rate=1e12", "train.clean_updates=0", "train.warmup_updates=0", "train.updates=6"]
+    run("irl.bin.train", "irl_loss.yaml", *overrides, "--exp", "exp/diverged", cwd=folder)
+    assert checkpoint.load(folder / "exp/diverged/checkpoint.pt")["step"] == 6
+    text = (folder / "exp/diverged/metrics.jsonl").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+
+
+def test_the_data_are_tried_before_training(folder):
+    line = ["irl.bin.prepare", "irl_batching.yaml"]
+    run(*line, "--methods", "irl_loss", "semi", cwd=folder)
+    for method, overrides, message in (
+        ("semi", ["labels=48"], "labels 48 asks for 12 of each class, but class 0 has 11 images"),
+        ("irl_loss", ["train.batch_size=64"], "train.batch_size 64 exceeds the 44 labelled images"),
+        ("irl_loss", ["train.accumulate=6"], "accumulate 6 exceeds the 5 batches there are"),
+    ):
+        done = run(*line, *overrides, "--methods", method, cwd=folder, check=False)
+        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_conditions_are_tried_before_training(folder):
+    two = pictures.pictures(8, 5)
+    keep = two.labels < 2
+    pictures.write(
+        folder / "data/two.npz", pictures.Images(two.images[keep], two.labels[keep], two.numbers[keep], ["a", "b"])
+    )
+    line = ["irl.bin.validate", "vision", "data/two.npz"]
+    run(*line, "--conditions", "none", "fgsm_0.1", cwd=folder)
+    bad = run(*line, "--conditions", "apgd_dlr_0.1", cwd=folder, check=False)
+    assert bad.returncode == 1 and "apgd_dlr_0.1: the DLR loss needs 3 classes, found 2: a, b" in bad.stderr
+    bad = run(*line, "--corruptions", "nowhere", cwd=folder, check=False)
+    assert bad.returncode == 1 and "nowhere: no corruption (NAME.npy) is there" in bad.stderr
 
 
 def test_a_skipped_update_leaves_running_statistics_alone(folder, monkeypatch):

@@ -53,7 +53,7 @@ def find_sets(part: Part) -> Path | None:
     if not list(source.glob("train*.parquet")):
         return None
     script = Path(__file__).parent.parent.parent / "egs/cifar/local/make_sets.py"
-    few = ["--train", "300", "--dev", "100"] if part.tiny else ["--dev", "1000"]
+    few = ["--train-images", "300", "--dev-images", "100"] if part.tiny else ["--dev-images", "1000"]
     subprocess.run([sys.executable, script, part.folder, "parquet", source, *few], check=True)
     return part.folder
 

@@ -12,7 +12,6 @@ The gap is what the labels make of it: Omega_R with them less Omega_R with the o
 
 from __future__ import annotations
 
-import argparse
 import csv
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from irl.core.arguments import Parser, positive
 from irl.core.errors import run_command
 from irl.core.logging import progress
 from irl.data import images
@@ -110,11 +110,11 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = Parser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("runs", type=Path, nargs="+", help="directories METHOD.SEED with a checkpoint")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--draws", type=int, default=8, help="for each image, each with both signs")
+    parser.add_argument("--images", type=positive, default=500)
+    parser.add_argument("--draws", type=positive, default=8, help="for each image, each with both signs")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.manual_seed(0)

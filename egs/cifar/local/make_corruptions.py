@@ -6,13 +6,13 @@ Gaussian noise, blur and JPEG at five severities, in the layout of CIFAR-10-C, f
 
 from __future__ import annotations
 
-import argparse
 import io
 from pathlib import Path
 
 import numpy as np
 
 from irl.core import atomic_io
+from irl.core.arguments import Parser
 from irl.core.errors import run_command
 from irl.core.fingerprint import record_inputs
 from irl.core.logging import progress
@@ -27,7 +27,7 @@ def save(path: Path, array: np.ndarray) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Corrupt a test set.")
+    parser = Parser(description="Corrupt a test set.")
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     args = parser.parse_args()

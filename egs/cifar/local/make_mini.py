@@ -9,13 +9,13 @@ of this code.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from irl.core.arguments import Parser
 from irl.core.errors import run_command
 from irl.core.logging import progress
 from irl.core.rng import Keys
@@ -62,7 +62,7 @@ def render(digits: np.ndarray, own: int, other: int, u: np.ndarray) -> np.ndarra
 def main() -> None:
     from sklearn.datasets import load_digits
 
-    parser = argparse.ArgumentParser(description="Make the mini corpus.")
+    parser = Parser(description="Make the mini corpus.")
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     written = load_digits()

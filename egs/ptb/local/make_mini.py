@@ -8,7 +8,6 @@ with every result. Words seen fewer than three times in training are <unk>, numb
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import re
 from collections import Counter
@@ -16,6 +15,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 from irl.core import atomic_io
+from irl.core.arguments import Parser
 from irl.core.errors import run_command
 from irl.core.fingerprint import stable_hash
 from irl.data.text import UNKNOWN
@@ -34,7 +34,7 @@ def paragraphs(text: str) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make the mini corpus.")
+    parser = Parser(description="Make the mini corpus.")
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     order = sorted(topics, key=lambda name: stable_hash("topic", name))

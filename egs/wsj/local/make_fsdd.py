@@ -10,7 +10,6 @@ test_words, and with pauses of two seconds, as dev_pauses and test_pauses.
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 from collections import defaultdict
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
 from irl.core.logging import progress
 from irl.data.audio import read_audio
@@ -81,7 +81,7 @@ def join(parts: list[Path], rng: np.random.Generator, pause: float = 0.125) -> n
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     parser.add_argument("fsdd", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--split", default="index", help="index, speaker or speaker:NAME; the default is %(default)s")

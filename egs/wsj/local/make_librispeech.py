@@ -7,9 +7,10 @@ dev=dev-clean+dev-other; each becomes DIR/NAME. Audio stays where it is.
 
 from __future__ import annotations
 
-import argparse
+from collections import Counter
 from pathlib import Path
 
+from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
 from irl.core.logging import progress
 from irl.data.kaldi import Utterance, write_data_dir
@@ -40,11 +41,16 @@ def utterances_of(part: Path) -> list[Utterance]:
             if key not in audio:
                 raise UserError(f"{path}:{number}: names {key}, but {path.parent / key}.flac is not there")
             found.append(Utterance(key, str(path.parent / f"{key}.flac"), key.partition("-")[0], text.strip()))
+    repeated = [key for key, times in Counter(u.id for u in found).items() if times > 1]
+    if repeated:
+        raise UserError(
+            f"{part}: {len(repeated)} ids are there more than once, the first is {repeated[0]}; unpack it again"
+        )
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     parser.add_argument("librispeech", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("sets", nargs="+", metavar="SET", help=f"PART or NAME=PART+PART, parts are {', '.join(PARTS)}")

@@ -7,7 +7,6 @@ others with.
 
 from __future__ import annotations
 
-import argparse
 import math
 import multiprocessing
 import random
@@ -21,6 +20,7 @@ from espeak import RATE, Espeak
 from grammar import sentences
 
 from irl.core import atomic_io
+from irl.core.arguments import Parser, positive
 from irl.core.errors import run_command
 from irl.core.fingerprint import stable_hash
 from irl.core.logging import progress
@@ -101,10 +101,10 @@ def synthesise(job: Job) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--utterances", type=int, default=2400, help="for training; the other sets follow")
-    parser.add_argument("--nj", type=int, default=2)
+    parser.add_argument("--utterances", type=positive, default=2400, help="for training; the other sets follow")
+    parser.add_argument("--nj", type=positive, default=2)
     args = parser.parse_args()
     jobs = plan(args.folder, args.utterances)
     for name in jobs:

@@ -7,9 +7,9 @@ of a hash of their names; the others are the test set. Training leaves out every
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
 from irl.core.fingerprint import stable_hash
 from irl.data.audio import AUDIO_SUFFIXES
@@ -52,7 +52,7 @@ def utterances_of(folder: Path, audio: dict[str, Path], incomplete: bool) -> lis
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     parser.add_argument("corpus", type=Path, help="the folder that holds train, test and WAVE")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--incomplete", action="store_true", help="accept other numbers of utterances than published")

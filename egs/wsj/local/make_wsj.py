@@ -14,7 +14,6 @@ sph2pipe; other audio is left where it is, for libsndfile reads it.
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import subprocess
@@ -26,6 +25,7 @@ import numpy as np
 import soundfile
 
 from irl.core import atomic_io
+from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
 from irl.core.logging import progress
 from irl.data.kaldi import Utterance, write_data_dir
@@ -200,7 +200,7 @@ def usable(path: Path, key: str, folder: Path, decode: Callable[[Path], np.ndarr
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     parser.add_argument("wsj0", type=Path)
     parser.add_argument("wsj1", type=Path)
     parser.add_argument("folder", type=Path)

@@ -1,7 +1,10 @@
-# Files train*.parquet and test*.parquet with columns img{bytes} and label: CIFAR-10, or the classes named by --classes.
+# Files train*.parquet and test*.parquet with columns img{bytes} and label, or fine_label: classes are those that the files name,
+# or --classes, or those of CIFAR-10.
 # shellcheck shell=bash disable=SC2034,SC2154
+needs source
+unused download
 conf=${conf:-conf/cifar10}
 make_corpus() {
     lists classes
-    make_sets parquet ${classes:+--classes "${classes_list[@]}"}
+    make_sets parquet ${classes:+--classes "${classes_list[@]}"} ${label_column:+--label-column "$label_column"}
 }

@@ -1,0 +1,48 @@
+"""What this machine has: devices, cores, packages."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+
+from irl.core.errors import UserError
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # it is imported, and has no specification
+        return True
+
+
+def set_threads(threads: int, name: str) -> None:
+    """Threads of torch on a CPU, 0 to leave them. name: of the setting, for errors. Raises UserError for more than the
+    machine has cores."""
+    cores = os.cpu_count() or 1
+    if threads > cores:
+        raise UserError(f"{name}: expected at most {cores}, the cores of this machine, found {threads}")
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def device_named(name: str, here: bool = True) -> torch.device:
+    """The device that --device names; empty: a GPU where there is one. here: it must be on this machine. Raises
+    UserError for a name that is none, and for a device that is not there."""
+    there = torch.cuda.is_available()
+    if not name:
+        return torch.device("cuda" if there else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device: expected cpu, cuda or cuda:NUMBER, found {name!r}")
+    if here and device.type == "cuda":
+        if not there:
+            raise UserError(f"--device {name}: torch finds no GPU on this machine; use --device cpu")
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs, the first is cuda:0")
+    return device
