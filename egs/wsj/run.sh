@@ -31,9 +31,8 @@ cd "$(dirname "$0")"
 
 stage=0 stop_stage=100 nj=2 corpus=mini fsdd="" split="" wsj0="" wsj1="" speechocean="" librispeech=""
 train_parts="" incomplete="" train_dir="" dev_dir="" test_dirs="" musan="" rirs="" noises="" rooms="" test_copies=1
-methods="baseline data_aug irl_batching irl_loss"
-conditions="additive rir speech vup vdown tel" seeds=1 name="" allow_pipes="" conf="" overrides="" results="" session="" note=""
-beam=5 ctc_weight=0.5 length_bonus=0 search=joint lm="" lm_weight="" lm_overrides="" tune=""
+methods="baseline data_aug irl_batching irl_loss" conditions="additive rir speech vup vdown tel" seeds=1
+name="" allow_pipes="" conf="" overrides="" results="" session="" note="" beam=5 ctc_weight=0.5 length_bonus=0 search=joint lm="" lm_weight="" lm_overrides="" tune=""
 flags="lm tune incomplete allow_pipes" talkers=()
 paths="fsdd wsj0 wsj1 librispeech speechocean train_dir dev_dir test_dirs musan rirs noises rooms conf results"
 
@@ -98,9 +97,7 @@ fi
 plan_final
 
 if run_stage 4 "train"; then
-    jobs "$train_cmd" lm
-    jobs "$train_cmd" clean
-    jobs "$train_cmd" train
+    for list in lm clean train; do jobs "$train_cmd" "$list"; done
 fi
 
 if run_stage 5 "decode"; then

@@ -1,8 +1,9 @@
 """Transcribe recordings: irl transcribe CHECKPOINT file.wav ...
 
 Recordings may have any format, rate and number of channels. Formats that libsndfile does not read, such as m4a and
-webm, need PyAV (pip install av) or ffmpeg on PATH. Each file gives one line: its path, a tab, the text. A recording of more than 20 s is cut at
-pauses. A file that cannot be read is reported, the others are transcribed, and the status at the end is 1.
+webm, need PyAV (pip install av) or ffmpeg on PATH. Each file gives one line: its path, a tab, the text. A recording of
+more than 20 s is cut at pauses. A file that cannot be read is reported, the others are transcribed, and the status at
+the end is 1.
 """
 
 from __future__ import annotations
