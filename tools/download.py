@@ -1,8 +1,9 @@
 """Download and unpack free corpora: python tools/download.py DIR NAME ...
 
-NAME is musan, rirs_noises, or a part of LibriSpeech such as train-clean-100. A download that was cut off goes on where
-it stopped, a finished one is checked against its published MD5 sum, and what is unpacked is not fetched again. Archives
-are removed once unpacked, unless --keep is given. --mirror URL takes them from another server of OpenSLR's layout.
+NAME is musan, rirs_noises, speechocean762, or a part of LibriSpeech such as train-clean-100. A download that was cut
+off goes on where it stopped, a finished one is checked against its published MD5 sum, and what is unpacked is not
+fetched again. Archives are removed once unpacked, unless --keep is given. --mirror URL takes them from another server
+of OpenSLR's layout.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ TIMEOUT = 60  # seconds without a byte
 
 
 class Archive(NamedTuple):
-    """A file of OpenSLR: its path below a mirror, its MD5 sum as published there, and the folder that it unpacks to."""
+    """A file of OpenSLR: its path below a mirror, its MD5 sum as published there ("" for none), and the folder that it
+    unpacks to."""
 
     path: str
     md5: str
@@ -36,6 +38,8 @@ class Archive(NamedTuple):
 
 CORPORA = {
     "musan": Archive("17/musan.tar.gz", "0c472d4fc0c5141eca47ad1ffeb2a7df", "musan"),
+    # Without a published sum: its own is shown, to be compared with another's.
+    "speechocean762": Archive("101/speechocean762.tar.gz", "", "speechocean762"),
     "rirs_noises": Archive("28/rirs_noises.zip", "e6f48e257286e05de56413b4779d8ffb", "RIRS_NOISES"),
     **{
         part: Archive(f"12/{part}.tar.gz", md5, f"LibriSpeech/{part}")
@@ -94,7 +98,9 @@ def check(path: Path, md5: str) -> None:
         while block := file.read(BLOCK):
             hashed.update(block)
             bar.update(len(block))
-    if hashed.hexdigest() != md5:
+    if not md5:
+        logger.info(f"{path}: MD5 sum {hashed.hexdigest()}; none is published to compare with")
+    elif hashed.hexdigest() != md5:
         path.unlink()
         raise UserError(f"{path}: MD5 sum {hashed.hexdigest()}, published is {md5}; removed, run again")
 

@@ -32,8 +32,8 @@ cd "$(dirname "$0")"
 stage=0 stop_stage=100 nj=2 corpus=mini fsdd="" split="" wsj0="" wsj1="" speechocean="" librispeech=""
 train_parts="" incomplete="" train_dir="" dev_dir="" test_dirs="" musan="" rirs="" noises="" rooms="" test_copies=1
 methods="baseline data_aug irl_batching irl_loss" conditions="additive rir speech vup vdown tel" seeds=1
-name="" allow_pipes="" conf="" overrides="" results="" session="" note="" beam=5 ctc_weight=0.5 length_bonus=0 search=joint lm="" lm_weight="" lm_overrides="" tune=""
-flags="lm tune incomplete allow_pipes" talkers=()
+name="" allow_pipes="" conf="" overrides="" results="" session="" note="" flags="lm tune incomplete allow_pipes" talkers=()
+beam=5 ctc_weight=0.5 length_bonus=0 search=joint lm="" lm_weight="" lm_overrides="" tune=""
 paths="fsdd wsj0 wsj1 librispeech speechocean train_dir dev_dir test_dirs musan rirs noises rooms conf results"
 
 . ./path.sh

@@ -169,3 +169,31 @@ def test_librispeech_names_what_is_wrong(librispeech):
     for args, expected in cases:
         done = make("make_librispeech.py", *args)
         assert done.returncode == 1 and expected in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_speechocean(tmp_path, monkeypatch, capsys):
+    """Dev and test by speaker, audio of any suffix, sentences that are tested left out of training, counts checked."""
+    corpus = tmp_path / "speechocean762"
+    for name, speakers, text in (("train", range(3), "UNHEARD"), ("test", range(100, 130), "READ")):
+        rows = {"wav.scp": [], "text": [], "utt2spk": []}
+        for speaker in speakers:
+            key = f"{speaker:05d}0001"
+            path = corpus / "WAVE" / f"SPEAKER{speaker:04d}" / f"{key}.flac"
+            path.parent.mkdir(parents=True)
+            soundfile.write(path, np.ones(160), 16000)
+            rows["wav.scp"].append(f"{key}\tWAVE/SPEAKER{speaker:04d}/{key}.WAV")
+            rows["text"].append(f"{key}\t{text if speaker else 'READ'} THIS")
+            rows["utt2spk"].append(f"{key}\t{speaker:04d}")
+        (corpus / name).mkdir()
+        for file, lines in rows.items():
+            (corpus / name / file).write_text("\n".join(lines) + "\n")
+    module = load("make_speechocean")
+    monkeypatch.setattr(sys, "argv", ["make_speechocean", str(corpus), str(tmp_path / "data")])
+    with pytest.raises(UserError, match="train: 3 utterances of 3 speakers, 2500 of 125 are published"):
+        module.main()
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--incomplete"])
+    module.main()
+    assert "2 utterances of 2 speakers, 1 left out" in capsys.readouterr().out
+    train, dev, test = (read_data_dir(tmp_path / "data" / name) for name in ("train", "dev", "test"))
+    assert (len(train), len(dev), len(test)) == (2, 25, 5) and not {u.speaker for u in dev} & {u.speaker for u in test}
+    assert all(u.wav.endswith(".flac") and u.text == "UNHEARD THIS" for u in train)

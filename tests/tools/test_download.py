@@ -95,6 +95,15 @@ def test_a_cut_download_goes_on_where_it_stopped(download, server, tmp_path, mon
     assert len(server.asked) == 2, "what is unpacked is not fetched again"
 
 
+def test_an_archive_without_a_published_sum_shows_its_own(download, server, tmp_path, monkeypatch, caplog):
+    content = tar({"speechocean762/train/text": b"x"})
+    monkeypatch.setattr(server, "content", content, raising=False)
+    with caplog.at_level("INFO"):
+        download.get("speechocean762", tmp_path, server.url, keep=False)
+    assert (tmp_path / "speechocean762/train/text").read_bytes() == b"x"
+    assert hashlib.md5(content).hexdigest() in caplog.text and "none is published" in caplog.text
+
+
 def test_a_server_that_tells_no_length(download, server, tmp_path, monkeypatch):
     """The checksum alone tells whether the file is whole."""
     offer(download, monkeypatch, server, tar({"musan/a": b"1" * 5000}))
