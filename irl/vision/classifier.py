@@ -49,9 +49,9 @@ class Classifier:
         return found
 
 
-def corrupted_folder(settings: EvaluationConfig, made: Path) -> Path:
+def corrupted_folder(settings: EvaluationConfig, made: Path | None) -> Path | None:
     """The corruptions that the settings name, or those that stage 2 has made."""
-    return Path(settings.corruptions or made)
+    return Path(settings.corruptions) if settings.corruptions else made
 
 
 def data_fingerprint(own: str, condition: str, folder: Path) -> str:
@@ -80,7 +80,7 @@ class Test:
     @property
     def corrupted(self) -> Path:
         """The folder of corruptions."""
-        return corrupted_folder(self.settings, self.folder)
+        return corrupted_folder(self.settings, self.folder) or self.folder
 
     def data_fingerprint(self, condition: str) -> str:
         """Tells what a condition was tested on."""

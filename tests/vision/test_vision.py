@@ -200,7 +200,16 @@ def test_batch_norm_needs_two_values(inside, overrides, right):
         pictures.write(
             inside / f"data/{name}.npz", pictures.Images(small, images.labels, images.numbers, images.classes)
         )
-    sets = ["train_set=data/tiny.npz", "dev_set=data/tiny_dev.npz", "crops=0", "train.batch_size=1", *overrides]
+    # The statistics are those of other images, which does not matter here.
+    (inside / "data/tiny.json").write_text((inside / "data/statistics.json").read_text())
+    sets = [
+        "train_set=data/tiny.npz",
+        "dev_set=data/tiny_dev.npz",
+        "statistics=data/tiny.json",
+        "crops=0",
+        "train.batch_size=1",
+        *overrides,
+    ]
     config = settings("irl_loss", *sets)
     if right:
         VisionTask(config)
