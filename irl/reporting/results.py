@@ -98,7 +98,7 @@ def check_wanted(path: Path, wanted: Path | None, state: Mapping[str, Any] | Non
         return
     state = checkpoint.load(path) if state is None else state
     digest = run_fingerprint(saved_config(dict(state), path))
-    runs = [run for run in read(wanted) if run["digest"] == digest]
+    runs = [run for run in read(wanted, RUN) if run["digest"] == digest]
     if not runs:
         raise UserError(f"{path}: was trained with another configuration than is asked for now; run stage 4 again")
     key = other_data(state, runs[0])
