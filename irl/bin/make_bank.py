@@ -18,16 +18,13 @@ from irl.core.arguments import Parser, natural, positive
 from irl.core.errors import UserError, run_command
 from irl.core.logging import progress
 from irl.core.text_files import read_text
+from irl.data.audio import write_wav
 from irl.data.kaldi import read_data_dir, read_wave
 from irl.noise import synth
 
 
 def _write(path: Path, rate: int, make: Callable[..., np.ndarray], arguments: tuple[Any, ...]) -> None:
-    import soundfile
-
-    samples = make(*arguments)
-    with atomic_io.replacing(path, sync=False) as temporary:
-        soundfile.write(temporary, samples, rate, subtype="PCM_16", format="WAV")
+    write_wav(path, make(*arguments), rate)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:

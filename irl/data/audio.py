@@ -8,6 +8,7 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
+from irl.core import atomic_io
 from irl.core.errors import UserError
 from irl.data.sources import open_audio
 
@@ -152,6 +153,18 @@ def _resampled(
         first, last = max(begin, period * up), min(end, (period + step) * up)
         out[first - begin : last - begin] = x[first - low * up : last - low * up]
     return out
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int, subtype: str = "PCM_16") -> None:
+    """Write (n,) samples whole or not at all: floats in [-1, 1], or 16-bit integers. subtype: of libsndfile, "PCM_16"
+    or "FLOAT". Raises UserError where it cannot be written."""
+    import soundfile
+
+    try:
+        with atomic_io.replacing(path, sync=False) as temporary:
+            soundfile.write(temporary, samples, rate, subtype=subtype, format="WAV")
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{path}: cannot be written: {error.error_string}") from None
 
 
 def resample(x: np.ndarray, rate: int, new_rate: int) -> np.ndarray:

@@ -217,6 +217,24 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class Level:
+    """Another recording level, without clipping: so many decibels more, or, where dbfs is set, an RMS of so many dBFS.
+    Samples are rounded to steps of 16 bits. Silence stays silence."""
+
+    decibels: float
+    dbfs: bool = False
+
+    def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> Tensor:
+        return torch.full((len(lens),), self.decibels)
+
+    def apply(self, waves: Tensor, lens: Tensor, params: Tensor) -> Tensor:
+        gain = 10 ** (params / 20)
+        if self.dbfs:
+            gain = gain / (waves.square().sum(1) / lens).sqrt().clamp(min=1e-6)
+        return (waves * gain[:, None] * 32768).round() / 32768
+
+
+@dataclass(frozen=True)
 class Telephone:
     """A telephone line: 8 kHz, a 300-3400 Hz Butterworth band-pass of 4th order, and mu-law, A-law or GSM 06.10."""
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from irl.core import atomic_io
 from irl.core.errors import UserError
 from irl.core.logging import progress
 from irl.core.rng import Keys, hash_ids
-from irl.data.audio import read_audio
+from irl.data.audio import read_audio, write_wav
 from irl.data.features import pad_waves
 from irl.data.kaldi import Utterance, read_data_dir, read_wave, write_data_dir, write_table
 from irl.noise.bank import folder_files
@@ -22,18 +18,12 @@ from irl.speech.conditions import LEVEL, SOURCES, NoiseConfig, build
 from irl.speech.fingerprint import record_copy
 
 
-def is_folder(source: Path) -> bool:
-    """Whether it is a folder of audio, which has no wav.scp."""
-    return source.is_dir() and not (source / "wav.scp").exists()
-
-
-def check_target(source: Path, target: Path) -> None:
-    """Raises UserError where a copy would overwrite its original, or what is no copy."""
-    if target.resolve() == source.resolve() or (
-        is_folder(source) and target.resolve().is_relative_to(source.resolve())
-    ):
+def check_target(source: Path, target: Path, folder: bool) -> None:
+    """Raises UserError where a copy would overwrite its original, or what is no copy. folder: of audio."""
+    original, copy = source.resolve(), target.resolve()
+    if copy == original or (folder and copy.is_relative_to(original)):
         raise UserError(f"{target}: the copy would overwrite its original or lie in it; expected another folder")
-    begun = any(target.iterdir()) if is_folder(source) and target.is_dir() else (target / "wav.scp").exists()
+    begun = any(target.iterdir()) if folder and target.is_dir() else (target / "wav.scp").exists()
     if begun and not (target / "params").exists():
         raise UserError(f"{target}: a folder that irl corrupt did not make; expected a new one")
 
@@ -49,33 +39,18 @@ def read_folder(source: Path) -> list[Utterance]:
     return list(found.values())
 
 
-def write_wav(path: Path, samples: np.ndarray, rate: int) -> None:
-    """16-bit integers as they are, floating point as it is. Raises UserError where it cannot be written."""
-    import soundfile
-
-    subtype = "PCM_16" if samples.dtype == np.int16 else "FLOAT"
-    try:
-        with atomic_io.replacing(path, sync=False) as temporary:
-            soundfile.write(temporary, samples, rate, subtype=subtype, format="WAV")
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{path}: cannot be written: {error.error_string}") from None
-
-
 def write_copy(
     source: Path, target: Path, kind: str, banks: NoiseConfig, rate: int, seed: int, copies: int, allow_pipes: bool
 ) -> str:
     """A noisy copy, and what it is in a line. kind: a condition. seed: of the draws, with the ids of the utterances."""
-    check_target(source, target)
-    folder = is_folder(source)
+    folder = source.is_dir() and not (source / "wav.scp").exists()
+    check_target(source, target, folder)
     wav = target if folder else target / "wav"
     utterances = read_folder(source) if folder else read_data_dir(source, allow_pipes=allow_pipes)
-    read: Callable[[Utterance], np.ndarray] = lambda u: (  # noqa: E731
-        read_audio(u.wav, rate, any_rate=True, any_channels=True) if folder else read_wave(u, rate)
-    )
     for u in utterances:
         if Path(u.wav).resolve().is_relative_to(wav.resolve()):
             raise UserError(f"{u.wav}: a recording of {source}, which the copy in {target} could overwrite")
-    noise = build(kind, rate, banks)
+    noise, headroom = build(kind, rate, banks), LEVEL.fullmatch(kind) is not None
     # What marks the folder as a copy, which another run may replace.
     target.mkdir(parents=True, exist_ok=True)
     write_table(target / "params", {})
@@ -84,18 +59,19 @@ def write_copy(
     clipped, samples, checksum = 0, 0, 0
     asked = [(u, copy) for u in utterances for copy in range(copies)]
     for u, copy in progress(asked, f"{source.name} {kind}", unit="utt"):
-        x = read(u)
+        x = read_audio(u.wav, rate, any_rate=True, any_channels=True) if folder else read_wave(u, rate)
         if not len(x):
             raise UserError(f"{u.wav}: no samples")
         waves, lens = pad_waves([x])
         drawn = noise.draw(Keys(hash_ids([u.id]), seed, f"test/{kind}", copy=copy), lens, [u.speaker])
-        y = _samples(noise.apply(waves, lens, drawn)[0], kind)
-        if y.dtype == np.int16:
-            clipped += int(np.isin(y, (-32768, 32767)).sum())
+        heard = noise.apply(waves, lens, drawn)[0]
+        # Levels have headroom: they are written in floating point instead of being clipped.
+        y = (heard if headroom else (heard.clamp(-1, 1 - 2**-15) * 32768).round().short()).numpy()
+        clipped += 0 if headroom else int(np.isin(y, (-32768, 32767)).sum())
         samples += len(y)
         checksum = zlib.crc32(y.tobytes(), checksum)
         key = f"{u.id}-{copy + 1}" if copies > 1 else u.id
-        write_wav(wav / f"{key}.wav", y, rate)
+        write_wav(wav / f"{key}.wav", y, rate, "FLOAT" if headroom else "PCM_16")
         noisy.append(Utterance(key, str(wav / f"{key}.wav"), u.speaker, u.text))
         sources[key], params[key] = u.id, " ".join(str(drawn).split())
     write_table(target / "params", params)
@@ -106,10 +82,3 @@ def write_copy(
         record_copy(target, source)
     share = clipped / max(samples, 1)
     return f"{target}: {len(noisy)} utterances, {share:.2%} of samples at full scale, crc32 {checksum:08x}"
-
-
-def _samples(y: Tensor, kind: str) -> np.ndarray:
-    """As 16-bit integers that clip. Other levels have headroom: they stay in floating point."""
-    if LEVEL.fullmatch(kind):
-        return y.numpy()
-    return (y.clamp(-1, 1 - 2**-15) * 32768).round().to(torch.int16).numpy()

@@ -16,12 +16,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
 from irl.core.logging import progress
-from irl.data.audio import read_audio
+from irl.data.audio import read_audio, write_wav
 from irl.data.kaldi import Utterance, write_data_dir
 
 RATE = 8000
@@ -103,14 +102,13 @@ def main() -> None:
         sets[f"{name}_pauses"], pauses[f"{name}_pauses"] = sets[name], 2.0
     for name, rows in sets.items():
         wav = args.folder / "wav" / name
-        wav.mkdir(parents=True, exist_ok=True)
         utterances = []
         for i, (speaker, string) in enumerate(progress(rows, name, unit="utt")):
             key = f"{speaker}-{name}-{i:04d}"
             x = join(
                 [path for _, _, path in string], np.random.default_rng([1, *key.encode()]), pauses.get(name, 0.125)
             )
-            soundfile.write(wav / f"{key}.wav", np.clip(x, -1, 1 - 2**-15), RATE, subtype="PCM_16")
+            write_wav(wav / f"{key}.wav", np.clip(x, -1, 1 - 2**-15), RATE)
             text = " ".join(WORDS[digit] for digit, _, _ in string)
             utterances.append(Utterance(key, str(wav / f"{key}.wav"), speaker, text))
         write_data_dir(args.folder / name, utterances)

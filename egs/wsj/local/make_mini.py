@@ -15,11 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.signal  # noqa: F401  (imported once here, not again in every forked process)
-import soundfile
 from espeak import RATE, Espeak
 from grammar import sentences
 
-from irl.core import atomic_io
 from irl.core.arguments import Parser, positive
 from irl.core.errors import run_command
 from irl.core.fingerprint import stable_hash
@@ -88,16 +86,14 @@ def plan(folder: Path, utterances: int) -> dict[str, list[Job]]:
 
 def synthesise(job: Job) -> None:
     """One utterance, at a level that varies as among recordings."""
-    from irl.data.audio import resample
+    from irl.data.audio import resample, write_wav
 
     name, speed, pitch = VOICES[job.voice]
     rng = np.random.default_rng([1, *job.id.encode()])
     x = resample(Espeak().speak(job.text, name, speed, pitch), RATE, OUTPUT_RATE)
     x = x * 10 ** ((rng.uniform(-29, -23) - 20 * np.log10(np.sqrt(np.mean(x**2)))) / 20)
     x = x + 10 ** (DITHER_DB / 20) * rng.normal(size=len(x))
-    # Renamed when whole, so that an interrupted run is taken up without half a file.
-    with atomic_io.replacing(job.path, sync=False) as temporary:
-        soundfile.write(temporary, np.clip(x, -1, 1), OUTPUT_RATE, subtype="PCM_16", format="WAV")
+    write_wav(job.path, np.clip(x, -1, 1), OUTPUT_RATE)
 
 
 def main() -> None:
