@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from irl.core.arguments import Parser
 from irl.core.errors import UserError, run_command
-from irl.core.fingerprint import read_log
+from irl.core.text_files import read_log
 
 HEAD = ("run", "state", "epoch", "update", "loss", "dev", "updates/s", "changed", "left")
 # A run counts as stopped if its log is older than LEAST seconds and PATIENCE times the time between two lines.

@@ -8,7 +8,6 @@ module needs no torch: processes that only read and write audio start faster.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -52,17 +51,6 @@ def stamp(path: Path) -> tuple[int, ...]:
     except OSError:
         return 0, 0, 0, 0
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def read_log(path: Path) -> list[dict[str, float]]:
-    """The lines of a log of numbers by name, one JSON object a line. What a crash of the machine leaves instead, such
-    as zero bytes or half a line, is left out. Empty where there is no file."""
-    found: list[Any] = []
-    for text in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else ():
-        with contextlib.suppress(ValueError, RecursionError):
-            found.append(json.loads(text))
-    lines = [line for line in found if isinstance(line, dict)]
-    return [{name: value for name, value in line.items() if isinstance(value, (int, float))} for line in lines]
 
 
 def read_product(path: Path, fingerprint: Mapping[str, Any], *keys: str) -> dict[str, Any] | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
+import json
 from pathlib import Path
+from typing import Any
 
 from irl.core.errors import UserError
 
@@ -33,3 +36,14 @@ def read_text(path: Path, missing: str = "no such file") -> str:
         line = text[: text.index("\0")].count("\n") + 1
         raise UserError(f"{path}:{line}: not text: it holds a NUL character")
     return text.replace("\ufeff", "")
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The lines of a log of numbers by name, one JSON object a line. What a crash of the machine leaves instead, such
+    as zero bytes or half a line, is left out. Empty where there is no file."""
+    found: list[Any] = []
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else ():
+        with contextlib.suppress(ValueError, RecursionError):
+            found.append(json.loads(text))
+    lines = [line for line in found if isinstance(line, dict)]
+    return [{name: value for name, value in line.items() if isinstance(value, (int, float))} for line in lines]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from irl.core.errors import UserError
-from irl.core.fingerprint import file_fingerprint, read_log
+from irl.core.fingerprint import file_fingerprint
+from irl.core.text_files import read_log
 from irl.reporting import results
 from irl.training import checkpoint
 from irl.training.modality import TRAINED_ON, Evaluation, Modality

@@ -91,13 +91,13 @@ def _equal(old: str | None, new: str | None) -> bool:
     return not old or not new or old == new
 
 
-def check_wanted(path: Path, wanted: Path | None, state: Mapping[str, Any] | None = None) -> None:
+def check_wanted(path: Path, wanted: Path | None) -> None:
     """Raises UserError where the model of a checkpoint is none of the runs in a file of `irl plan`: it was trained with
     another configuration, or on other data than there are now."""
     if wanted is None:
         return
-    state = checkpoint.load(path) if state is None else state
-    digest = run_fingerprint(saved_config(dict(state), path))
+    state = checkpoint.load(path)
+    digest = run_fingerprint(saved_config(state, path))
     runs = [run for run in read(wanted, RUN) if run["digest"] == digest]
     if not runs:
         raise UserError(f"{path}: was trained with another configuration than is asked for now; run stage 4 again")

@@ -176,8 +176,6 @@ def by_source(data: Path, scores: Scores) -> dict[str, Edits]:
 def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
     """Counts of each NAME=DATA_DIR of args.conditions, decoded in RUN/evaluate; alignments are written there too."""
 
-    lm = {}
-
     def conditions() -> Iterator[Condition]:
         for item in args.conditions:
             name, equals, folder = item.partition("=")
@@ -186,7 +184,6 @@ def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
             out, reference = run / "evaluate" / Path(folder).name, Path(folder) / "text"
             made = evaluated(out / "done.json")["fingerprint"]
             check_data(out, made, of_test_set(Path(folder)))
-            lm.update({key: made[key] for key in ("lm_data",) if key in made})
             scores = score(reference, out / "text")
             write_alignments(out / "alignments.txt", reference, out / "text")
             write_espnet(out, Path(folder), scores)
@@ -201,8 +198,9 @@ def read_evaluation(run: Path, args: argparse.Namespace) -> Evaluation:
             }
 
     copies = {"test_copies": args.test_copies} if args.test_copies > 1 else {}
-    evaluation = collect(run, conditions(), banks=args.banks, **copies)
-    return evaluation._replace(fields={**evaluation.fields, **lm})
+    found = list(conditions())
+    lm = {"lm_data": made["lm_data"] for _, made, _ in found if "lm_data" in made}
+    return collect(run, found, banks=args.banks, **copies, **lm)
 
 
 def example(table: Any, exp: Path, data: Path, condition: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any, Iterator
 
 from irl.core import atomic_io
 from irl.core.errors import UserError
-from irl.core.fingerprint import read_log
 from irl.core.logging import progress, resident_mb
+from irl.core.text_files import read_log
 from irl.training.state import RunState
 
 

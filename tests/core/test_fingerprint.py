@@ -9,13 +9,13 @@ from irl.core.errors import UserError
 from irl.core.fingerprint import (
     check_inputs,
     file_fingerprint,
-    read_log,
     read_product,
     record_inputs,
     remembered,
     remembered_of_file,
     write_product,
 )
+from irl.core.text_files import read_log
 
 DAMAGED = [b"", b"{}", b"[1]", b"3", b"null", b'{"fingerprint"', b"\x00" * 9, b"\xff\xfe", b"[" * 100_000]
 
