@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from irl.core.errors import UserError
+from irl.core.fingerprint import stamp
 from irl.data import containers
 
 # Formats that libsndfile does not know, by suffix, and the one demuxer of FFmpeg that may read them. The content of a
@@ -53,12 +54,14 @@ def open_audio(source: str, kaldi: bool, where: str) -> Any:
         raise UserError(f"{where}: cannot be read as audio: {' '.join(str(error).split())}") from None
 
 
-def _opened(source: str | bytes) -> Any:
-    """A path, or the content of a file, whose header must be right about its length."""
+def _opened(source: str | bytes, problem: str | None = None) -> Any:
+    """A path, or the content of a file, whose header must be right about its length. problem: with it, if it is known
+    already."""
     import soundfile
 
-    with open(source, "rb") if isinstance(source, str) else io.BytesIO(source) as file:
-        problem = containers.problem(file)
+    if problem is None:
+        with open(source, "rb") if isinstance(source, str) else io.BytesIO(source) as file:
+            problem = containers.problem(file)
     if problem:
         raise SourceError(problem)
     try:
@@ -80,19 +83,18 @@ def _of_file(path: str) -> Any:
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
         raise SourceError("it is a pipe or a device, expected a file")
     with open(path, "rb") as file:
-        head = file.read(4096)
-    stamp = (status.st_size, status.st_mtime_ns)
+        head, problem = file.read(4096), containers.problem(file)
     # libsndfile takes this length for granted.
     if head[:4] in (b"RIFF", b"RIFX") and (data := containers.wav_data(io.BytesIO(head))) and not data.size:
         return _opened(containers.of_stream(Path(path).read_bytes()))
     demuxer = "nistsphere" if head.startswith(b"NIST_1A") else DEMUXERS.get(Path(path).suffix.lower())
     try:
-        return _opened(path)
+        return _opened(path, problem)
     except SourceError as error:
         if demuxer is None or demuxer == "nistsphere" and b"shorten" not in head[:1024]:
             raise
         try:
-            return _opened(_decoded(path, demuxer, stamp))
+            return _opened(_decoded(path, demuxer, stamp(Path(path))))
         except SourceError as other:
             raise SourceError(f"{error}; {other}") from None
 
@@ -100,12 +102,11 @@ def _of_file(path: str) -> Any:
 def _mp3_with_length(source: str | bytes, frames: int) -> bytes | None:
     if isinstance(source, bytes):
         return containers.mp3_with_length(source, frames)
-    status = os.stat(source)
-    return _mp3_file_with_length(source, frames, (status.st_size, status.st_mtime_ns))
+    return _mp3_file_with_length(source, frames, stamp(Path(source)))
 
 
 @functools.lru_cache(maxsize=4)
-def _mp3_file_with_length(path: str, frames: int, stamp: tuple[int, int]) -> bytes | None:
+def _mp3_file_with_length(path: str, frames: int, stamp: tuple[int, ...]) -> bytes | None:
     return containers.mp3_with_length(Path(path).read_bytes(), frames)
 
 
@@ -150,7 +151,7 @@ def _output(command: str) -> bytes:
 
 
 @functools.lru_cache(maxsize=4)
-def _decoded(path: str, demuxer: str, stamp: tuple[int, int]) -> bytes:
+def _decoded(path: str, demuxer: str, stamp: tuple[int, ...]) -> bytes:
     """A file of a format that libsndfile lacks as the content of a wav file, by PyAV, or by a program."""
     try:
         import av  # noqa: F401
