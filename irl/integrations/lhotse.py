@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from irl.core.epoch import SharedEpoch, as_epoch
 from irl.data.features import pad_waves
+from irl.data.pairs import Copies
 
 Batch = dict[str, Any]
 
@@ -44,22 +44,21 @@ class PairedCuts(Dataset):
         epoch: int | None = None,
         return_cuts: bool = False,
     ) -> None:
-        if not isinstance(copies, int) or copies < 1:
-            raise ValueError(f"copies: expected a whole number from 1 on, found {copies!r}")
-        self.noise, self.copies, self.features, self.seed, self.return_cuts = noise, copies, features, seed, return_cuts
-        self.fixed = None if epoch is None else as_epoch(epoch)
-        self.shared = SharedEpoch()
+        self.copies = Copies(noise, copies, None, seed, epoch)
+        self.features, self.return_cuts = features, return_cuts
 
     def set_epoch(self, epoch: int) -> None:
         """To be called before each epoch, as the sampler's; workers that live on see it too."""
-        self.shared.set(epoch)
+        self.copies.shared.set(epoch)
 
     def __getitem__(self, cuts: Iterable[Any]) -> tuple[Batch, list[Batch]]:
         ordered = sorted(cuts, key=lambda cut: cut.duration, reverse=True)
         waves, lens = pad_waves([self._load(cut) for cut in ordered])
-        address = {"epoch": self.shared.get() if self.fixed is None else self.fixed, "seed": self.seed}
-        ids = [cut.id for cut in ordered]
-        views = [waves, *(self.noise(waves, lens, ids, copy=copy, **address) for copy in range(1, self.copies + 1))]
+        c, ids = self.copies, [cut.id for cut in ordered]
+        noisy_views = (
+            c.noise(waves, lens, ids, epoch=c.epoch, copy=copy, seed=c.seed) for copy in range(1, c.copies + 1)
+        )
+        views = [waves, *noisy_views]
         rate = ordered[0].sampling_rate
         inputs = [self._inputs(view, lens, rate) for view in views]
         supervisions = self._supervisions(ordered, inputs[0].shape[1])
@@ -67,7 +66,7 @@ class PairedCuts(Dataset):
         return clean, noisy
 
     def _load(self, cut: Any) -> np.ndarray:
-        rate = getattr(self.noise, "rate", None)
+        rate = getattr(self.copies.noise, "rate", None)
         if rate is not None and rate != cut.sampling_rate:
             raise ValueError(f"cut {cut.id}: {cut.sampling_rate} Hz, but the noise is for {rate} Hz")
         samples = cut.load_audio()
