@@ -227,7 +227,8 @@ class IRLLoss:
         if gamma <= 0:
             return Terms(total, clean_loss, noisy_loss, zero, {}, {}, gamma)
         dist, per_layer, parts = self.compare(clean, noisy, global_batch_size, sample_weight)
-        check_gradient(total, dist, {name: [view.named()[name] for view in views] for name in per_layer})
+        named = [view.named() for view in views]
+        check_gradient(total, dist, {name: [values[name] for values in named] for name in per_layer})
         return Terms(total + gamma * dist, clean_loss, noisy_loss, dist, per_layer, parts, gamma)
 
     def compare(
@@ -239,12 +240,13 @@ class IRLLoss:
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         """(dist, per_layer, parts) of `Terms`; usable alone to measure distances under torch.no_grad()."""
         views = ([] if clean is None else [clean]) + list(noisy)
-        if any(view.named().keys() != views[0].named().keys() for view in views):
+        named = [view.named() for view in views]
+        if any(values.keys() != named[0].keys() for values in named):
             found = " and ".join(str(list(view.hidden)) for view in views)
             raise ValueError(f"the views have different layers, {found}: rename them by view._replace(hidden={{...}})")
-        weights = self.layer_weights(list(views[0].named()), list(views[0].hidden))
+        weights = self.layer_weights(list(named[0]), list(views[0].hidden))
         # Layers that a pass skipped are not compared in this step.
-        weights = {n: w for n, w in weights.items() if all(view.named()[n] is not None for view in views)}
+        weights = {n: w for n, w in weights.items() if all(values[n] is not None for values in named)}
         if not weights:
             return torch.zeros(()), {}, {}
         pairs: list[tuple[Output, Output]] = []
