@@ -31,16 +31,26 @@ def whole_set(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of pyarrow as UserErrors that name the file."""
+    import pyarrow
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a parquet file: {str(error).splitlines()[0]}") from None
+
+
 def label_column(path: Path, column: str = "") -> tuple[str, list[str]]:
     """The column of labels of a parquet file, by default the first of LABELS, and the names of its classes, which
     published data sets keep in the schema; none where they are not there."""
-    import pyarrow
     import pyarrow.parquet
 
-    try:
+    with _named(path):
         schema = pyarrow.parquet.read_schema(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a parquet file: {str(error).splitlines()[0]}") from None
     column = column or next((name for name in LABELS if name in schema.names), LABELS[0])
     for text in (schema.metadata or {}).values():
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
@@ -53,7 +63,6 @@ def from_parquet(path: Path, classes: Sequence[str], column: str = LABELS[0]) ->
 
     path: a file, or a folder of which all parts are read in order of their names.
     """
-    import pyarrow
     import pyarrow.parquet
 
     parts = whole_set(path.glob("*.parquet")) if path.is_dir() else [path]
@@ -61,12 +70,8 @@ def from_parquet(path: Path, classes: Sequence[str], column: str = LABELS[0]) ->
 
     def decoded() -> Iterator[tuple[str, np.ndarray]]:
         for part in parts:
-            try:
+            with _named(part):
                 table = pyarrow.parquet.read_table(part)
-            except FileNotFoundError:
-                raise UserError(f"{part}: no such file") from None
-            except (pyarrow.ArrowException, OSError) as error:
-                raise UserError(f"{part}: not a parquet file: {str(error).splitlines()[0]}") from None
             image = next((name for name in ("img", "image") if name in table.column_names), None)
             if image is None or column not in table.column_names:
                 raise UserError(f"{part}: expected columns img and {column}, found {', '.join(table.column_names)}")
