@@ -34,27 +34,20 @@ from irl.models.tap import tap
 from irl.training.config import ObjectiveConfig
 
 NOISY = "noisy_speech"
+IRL_LOSS = {"alpha": 0.5, "beta": 0.5, "gamma": 1.0, "layers": {"encoder": 1.0}}
 Data = dict[str, Any]
 
 
 def objective(conf: Mapping[str, Any]) -> ObjectiveConfig:
-    """The settings under irl_conf; without a word the IRL loss of the encoder's output."""
+    """The settings under irl_conf; what they leave open is the IRL loss of the encoder's output."""
     return from_dict(ObjectiveConfig, {**IRL_LOSS, **conf}, "irl_conf")
-
-
-IRL_LOSS = {"alpha": 0.5, "beta": 0.5, "gamma": 1.0, "layers": {"encoder": 1.0}}
 
 
 class PairedPreprocessor:
     """Adds noisy_speech1, ... to what a preprocessor makes of an utterance. plain, augment: the same preprocessor
     without and with its augmentation."""
 
-    def __init__(
-        self,
-        plain: Callable[[str, Data], Data],
-        augment: Callable[[str, Data], Data],
-        copies: int,
-    ) -> None:
+    def __init__(self, plain: Callable[[str, Data], Data], augment: Callable[[str, Data], Data], copies: int) -> None:
         self.plain, self.augment, self.copies = plain, augment, copies
 
     def __call__(self, uid: str, data: Data) -> Data:
@@ -63,10 +56,7 @@ class PairedPreprocessor:
         clean = self.plain(uid, dict(data))
         if any(len(x) != len(clean["speech"]) for x in noisy):
             raise UserError(f"{uid}: a noisy copy of another length: leave out effects that change the tempo")
-        return {
-            **clean,
-            **{f"{NOISY}{k}": x.astype(np.float32) for k, x in enumerate(noisy, 1)},
-        }
+        return {**clean, **{f"{NOISY}{k}": x.astype(np.float32) for k, x in enumerate(noisy, 1)}}
 
 
 class IRLESPnetASRModel(ESPnetASRModel):
@@ -98,24 +88,14 @@ class IRLESPnetASRModel(ESPnetASRModel):
         return {name: text if name.startswith("decoder") else self._encoder_lens for name in layers}
 
     def forward(
-        self,
-        speech: Tensor,
-        speech_lengths: Tensor,
-        text: Tensor,
-        text_lengths: Tensor,
-        **kwargs: Any,
+        self, speech: Tensor, speech_lengths: Tensor, text: Tensor, text_lengths: Tensor, **kwargs: Any
     ) -> tuple[Tensor, dict[str, Any], Tensor]:
         """speech (N, T) or (N, T, F), noisy_speech1, ... of the same shape -> (loss, statistics, weight)."""
         names = [n for n in kwargs if n.startswith(NOISY) and not n.endswith("_lengths")]
         noisy = [kwargs.pop(name) for name in names]
         for name in names:
             kwargs.pop(f"{name}_lengths", None)
-        own = {
-            "speech_lengths": speech_lengths,
-            "text": text,
-            "text_lengths": text_lengths,
-            **kwargs,
-        }
+        own = {"speech_lengths": speech_lengths, "text": text, "text_lengths": text_lengths, **kwargs}
         if not noisy:
             return super().forward(speech=speech, **own)
         returned: list[Any] = []
@@ -128,17 +108,8 @@ class IRLESPnetASRModel(ESPnetASRModel):
         terms = self._irl_loss(self._irl_tapped, views[0], views[1:], loss_of, step=self._irl_steps)
         self._irl_steps += self.training
         _, stats, weight = returned[0]
-        named = {
-            "loss": terms.total,
-            "loss_clean": terms.clean,
-            "loss_noisy": terms.noisy,
-            "irl_dist": terms.dist,
-        }
-        return (
-            terms.total,
-            {**stats, **{name: value.detach() for name, value in named.items()}},
-            weight,
-        )
+        named = {"loss": terms.total, "loss_clean": terms.clean, "loss_noisy": terms.noisy, "irl_dist": terms.dist}
+        return terms.total, {**stats, **{name: value.detach() for name, value in named.items()}}, weight
 
 
 def _first_tensor(output: Any) -> Any:
@@ -157,12 +128,7 @@ class IRLTask(ASRTask):
     @classmethod
     def add_task_arguments(cls, parser: Any) -> None:
         super().add_task_arguments(parser)
-        parser.add_argument(
-            "--irl_conf",
-            action=NestedDictAction,
-            default={},
-            help="Settings of the IRL loss",
-        )
+        parser.add_argument("--irl_conf", action=NestedDictAction, default={}, help="Settings of the IRL loss")
 
     @classmethod
     def build_preprocess_fn(cls, args: Namespace, train: bool) -> Any:
@@ -174,24 +140,15 @@ class IRLTask(ASRTask):
             raise UserError(
                 "irl_conf: no noisy copies: give noise_scp, rir_scp or preprocessor_conf's data_aug_effects"
             )
-        return PairedPreprocessor(
-            plain,
-            super().build_preprocess_fn(args, True),
-            objective(args.irl_conf).copies,
-        )
+        return PairedPreprocessor(plain, super().build_preprocess_fn(args, True), objective(args.irl_conf).copies)
 
     @classmethod
     def build_model(cls, args: Namespace) -> ESPnetASRModel:
         """The saved configuration keeps model: espnet, so that ESPnet itself reads what was trained."""
         if args.model != "espnet":
             raise UserError(f"model: expected espnet, found {args.model}")
-        own = Namespace(
-            **{
-                **vars(args),
-                "model": "irl",
-                "model_conf": {**args.model_conf, "irl_conf": args.irl_conf},
-            }
-        )
+        settings = {"model": "irl", "model_conf": {**args.model_conf, "irl_conf": args.irl_conf}}
+        own = Namespace(**{**vars(args), **settings})
         model = super().build_model(own)
         args.token_list = own.token_list
         return model

@@ -50,20 +50,11 @@ class IRLMixin:
         self.irl_logs: list[dict[str, Any]] = []
 
     def compute_loss(
-        self: Any,
-        model: Any,
-        inputs: Any,
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
+        self: Any, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         own = super().compute_loss  # type: ignore[misc]
         if not model.training:
-            return own(
-                model,
-                _clean(inputs),
-                return_outputs,
-                num_items_in_batch=num_items_in_batch,
-            )
+            return own(model, _clean(inputs), return_outputs, num_items_in_batch=num_items_in_batch)
         if self.irl_steps.tapped is None:
             self.irl_steps.attach(self.accelerator.unwrap_model(model), lambda batch: None)
         self.irl_steps.tapped.model.step = lambda batch: own(model, batch, True, num_items_in_batch=num_items_in_batch)
