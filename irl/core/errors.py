@@ -54,6 +54,6 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _discard_output() -> None:
-    """What the buffer of the output still holds cannot be written: Python would complain of it when it ends."""
+    """Point stdout at /dev/null. Otherwise Python reports an error at exit for buffered output that nobody can read."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""What this machine has: devices, cores, packages."""
+"""The devices, cores and packages of this machine."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ class Output(NamedTuple):
     def views(self, count: int, rows: Collection[int] = (1,)) -> list[Output]:
         """The outputs of each of `count` views out of one over stacked views, (count * N, ...) -> (N, ...) each.
 
-        rows: the possible N, those of the inputs. The views share memory with the stacked output; autograd refuses to
-        change one of several in place.
+        rows: the numbers of samples N that the inputs allow. The views share memory with the stacked output, so
+        autograd refuses to change one of several in place.
         """
         if count == 1:
             return [self]

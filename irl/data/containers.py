@@ -43,7 +43,7 @@ def wav_data(file: BinaryIO, base: int = 0) -> WavData | None:
 
 
 def problem(file: BinaryIO) -> str:
-    """What is wrong with the length of an audio file, "" if nothing is. RIFF, NIST SPHERE and Ogg."""
+    """How the length of a RIFF, NIST SPHERE or Ogg file contradicts its header; "" if it does not."""
     file.seek(0)
     magic = file.read(7)
     end = file.seek(0, io.SEEK_END)
@@ -149,7 +149,7 @@ def mp3_with_length(content: bytes, frames: int) -> bytes | None:
 
 
 def _mp3_frame(content: bytes, where: int) -> int | None:
-    """Size in bytes of the layer III frame whose header stands there; None if none does."""
+    """Size in bytes of the layer III frame that begins at this byte; None if no frame does."""
     head = content[where : where + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2 or head[1] & 0x18 == 0x08:
         return None

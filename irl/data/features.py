@@ -121,7 +121,7 @@ class Features(ABC):
         return x[: count * c.stack].reshape(count, c.dim)
 
     def normalised(self, x: Tensor, windows: Tensor) -> Tensor:
-        """Energies (N, T, mels), of which the first `windows` (N,) are valid, as `FeatureConfig.normalise` says."""
+        """Normalise energies (N, T, mels) as `FeatureConfig.normalise` says. The first `windows` (N,) are valid."""
         kind = self.config.normalise
         if kind == "global":
             return x

@@ -24,7 +24,7 @@ CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
 
 def parquet(source: Path, part: str, classes: list[str], column: str) -> Images:
-    """classes, column: empty for those of the files."""
+    """classes, column: names of the classes and of the column of labels; empty: the files tell."""
     paths = whole_set(source.glob(f"{part}*.parquet"))
     if not paths:
         raise UserError(f"{source}: no {part}*.parquet there")

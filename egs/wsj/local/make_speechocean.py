@@ -15,7 +15,7 @@ from irl.core.fingerprint import stable_hash
 from irl.data.audio import AUDIO_SUFFIXES
 from irl.data.kaldi import Utterance, read_table, write_data_dir
 
-# Of each of the two sets, as published (Zhang et al. 2021).
+# The published size of the training set, and of the test set (Zhang et al. 2021).
 UTTERANCES, SPEAKERS = 2500, 125
 DEV_SPEAKERS = 25
 

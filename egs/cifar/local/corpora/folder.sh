@@ -6,7 +6,7 @@ conf=${conf:-conf/cifar10}
 # The other methods of the table need a given number of labels, or the paper's images.
 methods=${methods:-baseline data_aug irl_batching irl_loss}
 make_corpus() { make_sets folder; }
-# Few images are trained on in smaller batches than those of the configuration.
+# With few images, batches are smaller than the configuration says.
 locate() {
     local images batch
     images=$({ find -L "$source/train" -mindepth 2 -type f 2>/dev/null || true; } | wc -l)

@@ -1,5 +1,5 @@
-# Files train*.parquet and test*.parquet with columns img{bytes} and label, or fine_label: classes are those that the files name,
-# or --classes, or those of CIFAR-10.
+# Files train*.parquet and test*.parquet with columns img{bytes} and label, or fine_label. --classes names the classes; otherwise the
+# files do, and where they do not, the classes are those of CIFAR-10.
 # shellcheck shell=bash disable=SC2034,SC2154
 needs source
 unused download
