@@ -14,6 +14,10 @@ from hypothesis import settings  # noqa: E402
 
 from irl.training import checkpoint  # noqa: E402
 
+if not torch.cuda.is_available():
+    # Before anything imports Triton: its kernels are then interpreted.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 torch.set_num_threads(1)
 # Times on shared machines say nothing about the code; examples stay the same from run to run.
 settings.register_profile("irl", deadline=None, derandomize=True, max_examples=40)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from irl.core.fingerprint import stable_hash
+from irl.core.gpu import kernels_for
 from irl.core.output import constant
 
 MASK32 = 0xFFFFFFFF
@@ -125,10 +126,16 @@ class Keys:
 
     def _words(self, streams: Sequence[str], n: int) -> Tensor:
         """(S, N, n)"""
+        seeds = [stable_hash(self.seed, stream, self.epoch) for stream in streams]
+        kernels = kernels_for(self.ids)
+        if kernels is not None:
+            device = self.ids.device
+            found: Tensor = kernels.philox(self.ids, torch.tensor(seeds).to(device, non_blocking=True), self.copy, n)
+            return found
         ids: Any = self.ids.numpy() if self.ids.is_cpu else self.ids
         on: dict[str, Any] = {} if self.ids.is_cpu else {"device": ids.device}
         xp: Any = np if self.ids.is_cpu else torch
-        keys = xp.asarray([stable_hash(self.seed, stream, self.epoch) for stream in streams])[:, None, None]
+        keys = xp.asarray(seeds)[:, None, None]
         blocks = xp.arange((n + 3) // 4, **on)
         counter = xp.empty((4, len(streams), len(ids), len(blocks)), dtype=xp.int64, **on)
         for word, value in enumerate(((ids & MASK32)[:, None], (ids >> 32 & MASK32)[:, None], blocks, self.copy)):

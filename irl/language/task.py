@@ -70,6 +70,8 @@ class LanguageStep(Step):
 
 
 class LanguageTask(Task):
+    recordable = True
+
     def __init__(self, config: LanguageConfig, shard: Shard = Shard()) -> None:
         self.config, self.shard = config, shard
         self.vocabulary = WordVocabulary.read(Path(config.vocabulary))

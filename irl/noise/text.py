@@ -64,6 +64,8 @@ class WordNoise:
         self.protected = torch.tensor(protected, dtype=torch.int64)
         # Bounds in whole numbers: a word's share of the draws is its share of the counts, to 2**-31.
         self.bounds = bounds_of(counts) if config.kind == "unigram" else counts
+        # As a number of Python's: to read it from a GPU would wait for what runs there.
+        self.total = int(self.bounds[-1])
 
     def draw(self, keys: Keys, length: int = 1) -> tuple[Tensor, Tensor]:
         """Of N texts of so many positions, or of N positions, whether each word is replaced, bool (N * length,), and by
@@ -72,7 +74,7 @@ class WordNoise:
         replaced = keys.sub("where").uniform(length).flatten() < c.p
         if c.kind == "unigram":
             self.bounds = self.bounds.to(keys.ids.device)
-            place = keys.sub("word").integers(length, int(self.bounds[-1])).flatten()
+            place = keys.sub("word").integers(length, self.total).flatten()
             return replaced, torch.searchsorted(self.bounds, place, right=True)
         symbol = self.blank if c.kind == "blank" else self.size + EXTRA[c.kind]
         return replaced, torch.full_like(replaced, symbol, dtype=torch.int64)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from irl.objective.pair_sums import Sums, pair_sums, wide
+from irl.objective.pair_sums import Sums, at_once, one_by_one, wide
 
 # A vector whose norm is at or below this counts as zero: it has no direction.
 ZERO_NORM = 1e-8
@@ -69,19 +69,23 @@ class Distance:
         found: list[dict[str, Tensor]] = [{} for _ in pairs]
         from_sums = [part for _, part in self.weighted if isinstance(part, FromSums)]
         if from_sums:
-            each = [pair_sums(a, b) for a, b in pairs]
-            d2, aa, bb, s = (torch.cat([sums[i].flatten() for sums in each]) for i in range(4))
-            sizes = [sums[0].numel() for sums in each]
-            units = torch.cat([d2.new_full((n,), a.shape[-1]) for n, (a, _) in zip(sizes, pairs)])
-            for part in from_sums:
-                values = part.from_sums((d2, aa, bb, s), units).split(sizes)
-                for out, sums, value in zip(found, each, values):
-                    out[part.name] = value.view_as(sums[0])
+            together = at_once(from_sums, pairs)
+            sizes = [math.prod(a.shape[:-1]) for a, _ in pairs]
+            for part, values in zip(from_sums, one_by_one(from_sums, pairs) if together is None else together):
+                for out, (a, _), value in zip(found, pairs, values.split(sizes)):
+                    out[part.name] = value.view(a.shape[:-1])
         for _, other in self.weighted:
             if not isinstance(other, FromSums):
                 for out, (a, b) in zip(found, pairs):
                     out[other.name] = other.of(a, b)
         return found
+
+    def at_once(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
+        """What `parts` returns as one tensor, by elementary distance and vector of all pairs, (K, N_1 M_1 + ...): by a
+        few kernels on a GPU; None elsewhere, and where a distance needs more than pair sums."""
+        parts = [part for _, part in self.weighted]
+        from_sums = [part for part in parts if isinstance(part, FromSums)]
+        return at_once(from_sums, pairs) if len(from_sums) == len(parts) else None
 
     def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of what `parts` returned, or of means of it."""
@@ -130,7 +134,12 @@ class Elementary(Distance):
 
 
 class FromSums(Elementary):
-    """A distance that is a function of the four pair sums and of the number of units D, all of one shape."""
+    """A distance that is a function of the four pair sums and of the number of units D, all of one shape.
+
+    kernel: its name in `irl.core.kernels.KINDS`, "" if it is not there.
+    """
+
+    kernel: str = ""
 
     def from_sums(self, sums: Sums, units: Tensor) -> Tensor:
         raise NotImplementedError
@@ -156,6 +165,8 @@ class L2(FromSums):
     def name(self) -> str:  # type: ignore[override]
         return _L2_NAMES[self.kind]
 
+    kernel = name
+
     def from_sums(self, sums: Sums, units: Tensor) -> Tensor:
         d2, aa, _, _ = sums
         if self.kind == "squared":
@@ -174,6 +185,7 @@ class Cosine(FromSums):
     """1 - cos(a, b), in [0, 2]. A zero vector has no direction: 0 if both are zero, else 1, without gradient."""
 
     name: str = "cosine"
+    kernel = "cosine"
 
     def from_sums(self, sums: Sums, units: Tensor) -> Tensor:
         d2, aa, bb, s = sums
@@ -190,6 +202,7 @@ class Norms(FromSums):
     """(|a|^2 + |b|^2) / 2D: no distance but a control. Is a gain that a distance brings one that shrinking brings?"""
 
     name: str = "norms"
+    kernel = "norms"
 
     def from_sums(self, sums: Sums, units: Tensor) -> Tensor:
         return (sums[1] + sums[2]) / (2 * units)

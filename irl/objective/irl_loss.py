@@ -16,11 +16,11 @@ from typing import Any, Callable, Literal, Mapping, NamedTuple, Sequence, get_ar
 import torch
 from torch import Tensor, distributed
 
-from irl.core.output import Output, next_example, shorter
+from irl.core.output import Output, constant, next_example, shorter
 from irl.objective.distances import L2, Cosine, Distance
 from irl.objective.gradient_check import check_gradient
 from irl.objective.passes import no_gradient_of, run_views
-from irl.objective.vectors import compared_vectors
+from irl.objective.vectors import averages, compared_vectors
 
 # (alpha, beta, gamma) of the paper's rows.
 PRESETS = {
@@ -260,7 +260,7 @@ class IRLLoss:
                 raise ValueError(f"pairs={self.pairs!r} needs at least 2 noisy copies, got {len(noisy)}")
             pairs += itertools.combinations(noisy, 2)
         pairs = [(a, shorter(a, b)) for a, b in pairs]
-        values: list[dict[str, Tensor]] = [{} for _ in range(len(weights) * len(pairs))]
+        means: dict[str, Tensor] = {}
         for of_logits in (False, True):
             distance = self.distance.only(of_logits)
             if distance is None:
@@ -271,17 +271,9 @@ class IRLLoss:
                 for layer in weights
                 for a, b in pairs
             ]
-            distances = distance.parts([(c.a, c.b) for c in compared])
-            for value, c, d in zip(values, compared, distances):
-                value.update(c.average(d))
-        per_layer: dict[str, Tensor] = {}
-        parts: dict[str, dict[str, Tensor]] = {}
-        for i, layer in enumerate(weights):
-            own = values[i * len(pairs) : (i + 1) * len(pairs)]
-            means = {n: torch.stack([value[n] for value in own]).mean() if own[1:] else own[0][n] for n in own[0]}
-            per_layer[layer] = self.distance.combine(means)
-            for name, mean in means.items():
-                parts.setdefault(name, {})[layer] = mean
-        # One stacked sum instead of a chain of additions: fewer kernels, and the order of summation is fixed.
-        dist = torch.stack([weight * per_layer[layer] for layer, weight in weights.items()]).sum()
-        return dist, per_layer, parts
+            means |= averages(distance, compared, len(weights))
+        # All layers at once: a GPU takes less time for such operations than a CPU takes to launch them.
+        per_layer = self.distance.combine(means)
+        dist = (constant(tuple(weights.values()), per_layer.device, per_layer.dtype) * per_layer).sum()
+        by_layer = {name: dict(zip(weights, values.unbind())) for name, values in {**means, "": per_layer}.items()}
+        return dist, by_layer.pop(""), by_layer

@@ -7,10 +7,13 @@ taken in one pass that keeps no difference tensor. None of them cancels when a ~
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+
+from irl.core.gpu import kernels_for
 
 # Units from which on a sum of squares needs torch's careful summation.
 LONG = 4096
@@ -72,3 +75,38 @@ class PairSums(torch.autograd.Function):
 def pair_sums(a: Tensor, b: Tensor) -> Sums:
     # A compiler fuses the plain expression by itself, and does not trace functions with a jvp of their own.
     return _pair_sums(a, b) if torch.compiler.is_compiling() else PairSums.apply(a, b)
+
+
+class OfSums(Protocol):
+    """A distance that is a function of the pair sums and of the number of units. kernel: as in irl.core.kernels.KINDS."""
+
+    kernel: str
+
+    def from_sums(self, sums: Sums, units: Tensor) -> Tensor: ...
+
+
+# Types that the kernels for a GPU read.
+IN_KERNELS = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def at_once(parts: Sequence[OfSums], pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
+    """Distances of vectors (..., D), float32 (K, N_1 M_1 + ...) for K parts, by kernels for a GPU. None where there are
+    no kernels: on a CPU, in float64, in forward mode, and for other distances."""
+    tensors = [x for pair in pairs for x in pair]
+    kernels = kernels_for(tensors[0]) if parts and tensors else None
+    if kernels is None or forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+        return None
+    if not all(part.kernel in kernels.KINDS for part in parts) or any(x.dtype not in IN_KERNELS for x in tensors):
+        return None
+    kinds = [kernels.KINDS.index(part.kernel) for part in parts]
+    rows = [(a.flatten(0, -2), b.flatten(0, -2)) for a, b in pairs]
+    found: Tensor = kernels.distances(kinds, rows, lambda rows: torch.stack(one_by_one(parts, rows)))
+    return found
+
+
+def one_by_one(parts: Sequence[OfSums], pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """The same by torch's operations: for each part (N_1 M_1 + ...,)."""
+    each = [pair_sums(a, b) for a, b in pairs]
+    d2, aa, bb, s = (torch.cat([sums[i].flatten() for sums in each]) for i in range(4))
+    units = torch.cat([d2.new_full((sums[0].numel(),), a.shape[-1]) for sums, (a, _) in zip(each, pairs)])
+    return [part.from_sums((d2, aa, bb, s), units) for part in parts]

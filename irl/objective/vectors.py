@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import torch
 from torch import Tensor
 
 from irl.core.output import Output, lens_to_mask
-from irl.objective.distances import PER_UNIT
+from irl.objective.distances import PER_UNIT, Distance
 
 
 class Compared(NamedTuple):
@@ -26,6 +26,29 @@ class Compared(NamedTuple):
         weighted = {n: (d * scales[n] if n in scales else d) * self.weights for n, d in distances.items()}
         # What padding holds may be NaN or infinite.
         return {n: torch.where(self.weights > 0, w, 0.0).sum() if self.padded else w.sum() for n, w in weighted.items()}
+
+
+def averages(distance: Distance, compared: Sequence[Compared], layers: int) -> dict[str, Tensor]:
+    """Every elementary distance by its name, unweighted, averaged over vectors and over the pairs of each layer,
+    (layers,). compared: the pairs of the first layer, then those of the second and so on."""
+    pairs = [(c.a, c.b) for c in compared]
+    at_once = distance.at_once(pairs) if all(c.per_unit is None for c in compared) else None
+    if at_once is None:
+        each = [c.average(distances) for c, distances in zip(compared, distance.parts(pairs))]
+        means = {name: torch.stack([own[name] for own in each]) for name in each[0]}
+    else:
+        weights = torch.cat([c.weights.flatten() for c in compared])
+        # What padding holds may be NaN or infinite.
+        weighted = torch.where(weights > 0, at_once * weights, 0.0)
+        sizes = [c.weights.numel() for c in compared]
+        if len(set(sizes)) == 1:
+            sums = weighted.unflatten(1, (-1, sizes[0])).sum(2)
+        else:
+            sums = torch.stack([part.sum(1) for part in weighted.split(sizes, 1)], 1)
+        means = {part.name: row for (_, part), row in zip(distance.weighted, sums)}
+    if len(compared) == layers:
+        return means
+    return {name: values.unflatten(0, (layers, -1)).mean(1) for name, values in means.items()}
 
 
 def compared_vectors(

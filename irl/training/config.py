@@ -101,6 +101,8 @@ class TrainConfig(Checked):
     eval_every: updates between evaluations, 0 for none but the last, -1 for the end of every epoch.
     average: number of evaluations after the clean phase, those of lowest loss, whose weights are averaged at the end.
     batch_size: of all processes together, where there are several.
+    cuda_graphs: on a GPU, passes are recorded and played back, which is faster where they consist of many small
+    operations. It needs one process, accumulate 1, and a modality whose batches are all alike.
     threads: of torch on a CPU, 0 to leave them; results are equal to the bit only for equal numbers of threads, and of
     processes.
     """
@@ -121,6 +123,7 @@ class TrainConfig(Checked):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     threads: Natural = 0
     workers: Natural = 0
+    cuda_graphs: bool = False
     log_every: Count = 50
     eval_every: Annotated[int, at_least(-1)] = 0
     save_every: Count = 500
@@ -143,6 +146,11 @@ class TrainConfig(Checked):
             raise ValueError(f"milestones: decay steps, and no other, needs some, got {list(self.milestones)}")
         if self.decay == "plateau" and not (self.eval_every and self.average):
             raise ValueError("decay plateau needs eval_every, and average (1 for the best weights)")
+        if self.cuda_graphs and (self.accumulate > 1 or self.precision == "16-mixed"):
+            raise ValueError(
+                f"cuda_graphs needs accumulate 1 and a precision other than 16-mixed, got accumulate {self.accumulate} "
+                f"and precision {self.precision}"
+            )
 
     def lr_at(self, step: int) -> float:
         """Learning rate of update `step`, counted from 0."""
@@ -158,7 +166,7 @@ class TrainConfig(Checked):
 
 
 # Keys of TrainConfig that may change between a run and its resumption: they do not touch the weights.
-RUN_KEYS = ("workers", "log_every", "eval_every", "save_every", "max_bad_steps")
+RUN_KEYS = ("workers", "cuda_graphs", "log_every", "eval_every", "save_every", "max_bad_steps")
 
 
 def without_runtime_keys(resolved: dict[str, Any]) -> dict[str, Any]:

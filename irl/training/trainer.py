@@ -23,14 +23,16 @@ from irl.core.machine import set_threads
 from irl.core.rng import seed_step
 from irl.objective import Terms
 from irl.training import distributed
+from irl.training.buffers import BufferCopies
 from irl.training.config import OPTIMIZERS
+from irl.training.cuda_graphs import Values, recorder_for
 from irl.training.distributed import Shard
 from irl.training.layer_stats import Stat
 from irl.training.metrics import MetricsWriter
 from irl.training.registry import modality
 from irl.training.signals import StopSignals
 from irl.training.state import RunState
-from irl.training.task import Task
+from irl.training.task import Phase, Task
 
 
 class Trainer:
@@ -52,6 +54,8 @@ class Trainer:
         self.module, self.optimizer = self.fabric.setup(self.task.module, optimizer)
         self.state = RunState(settings, exp, self.task, self.optimizer, self.fabric)
         self.metrics = MetricsWriter(exp, self.state)
+        self.buffers = BufferCopies(self.raw_module)
+        self.recorder = recorder_for(settings, self._pass, self.task, self.fabric.device)
 
     def _check_batch_size(self) -> None:
         size, processes = self.config.train.batch_size, self.shard.world_size
@@ -144,8 +148,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = state.lr_at(state.step)
         # The forward pass changes buffers (running statistics of batch norm) and the hidden state.
-        buffers = [(buffer, buffer.clone()) for buffer in self.raw_module.buffers()]
+        self.buffers.keep()
         hidden = self.task.hidden_state()
+        if self.recorder is not None:
+            # The recorder overwrites it.
+            hidden = {name: x.clone() for name, x in hidden.items()}
         terms = self._backward(batches)
         norm = self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=c.clip_norm or math.inf, error_if_nonfinite=False
@@ -161,8 +168,7 @@ class Trainer:
         if finite:
             state.add(stats)
         else:
-            for buffer, before in buffers:
-                buffer.copy_(before)
+            self.buffers.restore()
             self.task.load_state(hidden)
         self.optimizer.zero_grad()
         state.step += 1
@@ -171,17 +177,30 @@ class Trainer:
 
     def _backward(self, batches: list[Any]) -> list[Values]:
         """Accumulate the gradients of the batches; return the values of the terms of each, still on the device."""
-        phase, step = self.state.phase_at(self.state.step)
         values = []
         for i, batch in enumerate(batches, 1):
             batch = self.fabric.to_device(batch)
-            # Processes exchange gradients once, with those of the last batch.
-            with self.fabric.no_backward_sync(self.module, enabled=i < len(batches)):
-                terms: Terms = self.module(batch, phase, step)
-                # DDP averages over processes, and each process has its part of the sum.
-                self.fabric.backward(terms.total / (len(batches) / self.shard.world_size))
-            values.append(_values(terms))
+            if self.recorder is not None:
+                values.append(self.recorder(batch, self._stage()))
+            else:
+                values.append(self._pass(batch, len(batches), i == len(batches)))
         return values
+
+    def _pass(self, batch: Any, batches: int = 1, last: bool = True) -> Values:
+        """The forward and backward pass of one of the batches of an update; the values of its terms."""
+        phase, step = self.state.phase_at(self.state.step)
+        # Processes exchange gradients once, with those of the last batch.
+        with self.fabric.no_backward_sync(self.module, enabled=not last):
+            terms: Terms = self.module(batch, phase, step)
+            # DDP averages over processes, and each process has its part of the sum.
+            self.fabric.backward(terms.total / (batches / self.shard.world_size))
+        return _values(terms)
+
+    def _stage(self) -> tuple[Phase, float] | None:
+        """What a pass depends on beside its batch: the phase, and gamma; None while gamma rises."""
+        phase, step = self.state.phase_at(self.state.step)
+        objective = self.raw_module.objectives[phase]
+        return None if step < objective.warmup else (phase, objective.gamma_at(step))
 
     # Stopping
 
@@ -252,17 +271,15 @@ class Trainer:
 HEADLINES = ("dev/loss", "dev/cer", "dev/error")  # shown on the screen; metrics.jsonl has all
 
 
-# Names of terms, and float64 values in the same order.
-Values = tuple[list[str], Tensor]
-
-
 def _values(terms: Terms) -> Values:
     """The terms of the global batch: the sum of the parts that the processes have."""
     values = {"total": terms.total, "clean": terms.clean, "noisy": terms.noisy, "dist": terms.dist}
     values.update({f"dist/{layer}": value for layer, value in terms.per_layer.items()})
     values.update(terms.extra)
-    parts = torch.stack([value.detach().double() for value in values.values()])
-    return list(values), distributed.all_reduce_sum(parts)
+    parts = [value.detach() for value in values.values()]
+    if len({part.dtype for part in parts}) > 1:
+        parts = [part.double() for part in parts]
+    return list(values), distributed.all_reduce_sum(torch.stack(parts).double())
 
 
 def _sums(batches: list[Any], terms: list[Values], norm: Tensor) -> tuple[dict[str, Stat], bool]:

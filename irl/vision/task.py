@@ -91,6 +91,8 @@ class VisionTask(Task):
         model = build_model(config, len(self.train.classes))
         attack = Attack(config.attack, self.statistics.mean, self.statistics.std) if config.attack.kind else None
         self.module = VisionStep(model, config, attack, self.train.size)
+        # Attacks draw on the CPU; the first update of a running covariance differs from those after it.
+        self.recordable = not config.attack.kind and not config.smoothness.used
         self._check_batch_norm()
 
     def _check_batch_norm(self) -> None:

@@ -35,6 +35,8 @@ PARTS = {
     "encoder-decoder": ("gpu_speed.encoder_decoder", 70),
     "noise and search": ("gpu_speed.noise_and_search", 50),
     "wide resnet, compiled": ("gpu_speed.compiled", 110),
+    "wide resnet, recorded": ("gpu_speed.resnet_recorded", 80),
+    "language model, recorded": ("gpu_speed.language_recorded", 40),
     "training": ("gpu_train.training", 110),
 }
 # A part is not begun with less.

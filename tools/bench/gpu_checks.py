@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from irl import noise as noises_of
+from irl.core.gpu import kernels_for
 from irl.core.output import Output, tree_map
 from irl.core.rng import Keys
 from irl.data.augment import Crops
@@ -79,7 +80,9 @@ def check_draws(device: str) -> Row:
         "integers": torch.equal(here.integers(4, high), there.integers(4, high.to(device)).cpu()),
     }
     away = float((here.normal(100) - there.normal(100).cpu()).abs().max())
-    return {"ok": all(same.values()) and away < 1e-6, "equal to the bit": str(same), "normals differ by": away}
+    found: Row = {"equal to the bit": str(same), "normals differ by": away}
+    found["kernels in Triton"] = kernels_for(there.ids) is not None
+    return {"ok": all(same.values()) and away < 1e-6, **found}
 
 
 def check_image_noise(device: str, layout: torch.memory_format) -> Row:
@@ -367,12 +370,19 @@ def check_model(device: str, model: nn.Module, inputs: Any, run: Run) -> Row:
 def training_loop(part: Part) -> None:
     for name, module in (("images", "pictures"), ("words", "words"), ("speech", "tiny")):
         part.measure(f"resuming, {name}", lambda name=name, module=module: check_resume(part, name, module))
+        if name != "speech":
+            part.measure(f"resuming, {name}, recorded", lambda name=name: check_resume(part, name, "", True))
+    torch.backends.cudnn.deterministic = True
+    part.measure("resuming, images, cudnn.deterministic", lambda: check_resume(part, "images", ""))
+    part.measure("resuming, images, cudnn.deterministic, recorded", lambda: check_resume(part, "images", "", True))
+    torch.backends.cudnn.deterministic = False
     part.measure("torchrun with one process", lambda: check_torchrun(part))
     part.measure("DDP and SyncBatchNorm in a group of one", lambda: check_group(part))
 
 
-def check_resume(part: Part, name: str, module: str) -> Row:
-    """The recipes of the tests, whole: trained without a break, twice, and with one."""
+def check_resume(part: Part, name: str, module: str, recorded: bool = False) -> Row:
+    """The recipes of the tests, whole: trained without a break, twice, and with one. module: of the tests, which builds
+    the recipe, unless it is there. recorded: with CUDA graphs, beside the same without."""
     import importlib
 
     from tiny import run
@@ -380,14 +390,18 @@ def check_resume(part: Part, name: str, module: str) -> Row:
     from irl.training import checkpoint
 
     folder = part.folder / name
-    folder.mkdir()
-    importlib.import_module(module).build_recipe(folder)
-    device = f"train.accelerator={'gpu' if part.cuda else 'cpu'}"
+    if module:
+        folder.mkdir()
+        importlib.import_module(module).build_recipe(folder)
+    device = [f"train.accelerator={'gpu' if part.cuda else 'cpu'}", f"train.cuda_graphs={str(recorded).lower()}"]
+    group = f"{recorded}{torch.backends.cudnn.deterministic}"
     plan: dict[str, list[list[str]]] = {"whole": [[]], "again": [[]], "broken": [["--stop", "10"], []]}
+    if recorded:
+        plan["plain"] = [["train.cuda_graphs=false"]]
     for exp, runs in plan.items():
         for more in runs:
-            run("irl.bin.train", "irl_loss.yaml", device, "--exp", f"exp/{exp}", *more, cwd=folder)
-    states = {exp: checkpoint.load(folder / "exp" / exp / "checkpoint.pt")["model"] for exp in plan}
+            run("irl.bin.train", "irl_loss.yaml", *device, *more, "--exp", f"exp/{group}/{exp}", cwd=folder)
+    states = {exp: checkpoint.load(folder / "exp" / group / exp / "checkpoint.pt")["model"] for exp in plan}
 
     def away(a: str, b: str) -> tuple[float, str]:
         return worst((n, x, states[b][n]) for n, x in states[a].items())
@@ -401,6 +415,7 @@ def check_resume(part: Part, name: str, module: str) -> Row:
         "error": broken[0],
         "two unbroken runs": again[0],
         "worst": broken[1],
+        **({"recorded beside plain": away("plain", "whole")[0]} if recorded else {}),
     }
 
 

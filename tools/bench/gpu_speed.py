@@ -95,11 +95,11 @@ def measure_launches(part: Part) -> Row:
 # Training steps
 
 
-def resnet_arguments(part: Part, compiled: bool) -> argparse.Namespace:
+def resnet_arguments(part: Part, compiled: bool, cuda_graphs: bool = False) -> argparse.Namespace:
     depth, width = (10, 1) if part.tiny else (28, 10)
     return argparse.Namespace(
         depth=depth, width=width, copies=1, batch_size=16 if part.tiny else 128, device=part.device, threads=1,
-        precision="bf16-mixed", compile=compiled,
+        precision="bf16-mixed", compile=compiled, cuda_graphs=cuda_graphs,
     )  # fmt: skip
 
 
@@ -133,27 +133,24 @@ def wide_resnet(part: Part) -> None:
     part.measure("build", build)
     seconds = timed(part, steps, 20)
     report_resnet(part, args, seconds)
-    torch.backends.cudnn.benchmark = True
-    chosen = timed(part, {name: steps[name] for name in ("baseline", "irl_loss")}, 6)
-    torch.backends.cudnn.benchmark = False
-    for name, values in chosen.items():
-        speed = resnet_speed(part, args, VIEWS[name], median(values))
-        part.measure(f"step, {name}, cudnn.benchmark", lambda: speed)
+    for flag in ("benchmark", "deterministic"):
+        setattr(torch.backends.cudnn, flag, True)
+        chosen = timed(part, {name: steps[name] for name in ("baseline", "irl_loss")}, 4)
+        setattr(torch.backends.cudnn, flag, False)
+        for name, values in chosen.items():
+            speed = resnet_speed(part, args, VIEWS[name], median(values))
+            part.measure(f"step, {name}, cudnn.{flag}", lambda: speed)
     part.measure("memory", lambda: memory_of(part, steps, "irl_loss", "irl_batching"))
     for name in ("baseline", "irl_loss"):
         part.measure(f"where a step's time goes, {name}", lambda: profile(part, steps[name]))
 
 
-def report_resnet(part: Part, args: argparse.Namespace, seconds: dict[str, np.ndarray]) -> None:
+def report_resnet(part: Part, args: argparse.Namespace, seconds: dict[str, np.ndarray], label: str = "") -> None:
     for name, values in seconds.items():
-        part.measure(f"step, {name}", lambda: resnet_speed(part, args, VIEWS[name.split(",")[0]], median(values)))
-    ratios = {
-        "irl_loss / irl_batching": ratio(seconds, "irl_loss", "irl_batching"),
-        "irl_batching / baseline": ratio(seconds, "irl_batching", "baseline"),
-    }
-    if "bare loop" in seconds:
-        ratios["baseline / bare loop"] = ratio(seconds, "baseline", "bare loop")
-    part.measure("ratios of time", lambda: ratios)
+        part.measure(f"step, {name}{label}", lambda: resnet_speed(part, args, VIEWS[name], median(values)))
+    pairs = (("irl_loss", "irl_batching"), ("irl_batching", "baseline"), ("baseline", "bare loop"))
+    ratios = {f"{a} / {b}": ratio(seconds, a, b) for a, b in pairs if a in seconds and b in seconds}
+    part.measure(f"ratios of time{label}", lambda: ratios)
 
 
 def compiled(part: Part) -> None:
@@ -186,6 +183,61 @@ def compiled(part: Part) -> None:
     seconds = timed(part, steps, 6)
     part.measure("ratios of time", lambda: {"irl_loss / irl_batching": ratio(seconds, "irl_loss", "irl_batching")})
     part.measure("memory", lambda: memory_of(part, steps, "irl_loss", "irl_batching"))
+
+
+def resnet_recorded(part: Part) -> None:
+    """With CUDA graphs, as it is and compiled."""
+    import wide_resnet as bench
+
+    for compiled in (False, True):
+        args = resnet_arguments(part, compiled, cuda_graphs=True)
+        bench.prepare(part.folder, args)
+        steps: Steps = {}
+        label = "recorded, compiled" if compiled else "recorded"
+        for name in bench.PRESETS:
+            part.measure(
+                f"record, {name}, {label}", lambda: record(part, steps, name, bench.make_step(args, name, part.folder))
+            )
+        report_resnet(part, args, timed(part, steps, 8), f", {label}")
+        for name in ("baseline", "irl_loss"):
+            if name in steps:
+                part.measure(f"where a step's time goes, {name}, {label}", lambda: profile(part, steps[name]))
+        steps.clear()
+        free()
+
+
+def record(part: Part, steps: Steps, name: str, step: Callable[[], Any]) -> Row:
+    """The first steps, after which passes are played."""
+    begin = time.monotonic()
+    for _ in range(6):
+        step()
+    part.synchronise()
+    steps[name] = step
+    return {"seconds of six steps": time.monotonic() - begin}
+
+
+def language_recorded(part: Part) -> None:
+    import language_model as bench
+
+    portable(part)
+    for precision in ("bf16-mixed", "32-true"):
+        args = language_arguments(part, precision, cuda_graphs=True)
+        bench.prepare(part.folder, args)
+        steps: Steps = {}
+        for name in bench.PRESETS:
+            part.measure(
+                f"record, {name}, {precision}",
+                lambda: record(part, steps, name, bench.make_step(args, name, part.folder)),
+            )
+        seconds = timed(part, steps, 6)
+        words = args.batch_size * args.bptt
+        found: Row = {f"words/s, {name}": words / median(values) for name, values in seconds.items()}
+        for over in ("irl_batching", "baseline"):
+            found[f"irl_loss / {over}"] = ratio(seconds, "irl_loss", over)
+        part.measure(f"2x{args.units} LSTM, {precision}, recorded", lambda: found)
+        part.measure(f"where a step's time goes, irl_loss, {precision}", lambda: profile(part, steps["irl_loss"]))
+        steps.clear()
+        free()
 
 
 def profile(part: Part, step: Callable[[], Any], rows: int = 10) -> Row:
@@ -226,13 +278,17 @@ def language_model(part: Part) -> None:
         free()
 
 
+def language_arguments(part: Part, precision: str, cuda_graphs: bool = False) -> argparse.Namespace:
+    return argparse.Namespace(
+        units=16 if part.tiny else 1500, words=100 if part.tiny else 10000, batch_size=20,
+        bptt=5 if part.tiny else 35, device=part.device, precision=precision, threads=1, cuda_graphs=cuda_graphs,
+    )  # fmt: skip
+
+
 def measure_language(part: Part, precision: str) -> None:
     import language_model as bench
 
-    args = argparse.Namespace(
-        units=16 if part.tiny else 1500, words=100 if part.tiny else 10000, batch_size=20,
-        bptt=5 if part.tiny else 35, device=part.device, precision=precision, threads=1,
-    )  # fmt: skip
+    args = language_arguments(part, precision)
     bench.prepare(part.folder, args)
     steps: Steps = {row: bench.make_step(args, row, part.folder) for row in bench.PRESETS}
     steps["plain loop"] = bench.plain_step(args)

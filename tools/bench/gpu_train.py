@@ -73,7 +73,7 @@ def settings_of(part: Part, sets: Path, model: tuple[int, int], name: str, updat
         "train": {
             "updates": updates, "batch_size": 128, "optimizer": "nesterov", "learning_rate": 0.1,
             "warmup_updates": max(1, updates // 5), "weight_decay": 5e-4, "clip_norm": 0.0, "precision": "bf16-mixed",
-            "accelerator": "gpu" if part.cuda else "cpu", "save_every": 10**6, "log_every": 100,
+            "cuda_graphs": True, "accelerator": "gpu" if part.cuda else "cpu", "save_every": 10**6, "log_every": 100,
         },
     }  # fmt: skip
     made = config.from_dict(VisionConfig, values, "benchmark")

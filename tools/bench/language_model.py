@@ -52,6 +52,7 @@ def settings_of(args: argparse.Namespace, name: str, folder: Path) -> LanguageCo
                 "batch_size": args.batch_size, "optimizer": "sgd", "learning_rate": 0.1, "clip_norm": 5.0,
                 "updates": 10**6, "warmup_updates": 0, "decay": "none", "precision": args.precision,
                 "accelerator": "gpu" if args.device == "cuda" else "cpu", "threads": args.threads,
+                "cuda_graphs": getattr(args, "cuda_graphs", False),
             },
         },
         "benchmark",

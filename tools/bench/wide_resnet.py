@@ -54,7 +54,7 @@ def settings_of(args: argparse.Namespace, name: str, folder: Path) -> VisionConf
             "train": {
                 "batch_size": args.batch_size, "optimizer": "nesterov", "learning_rate": 0.01, "clip_norm": 0.0,
                 "updates": 10**6, "precision": args.precision, "accelerator": "gpu" if args.device == "cuda" else "cpu",
-                "threads": args.threads,
+                "threads": args.threads, "cuda_graphs": getattr(args, "cuda_graphs", False),
             },
         },
         "benchmark",

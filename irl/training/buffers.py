@@ -1,0 +1,29 @@
+"""A copy of a module's buffers, for an update that must be undone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class BufferCopies:
+    """Copies of all buffers of a module, which change them in place alone: running statistics of batch norm. Buffers of
+    one type are copied at once, because many small copies would cost a GPU more to launch than to do."""
+
+    def __init__(self, module: nn.Module) -> None:
+        by_type: dict[torch.dtype, list[Tensor]] = {}
+        for buffer in module.buffers():
+            by_type.setdefault(buffer.dtype, []).append(buffer)
+        self.groups = [(buffers, [torch.empty_like(x) for x in buffers]) for buffers in by_type.values()]
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Copy the buffers as they are now."""
+        for buffers, copies in self.groups:
+            torch._foreach_copy_(copies, buffers)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Give the buffers the values that were kept."""
+        for buffers, copies in self.groups:
+            torch._foreach_copy_(buffers, copies)
