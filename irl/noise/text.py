@@ -62,10 +62,11 @@ class WordNoise:
         self.size = len(counts)
         self.blank = self.size if blank is None else blank
         self.protected = torch.tensor(protected, dtype=torch.int64)
-        # Bounds in whole numbers: a word's share of the draws is its share of the counts, to 2**-31.
-        self.bounds = bounds_of(counts) if config.kind == "unigram" else counts
-        # As a number of Python's: to read it from a GPU would wait for what runs there.
-        self.total = int(self.bounds[-1])
+        if config.kind == "unigram":
+            # Bounds in whole numbers: a word's share of the draws is its share of the counts, to 2**-31. The last one
+            # is kept as a number of Python's: to read it from a GPU would wait for what runs there.
+            self.bounds = bounds_of(counts)
+            self.total = int(self.bounds[-1])
 
     def draw(self, keys: Keys, length: int = 1) -> tuple[Tensor, Tensor]:
         """Of N texts of so many positions, or of N positions, whether each word is replaced, bool (N * length,), and by

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irl import KL, L2, Cosine
-from irl.objective.distances import BY_NAME, CrossEntropy, Distance, Norms, Probabilities, pair_sums
+from irl.objective.distances import BY_NAME, CrossEntropy, Distance, Norms, Probabilities
+from irl.objective.pair_sums import pair_sums
 
 ALL = [
     L2("norm"),
