@@ -78,7 +78,7 @@ def pair_sums(a: Tensor, b: Tensor) -> Sums:
 
 
 class OfSums(Protocol):
-    """A distance that is a function of the pair sums and of the number of units. kernel: as in irl.core.kernels.KINDS."""
+    """A distance that is a function of the pair sums and the number of units. kernel: as in irl.core.kernels.KINDS."""
 
     kernel: str
 
