@@ -37,12 +37,13 @@ def table_sections(table: Table) -> list[str]:
                 c: table.errors[method, c][seen].sum() / table.reference[c][seen].sum() for c in shown if c is not None
             }
             cells = [f"{100 * rates[c]:.1f}" if c is not None else "" for c in shown]
-            mark = "masked: FGSM does not tell" if rates[pgd] - rates[fgsm] > MASKED else ""
+            mark = "masked" if rates[pgd] - rates[fgsm] > MASKED else ""
             rows.append([table.label(method), eps, *cells, mark])
     if not rows:
         return []
     head = (
-        "Gradient masking: error in % under random noise, FGSM and PGD of one size, on the same images. A row is marked"
-        f" where PGD finds more than {100 * MASKED:.0f} points more than FGSM: then robustness to FGSM is none."
+        "Gradient masking: error in % under random noise, FGSM and PGD of one size, on the same images. Where PGD finds "
+        f"over {100 * MASKED:.0f} points more errors than FGSM, gradients are masked: few errors under FGSM then do not "
+        "mean that the model is robust."
     )
-    return ["", head, "", *grid(["method", "eps", "random", "FGSM", "PGD", "remark"], rows)]
+    return ["", head, "", *grid(["method", "eps", "random", "FGSM", "PGD", "gradients"], rows)]
