@@ -27,7 +27,7 @@ BAD = [
     (["objective.distance={l3: 1.0}"], "unknown distance 'l3', known are l2"),
     (["noise.musan=data/nothing"], "data/nothing/noise: no audio found"),
     (["train_dir=data/none"], "data/none: no such data directory"),
-    (["features.mels=12"], "statistics of 20 features, expected 24"),
+    (["features.mels=12"], "made with different feature settings; run stage 3 again"),
     (["task=video"], "task: expected one of speech, vision, language, character_lm, found 'video'"),
     (["model.attention=foo"], "model.attention: expected one of additive, dot, location, found 'foo'"),
     (["model.encoder_units=0"], "model.encoder_units: expected int >= 1, found 0"),

@@ -18,11 +18,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from irl.core import atomic_io
+from irl.core import atomic_io, config
 from irl.core.arguments import Parser, positive
 from irl.core.errors import UserError, run_command
 from irl.core.machine import device_named
 from irl.reporting import results
+from irl.training.config import without_runtime_keys
 from irl.training.modality import Modality, Planned
 from irl.training.registry import modality, read_config
 
@@ -58,16 +59,29 @@ def wanted_runs(args: argparse.Namespace, found: Modality, planned: Planned) -> 
     return runs
 
 
-def lists(args: argparse.Namespace, missing: list[dict[str, Any]], planned: Planned) -> dict[str, Commands]:
-    """The commands that produce the missing results, by the name of their list."""
+def same_clean_phase(args: argparse.Namespace, found: Modality) -> set[str]:
+    """The methods whose clean phase is that of args.clean: they begin at its end. The others train their own."""
+
+    def clean_settings(method: str) -> dict[str, Any]:
+        settings = without_runtime_keys(config.to_dict(read_config(args.conf / f"{method}.yaml", args.overrides)))
+        return {key: value for key, value in settings.items() if key not in found.paired_keys}
+
+    clean = clean_settings(args.clean)
+    return {method for method in args.methods if clean_settings(method) == clean}
+
+
+def lists(
+    args: argparse.Namespace, missing: list[dict[str, Any]], planned: Planned, sharing: set[str]
+) -> dict[str, Commands]:
+    """The commands that produce the missing results, by the name of their list. sharing: see `same_clean_phase`."""
     # If there are fewer runs than parallel jobs, each run is evaluated in several parts. The last command joins them.
     parts = -(-args.nj // max(1, len(missing)))
     made: dict[str, Commands] = {name: [] for name in ("clean", "train", "part", "evaluate", "score")}
     asked = ["--wanted", args.lists / "wanted.jsonl"]
-    phases = dict.fromkeys(run["seed"] for run in missing if run["clean_updates"])
+    phases = dict.fromkeys(run["seed"] for run in missing if run["clean_updates"] and run["method"] in sharing)
     for seed in phases:
-        # The clean phase of a seed is the same for every method: it is trained once.
-        conf = args.conf / f"{args.clean or args.methods[0]}.yaml"
+        # The clean phase of a seed is the same for these methods: it is trained once.
+        conf = args.conf / f"{args.clean}.yaml"
         exp = args.out / f"clean.{seed}"
         made["clean"].append(
             irl("train", conf, *args.overrides, f"seed={seed}", "--exp", exp, "--stop", "clean", "--anew")
@@ -75,7 +89,9 @@ def lists(args: argparse.Namespace, missing: list[dict[str, Any]], planned: Plan
     for run in missing:
         method, seed = run["method"], run["seed"]
         exp = args.out / f"{method}.{seed}"
-        start = ["--start", args.out / f"clean.{seed}" / "checkpoint.pt"] if seed in phases else []
+        start = (
+            ["--start", args.out / f"clean.{seed}" / "checkpoint.pt"] if seed in phases and method in sharing else []
+        )
         train = [args.conf / f"{method}.yaml", *args.overrides, f"seed={seed}", "--exp", exp, *start, "--anew"]
         made["train"].append(irl("train", *train))
         evaluate = [exp / "checkpoint.pt", "--conditions", *planned.conditions, "--out", exp / "evaluate", *asked]
@@ -114,7 +130,7 @@ def main() -> None:
     found = modality(task, str(known.conf))
     found.add_arguments("plan", parser)
     args = parser.parse_intermixed_args()
-    args.lists = args.lists or args.out
+    args.lists, args.clean = args.lists or args.out, args.clean or args.methods[0]
     for option in ("methods", "seeds", "conditions"):
         given = getattr(args, option)
         if len(set(given)) < len(given):
@@ -124,7 +140,7 @@ def main() -> None:
     planned = found.planned(args)
     wanted, lines = wanted_runs(args, found, planned), results.read(args.results)
     missing = [run for run in wanted if not any(results.matches(line, run, found) for line in lines)]
-    for name, commands in lists(args, missing, planned).items():
+    for name, commands in lists(args, missing, planned, same_clean_phase(args, found)).items():
         atomic_io.write(args.lists / f"{name}.list", "".join(shlex.join(command) + "\n" for command in commands))
     atomic_io.write(args.lists / "wanted.jsonl", "".join(json.dumps(run) + "\n" for run in wanted))
     if not args.draft:

@@ -25,10 +25,10 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     log_to()
     settings = read_config(args.config, args.overrides)
+    methods = [read_config(args.config.parent / f"{method}.yaml", args.overrides) for method in args.methods]
     found = modality(settings.task, str(args.config))
-    print(found.prepare(settings, args.check), flush=True)
-    for method in args.methods:
-        own = read_config(args.config.parent / f"{method}.yaml", args.overrides)
+    print(found.prepare(settings, args.check, methods), flush=True)
+    for own in methods:
         found.task(own, Shard()).batches_of(0)
 
 

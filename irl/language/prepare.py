@@ -49,7 +49,7 @@ def test_data(conditions: Sequence[str], args: object = None) -> dict[str, str]:
     return {name: text_fingerprint(Path(text)) for name, _, text in (item.partition("=") for item in conditions)}
 
 
-def prepare(settings: LanguageConfig, check: Sequence[str]) -> str:
+def prepare(settings: LanguageConfig, check: Sequence[str], methods: Sequence[LanguageConfig] = ()) -> str:
     """Write the vocabulary of the training text. check: test texts whose words it must know or call unknown."""
     words = (word for _, word in words_of(Path(settings.train_text)))
     vocabulary = WordVocabulary.of(words, settings.min_count)

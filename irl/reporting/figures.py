@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -16,6 +18,8 @@ from irl.reporting.table_config import TableConfig
 matplotlib.use("Agg")
 # Names inside an SVG come from its content, not from chance: it changes only with its content.
 matplotlib.rcParams["svg.hashsalt"] = "irl"
+# With fewer numbered conditions bars say as much as a curve.
+ENOUGH = 4
 # With more methods bars cannot be told apart.
 MOST_BARS = 5
 
@@ -29,12 +33,46 @@ def save_figure(fig: Any, path: Path) -> None:
 
 def draw(table: Table, path: Path, title: str) -> None:
     """The figure that suits a table: bars, differences of many methods, or a panel for each condition."""
-    if not table.metric.averaged:
+    if series := numbered(table.columns()):
+        scales(table, path, title, *series)
+    elif not table.metric.averaged:
         dots(table, path, title)
     elif len(table.methods) > MOST_BARS and table.config.compare_with in table.methods:
         forest(table, path, title)
     else:
         bars(table, path, title)
+
+
+def numbered(columns: Sequence[str]) -> tuple[str, dict[str, float]] | None:
+    """The conditions that differ by a number alone, if there are enough of them for a curve: what is before the number,
+    and the numbers by condition. dbfs-50, dbfs-40 and so on are dbfs from -50 on."""
+    stems: dict[str, dict[str, float]] = {}
+    for column in columns:
+        if found := re.fullmatch(r"(.*?)_?([+-]?\d+(?:\.\d+)?)", column):
+            stems.setdefault(found[1], {})[column] = float(found[2])
+    return next(((stem, numbers) for stem, numbers in stems.items() if len(numbers) >= ENOUGH), None)
+
+
+def scales(table: Table, path: Path, title: str, stem: str, numbers: Mapping[str, float]) -> None:
+    """Rates of every method over the numbers of its conditions, with bands of their intervals."""
+    order = sorted(numbers, key=lambda column: numbers[column])
+    x = [numbers[column] for column in order]
+    fig, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    for method, marker, line in zip(
+        table.methods, itertools.cycle("os^Dv*Px<>"), itertools.cycle(("-", "--", "-.", ":"))
+    ):
+        rates = [table.rate(method, column) for column in order]
+        bounds = [table.interval(method, column) or (rate, rate) for column, rate in zip(order, rates)]
+        (drawn,) = axes.plot(x, rates, marker=marker, linestyle=line, label=table.label(method), markersize=5)
+        low, high = zip(*bounds)
+        axes.fill_between(x, low, high, color=drawn.get_color(), alpha=0.15, linewidth=0)
+    axes.set_xlabel(table.heading(stem))
+    axes.set_ylabel(table.metric.title)
+    axes.set_ylim(bottom=0)
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=9, frameon=False)
+    save_figure(fig, path)
 
 
 def bars(table: Table, path: Path, title: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 from typing import Any
 
 from irl.training.modality import MetricSpec, Modality, lazily
@@ -40,6 +41,14 @@ class Speech(Modality):
         modules = {"validate": "validate", "plan": "plan", "evaluate": "evaluate", "score": "scoring"}
         if command in modules:
             importlib.import_module(f"irl.speech.{modules[command]}").add_arguments(parser)
+
+    def heading(self, condition: str) -> str:
+        """gain-20 is "-20 dB", dbfs-40 "-40 dBFS"; without a number it is what the number is."""
+        found = re.fullmatch(r"(gain|dbfs)([+-]\d+)?", condition)
+        if not found:
+            return condition
+        what, unit = {"gain": ("change of level", "dB"), "dbfs": ("level", "dBFS")}[found[1]]
+        return f"{found[2]} {unit}" if found[2] else f"{what} in {unit}"
 
     def table_sections(self, table: Any) -> list[str]:
         copies = max(line.get("test_copies", 1) for line in table.lines)

@@ -19,25 +19,27 @@ from irl.speech.fingerprint import data_fingerprint, transcripts_fingerprint
 from irl.training.running_covariance import RunningCovariance
 
 
-def prepare(settings: SpeechConfig, check: Sequence[str]) -> str:
-    """Write the vocabulary of the training transcripts and the sums of the features. check: test sets whose characters
-    must be in the vocabulary."""
+def prepare(settings: SpeechConfig, check: Sequence[str], methods: Sequence[SpeechConfig] = ()) -> str:
+    """Write the vocabulary of the training transcripts and the sums of the features, a line for each of the feature
+    settings of all methods. check: test sets whose characters must be in the vocabulary."""
     utterances = read_data_dir(settings.train_dir, allow_pipes=settings.allow_pipes)
     vocabulary = Vocabulary.from_texts(u.text or "" for u in utterances)
     for folder in [settings.dev_dir, *check]:
         for u in read_data_dir(folder, allow_pipes=settings.allow_pipes):
             vocabulary.encode(u.text or "", f"{folder}/text: {u.id}")
-    extract = settings.features.build()
-    statistics = RunningCovariance(diagonal=True, centred=False)
-    for u in progress(utterances, "statistics", unit="utt"):
-        statistics.add(extract(torch.from_numpy(read_wave(u, settings.features.rate))))
-    frames, total, squares = statistics.sums()
+    lines = []
+    for features in dict.fromkeys(own.features for own in (settings, *methods)):
+        extract = features.build()
+        statistics = RunningCovariance(diagonal=True, centred=False)
+        for u in progress(utterances, "statistics", unit="utt"):
+            statistics.add(extract(torch.from_numpy(read_wave(u, features.rate))))
+        # Sums, not means: law 5.
+        frames, total, squares = statistics.sums()
+        sums = {"features": dataclasses.asdict(features), "frames": frames, "sum": total, "sum_of_squares": squares}
+        lines.append(json.dumps(sums) + "\n")
     vocabulary.write(Path(settings.vocabulary))
     record_inputs(Path(settings.vocabulary), transcripts=transcripts_fingerprint(settings.train_dir))
-    # Sums, not means: law 5.
-    features = dataclasses.asdict(settings.features)
-    sums = {"features": features, "frames": frames, "sum": total, "sum_of_squares": squares}
-    atomic_io.write(Path(settings.statistics), json.dumps(sums) + "\n")
+    atomic_io.write(Path(settings.statistics), "".join(lines))
     train_data = data_fingerprint(Path(settings.train_dir))
     record_inputs(Path(settings.statistics), train_data=train_data)
     return f"{settings.vocabulary}: {len(vocabulary)} tokens; {settings.statistics}: {frames} frames"

@@ -85,18 +85,19 @@ class SpeechStep(Step):
 
 
 def read_statistics(path: Path, features: FeatureConfig) -> RunningCovariance:
-    """Sums of features, written by stage 3. Raises UserError if they are missing, damaged or of different features."""
+    """Sums of these features, a line of what stage 3 wrote. Raises UserError if they are missing or damaged, or if
+    there are none of these settings."""
+    found = None
     try:
-        sums = json.loads(read_text(path, "no such feature statistics; run stage 3 first"))
-        size, stored = len(sums["sum"]), sums.get("features")
-        found = RunningCovariance.from_sums(int(sums["frames"]), sums["sum"], sums["sum_of_squares"])
-        different = stored is None or {**asdict(FeatureConfig()), **stored} != asdict(features)
+        for line in read_text(path, "no such feature statistics; run stage 3 first").splitlines():
+            sums = json.loads(line)
+            own = RunningCovariance.from_sums(int(sums["frames"]), sums["sum"], sums["sum_of_squares"])
+            # Settings that are new in the package are at their defaults in older statistics.
+            if {**asdict(FeatureConfig()), **sums["features"]} == asdict(features) and len(sums["sum"]) == features.dim:
+                found = own
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError, RecursionError):
         raise UserError(f"{path}: damaged feature statistics; run stage 3 again") from None
-    if size != features.dim:
-        raise UserError(f"{path}: statistics of {size} features, expected {features.dim}; run stage 3 again")
-    # Settings that are new in the package are at their defaults in older statistics.
-    if different:
+    if found is None:
         raise UserError(f"{path}: made with different feature settings; run stage 3 again")
     return found
 

@@ -108,6 +108,8 @@ class Modality:
 
     name: str
     metric: MetricSpec
+    # Settings in which a run may differ from the run that trained its clean phase: that phase does not look at them.
+    paired_keys = frozenset({"objective", "noise", "smoothness"})
 
     @property
     def Config(self) -> type:
@@ -121,9 +123,10 @@ class Modality:
     def add_arguments(self, command: str, parser: argparse.ArgumentParser) -> None:
         """Options of this modality for "validate", "evaluate", "plan", "score" or "analyse"."""
 
-    def prepare(self, config: Any, check: Sequence[str]) -> str:
+    def prepare(self, config: Any, check: Sequence[str], methods: Sequence[Any] = ()) -> str:
         """Stage 3: what training needs of its training set beside the examples, such as a vocabulary. check: test sets
-        that must fit it. Returns one line that says what was written."""
+        that must fit it; methods: further configurations that will need it. Returns one line that says what was
+        written."""
         self._refuse("prepare")
 
     def validate(self, args: argparse.Namespace) -> Iterator[str]:

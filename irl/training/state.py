@@ -45,7 +45,8 @@ class RunState:
         # Recorded at the start: the tree may change during the run.
         self.commit = commit()
         # By the first process: it may have to read all of the data.
-        self.trained_on = self.from_first(lambda: modality(settings.task, str(exp)).train_data(settings))
+        self.modality = modality(settings.task, str(exp))
+        self.trained_on = self.from_first(lambda: self.modality.train_data(settings))
         self.step = self.epoch = self.batch = self.skipped = 0
         self.seconds = self.waited = 0.0
         self.lr_scale = 1.0
@@ -161,7 +162,7 @@ class RunState:
         if content["config"].get("task") != self.config.task or "optimizer" not in content:
             raise UserError(f"{path}: not a checkpoint of a training run of task {self.config.task}")
         there, here = (without_runtime_keys(config.to_dict(c)) for c in (saved_config(content, path), self.config))
-        ignored = self.task.paired_keys if start else set()
+        ignored = self.modality.paired_keys if start else set()
         for key, old, new in differences(there, here):
             if key.split(".")[0] not in ignored:
                 raise UserError(

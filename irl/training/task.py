@@ -44,8 +44,6 @@ class Task:
     config: Any
     shard: Shard
     module: Any  # a Step
-    # Settings in which a run may differ from the run that trained its clean phase: that phase does not look at them.
-    paired_keys = frozenset({"objective", "noise", "smoothness"})
     # Whether passes over batches of one shape do the same operations on the device, and no others.
     recordable = False
 

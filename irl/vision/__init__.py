@@ -15,6 +15,7 @@ class Vision(Modality):
 
     name = "vision"
     metric = MetricSpec("test error", "%", "images")
+    paired_keys = Modality.paired_keys | {"attack", "unlabelled"}
     Config = lazily("config", "VisionConfig")
     task = lazily("task", "VisionTask")
     add_arguments = lazily("evaluate")

@@ -55,7 +55,7 @@ def validate(args: argparse.Namespace) -> Iterator[str]:
         corruptions.read(args.corruptions, content.images, content.labels)
 
 
-def prepare(settings: VisionConfig, check: Sequence[str]) -> str:
+def prepare(settings: VisionConfig, check: Sequence[str], methods: Sequence[VisionConfig] = ()) -> str:
     """Write the sums of the training set's colours. check: test sets that must have its classes and its size."""
     train = images.read(Path(settings.train_set))
     for path in [settings.dev_set, *check]:

@@ -42,8 +42,8 @@ def table_sections(table: Table) -> list[str]:
     if not rows:
         return []
     head = (
-        "Gradient masking: error in % under random noise, FGSM and PGD of one size, on the same images. Where PGD finds "
-        f"over {100 * MASKED:.0f} points more errors than FGSM, gradients are masked: few errors under FGSM then do not "
-        "mean that the model is robust."
+        "Gradient masking: error in % under random noise, FGSM and PGD of one size, on the same images. Where PGD "
+        f"finds over {100 * MASKED:.0f} points more errors than FGSM, gradients are masked: few errors under FGSM then "
+        "do not mean that the model is robust."
     )
     return ["", head, "", *grid(["method", "eps", "random", "FGSM", "PGD", "gradients"], rows)]

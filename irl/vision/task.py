@@ -77,8 +77,6 @@ class VisionStep(Step):
 
 
 class VisionTask(Task):
-    paired_keys = Task.paired_keys | {"attack", "unlabelled"}
-
     def __init__(self, config: VisionConfig, shard: Shard = Shard()) -> None:
         self.config, self.shard = config, shard
         self.statistics = Statistics.read(Path(config.statistics))
