@@ -5,12 +5,13 @@ import sys
 import numpy as np
 import pytest
 import recipes
+from needs import needs
 from PIL import Image
 from recipes import results_of, run
 
 from irl.data.images import read
 
-pytest.importorskip("sklearn")
+needs("sklearn")
 PRESETS = (
     "baseline data_aug irl_batching irl_loss adversarial weighted_adversarial weighted_adversarial_irl_loss "
     "semi_labelled semi_unlabelled"

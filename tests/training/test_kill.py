@@ -10,12 +10,13 @@ import sys
 import time
 
 import pytest
+from needs import needs
 from tiny import ENV, metrics, run, same_weights
 
 from irl.core.errors import UserError
 from irl.training import checkpoint
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 RECIPES = ("speech", "vision", "language")
 # A checkpoint after every update, so that many kills hit one that is being written; the best weights are kept too.
 OFTEN = ["train.save_every=1", "train.log_every=1", "train.eval_every=4", "train.average=2"]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from needs import needs
 from tiny import metrics, run, same_weights
 
 from irl.training import checkpoint
 from irl.training.registry import read_config
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 
 
 def test_terms_are_logged_by_name_and_training_learns(recipe, reference):

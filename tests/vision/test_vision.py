@@ -5,6 +5,7 @@ import numpy as np
 import pictures
 import pytest
 import torch
+from needs import needs
 from tiny import metrics, run, same_weights
 from torch.nn import functional as F
 
@@ -20,7 +21,7 @@ from irl.vision.config import VisionConfig
 from irl.vision.data import Statistics, VisionData
 from irl.vision.task import VisionTask
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 
 
 @pytest.fixture(scope="module")
