@@ -20,8 +20,8 @@ FEW = "train.updates=3 train.warmup_updates=1 train.batch_size=20 crops=2"
 
 
 @pytest.fixture
-def egs(tmp_path):
-    return recipes.copy("cifar", tmp_path)
+def egs(tmp_path, warm_python):
+    return recipes.copy("cifar", tmp_path, warm_python)
 
 
 # Each row is four processes of some seconds: one of each kind here, all nine by make test-all.

@@ -22,8 +22,8 @@ SMALL = (
 
 
 @pytest.fixture
-def egs(tmp_path):
-    return recipes.copy("wsj", tmp_path)
+def egs(tmp_path, warm_python):
+    return recipes.copy("wsj", tmp_path, warm_python)
 
 
 def recordings(folder, rng, count, rate=16000):
