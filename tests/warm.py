@@ -33,18 +33,20 @@ def serve(path):
     """Fork for each caller, until the standard input is closed."""
     preload()
     gc.freeze()  # or each fork would copy all pages when it looks for garbage
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    running = 0
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"{path}.new")
         server.listen()
         os.rename(f"{path}.new", path)
         while server in select.select([server, sys.stdin], [], [])[0]:
             connection, _ = server.accept()
+            running += 1
             if os.fork() == 0:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 server.close()
                 return attend(connection)
             connection.close()
+            while running and os.waitpid(-1, os.WNOHANG)[0]:
+                running -= 1
 
 
 def attend(connection):
