@@ -280,16 +280,6 @@ def test_validate_counts_classes_and_images_seen_before(folder):
     assert out[1].endswith(" 0 images of the sets before it") and out[2].endswith(" 44 images of the sets before it")
 
 
-def test_schedules():
-    from irl.training.config import TrainConfig
-
-    steps = TrainConfig(updates=200, decay="steps", milestones=(60, 120, 160), warmup_updates=0, learning_rate=0.1)
-    rates = [steps.lr_at(s) for s in (0, 59, 60, 119, 120, 160, 199)]
-    assert rates == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.0008, 0.0008])
-    cosine = TrainConfig(updates=100, decay="cosine", warmup_updates=10, learning_rate=1.0)
-    assert [cosine.lr_at(s) for s in (0, 4, 50, 75)] == pytest.approx([0.1, 0.5, 0.5, 0.1464466])
-
-
 def test_dropout_of_a_step_is_a_function_of_seed_and_step(inside):
     task = VisionTask(settings("irl_loss"))
     batch = task.train.make(0, BatchSpec(0, True, 1))
