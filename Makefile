@@ -21,8 +21,8 @@ install:
 demo: install
 	egs/wsj/run.sh --methods "irl_loss irl_batching baseline"
 
-# The tests of a file share trained models, so each file stays in one process.
-parallel := --numprocesses 2 --dist loadfile
+# The tests of a file share trained models, so each file stays in one process. tests/conftest.py has the long files first.
+parallel := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: install
 	$(bin)/python -m pytest -q $(parallel)

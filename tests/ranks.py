@@ -1,5 +1,5 @@
-"""Commands in several processes that train together, as torchrun begins them, but forked from this one: importing
-takes longer than most of them."""
+"""Commands in one process, or in several that train together as torchrun begins them, but forked from this one:
+importing takes longer than most of them."""
 
 import itertools
 import logging
@@ -25,7 +25,8 @@ def begin(of, module, *args, cwd, before=None):
     def work(rank):
         shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GROUP_RANK": 0}
         sizes = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": of, "LOCAL_WORLD_SIZE": of}
-        os.environ.update({name: str(value) for name, value in {**shared, **sizes}.items()})
+        if of > 1:
+            os.environ.update({name: str(value) for name, value in {**shared, **sizes}.items()})
         # What earlier commands in this process have left.
         logger.handlers.clear()
         logger.setLevel(logging.WARNING)

@@ -16,12 +16,21 @@ ENV = {
 }
 
 
-def copy(name, folder):
+def copy(name, folder, python=None):
+    """The folder of a copied recipe. python: what its run.sh begins in the place of the installed one."""
     for shared in ("irl", "utils"):
         (folder / shared).symlink_to(ROOT / shared)
     ignore = shutil.ignore_patterns("data", "exp", "results", "__pycache__")
     shutil.copytree(ROOT / "egs" / name, folder / "egs" / name, ignore=ignore)
+    use(python, folder)
     return folder / "egs" / name
+
+
+def use(python, folder):
+    """Put a Python where the scripts look for the installed one; None leaves the one that runs the tests."""
+    if python:
+        (folder / ".venv/bin").mkdir(parents=True)
+        (folder / ".venv/bin/python").symlink_to(python)
 
 
 def run(*args, cwd, check=True):

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from needs import needs
 from tiny import ENV, RATE, run
 
 from irl.core.errors import UserError
 from irl.data.kaldi import Utterance, write_data_dir
 from irl.training import checkpoint
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 
 
 BAD = [

@@ -52,7 +52,7 @@ settings=("${lm_settings[@]}" "statistics=$data/lang/statistics.json" "noise.mus
     "noise.rirs=${rirs:-$bank_train}" "noise.part=${musan:+train}" "noise.rirs_part=${rirs:+train}"
     "${overrides_list[@]}" ${allow_pipes:+allow_pipes=true})
 lm_settings+=("${lm_overrides_list[@]}")
-rate=$(python -m irl.bin.show_config "$conf/irl_batching.yaml" --key features.rate "${settings[@]}")
+[ "$stage" -gt 2 ] || rate=$(python -m irl.bin.show_config "$conf/irl_batching.yaml" --key features.rate "${settings[@]}")
 
 # Decoding weights are tuned on the dev set and on a noisy copy of it, once for all rows of a results file.
 dev=("$dev_dir" "$data/noisy/$(basename "$dev_dir")_heard")

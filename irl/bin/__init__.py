@@ -1,8 +1,12 @@
 """The commands: one file each, run as `irl NAME ...` or `python -m irl.bin.NAME ...`."""
 
+import atexit
+import gc
 import os
 import signal
 import sys
+
+from irl.core.errors import leave_quickly
 
 
 def _leave(*_: object) -> None:
@@ -10,8 +14,13 @@ def _leave(*_: object) -> None:
     os._exit(130)
 
 
-# Imports take seconds and have nothing to lose, so Ctrl-C ends them at once, in one line; `run_command` takes over from
-# here. Only as a command: whoever imports this package keeps Python's handler.
+# Only as a command: whoever imports this package keeps Python's ways.
 _command = sys.argv[0] == "-m" or os.path.basename(sys.argv[0]) == "irl"
+# Imports take seconds and have nothing to lose, so Ctrl-C ends them at once, in one line; `run_command` takes over from
+# here.
 if _command and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
     signal.signal(signal.SIGINT, _leave)
+# What imports make stays to the end: to look through it for garbage and to take it apart costs another second.
+if _command:
+    gc.disable()
+    atexit.register(leave_quickly)  # before all other handlers, so that it runs after them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import signal
@@ -31,9 +32,13 @@ def run_command(main: Callable[[], None]) -> None:
             stream.reconfigure(errors="backslashreplace")
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # irl.bin has another one while it imports
+    if not gc.isenabled():  # irl.bin has switched it off while it imports
+        gc.freeze()
+        gc.enable()
     try:
         main()
         sys.stdout.flush()
+        _done.set()
     except BrokenPipeError:
         _discard_output()  # whoever read it has enough, as `head` has
         sys.exit(1)
@@ -51,6 +56,17 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the same command goes on where it stopped\n")
         sys.exit(130)
+
+
+_done = threading.Event()
+
+
+def leave_quickly() -> None:
+    """The last handler at the exit of a command. If its work is done, modules are not taken apart."""
+    if _done.is_set():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _discard_output() -> None:

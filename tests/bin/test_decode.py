@@ -7,11 +7,12 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from needs import needs
 from tiny import RATE, metrics, run, same_weights
 
 from irl.training import checkpoint
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 
 
 def test_decode_score_transcribe(recipe, reference):

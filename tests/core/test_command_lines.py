@@ -3,6 +3,8 @@
 import io
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,26 @@ def test_a_reader_that_has_enough(monkeypatch):
         with pytest.raises(SystemExit) as ended:
             run_command(lambda: print("x"))
     assert ended.value.code == 1
+
+
+@pytest.mark.parametrize(
+    ("work", "status", "written"),
+    [("print('work')", 0, "work\nhandler\n"), ("raise UserError('bad')", 1, "handler\nPython's own\n")],
+)
+def test_a_command_that_has_done_its_work_leaves_quickly(work, status, written):
+    """All that was asked for at the exit is done; what Python does after it, to take modules apart, is left out."""
+    script = f"""
+import atexit, gc, sys
+atexit.register(print, "Python's own")
+sys.argv[0] = "-m"
+import irl.bin
+from irl.core.errors import UserError, run_command
+assert not gc.isenabled()
+atexit.register(print, "handler")
+def main():
+    assert gc.isenabled()
+    {work}
+run_command(main)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (status, written), done.stderr

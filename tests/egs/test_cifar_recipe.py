@@ -5,12 +5,13 @@ import sys
 import numpy as np
 import pytest
 import recipes
+from needs import needs
 from PIL import Image
 from recipes import results_of, run
 
 from irl.data.images import read
 
-pytest.importorskip("sklearn")
+needs("sklearn")
 PRESETS = (
     "baseline data_aug irl_batching irl_loss adversarial weighted_adversarial weighted_adversarial_irl_loss "
     "semi_labelled semi_unlabelled"
@@ -19,8 +20,8 @@ FEW = "train.updates=3 train.warmup_updates=1 train.batch_size=20 crops=2"
 
 
 @pytest.fixture
-def egs(tmp_path):
-    return recipes.copy("cifar", tmp_path)
+def egs(tmp_path, warm_python):
+    return recipes.copy("cifar", tmp_path, warm_python)
 
 
 # Each row is four processes of some seconds: one of each kind here, all nine by make test-all.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from needs import needs
 from tiny import run
 
 from irl.core import config
@@ -18,7 +19,7 @@ from irl.reporting import results
 from irl.training.registry import read_config, saved_config
 from irl.vision.conditions import read_settings
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 EGS = Path(__file__).parents[2] / "egs"
 RECIPES = ("wsj", "cifar", "ptb")
 # At full size once each; other runs of the same recipe have a small model.

@@ -1,4 +1,4 @@
-"""egs/ptb end to end, in a copy of the recipe."""
+"""egs/ptb end to end, in a copy of the recipe; with cold starts of Python, where other recipes have warm ones."""
 
 import pytest
 import recipes
@@ -12,7 +12,7 @@ def egs(tmp_path):
     return recipes.copy("ptb", tmp_path)
 
 
-def test_mini_through_all_stages(egs):
+def test_mini_through_all_stages(egs, tmp_path, warm_python):
     options = ["--methods", "baseline irl_loss_blank", "--overrides", FEW]
     out = run("./run.sh", *options, cwd=egs).stdout
     for stage in (0, 1, 3, 4, 5, 6, 7):
@@ -28,6 +28,7 @@ def test_mini_through_all_stages(egs):
     assert "Perplexity of a word, with" in table and "| IRL loss, blank - baseline |" in table
     found = (egs / "exp/mini/report/distances.csv").read_text().splitlines()
     assert len(found) == 1 + 2 * 3 and found[1].startswith("baseline.1,embedding,")
+    recipes.use(warm_python, tmp_path)
     again = run("./run.sh", *options, "--stage", "3", cwd=egs).stdout
     assert "runs without a result in exp/mini/results.jsonl: 0" in again
 
@@ -64,6 +65,7 @@ def test_published_texts_are_counted_and_own_texts_are_taken(egs, tmp_path):
         (["--overrides", "noise.p=2"], "noise.p: expected float in [0, 1], found 2"),
     ],
 )
-def test_bad_options_are_one_line(egs, options, message):
+def test_bad_options_are_one_line(egs, tmp_path, warm_python, options, message):
+    recipes.use(warm_python, tmp_path)
     done = run("./run.sh", *options, "--stop-stage", "0", cwd=egs, check=False)
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr

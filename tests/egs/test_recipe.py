@@ -8,12 +8,13 @@ import pytest
 import recipes
 import soundfile
 import trees
+from needs import needs
 from recipes import ROOT, results_of, run
 
 from irl.data.kaldi import Utterance, read_data_dir, write_data_dir
 from irl.noise.bank import Bank, RIRBank
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 SMALL = (
     "train.updates=6 train.clean_updates=3 train.warmup_updates=2 features.mels=10 model.encoder_units=8 "
     "model.decoder_units=8 model.embedding_units=4 model.attention_units=8"
@@ -21,8 +22,8 @@ SMALL = (
 
 
 @pytest.fixture
-def egs(tmp_path):
-    return recipes.copy("wsj", tmp_path)
+def egs(tmp_path, warm_python):
+    return recipes.copy("wsj", tmp_path, warm_python)
 
 
 def recordings(folder, rng, count, rate=16000):

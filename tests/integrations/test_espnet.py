@@ -5,11 +5,11 @@ import pytest
 import soundfile
 import torch
 import yaml
-from espnet2.tasks.asr import ASRTask
+from needs import needs
 
 from irl.core.errors import UserError
-from irl.integrations.espnet import IRLTask
 
+needs("espnet2")
 CONFIG = {
     "token_type": "char", "frontend": "default", "normalize": "utterance_mvn", "specaug": "specaug",
     "frontend_conf": {"fs": 8000, "n_fft": 256, "hop_length": 80, "n_mels": 20},
@@ -26,6 +26,16 @@ CONFIG = {
     "num_att_plot": 0, "use_matplotlib": False, "use_tensorboard": False, "noise_db_range": "5_10",
     "keep_nbest_models": 1, "best_model_criterion": [["valid", "loss", "min"]],
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    """ESPnet's task and ours. Their import takes seconds, so only the process that runs these tests pays for it."""
+    from espnet2.tasks.asr import ASRTask
+
+    from irl.integrations.espnet import IRLTask
+
+    return ASRTask, IRLTask
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +58,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def train(folder, name, *more):
+def train(task, folder, name, *more):
     data = [(folder / "wav.scp", "speech", "sound"), (folder / "text", "text", "text")]
     arguments = [
         "--config",
@@ -63,13 +73,14 @@ def train(folder, name, *more):
                 f"{path},{key},{kind}",
             ]
         arguments += [f"--{part}_shape_file", str(folder / "shape")]
-    IRLTask.main(cmd=[*arguments, "--output_dir", str(folder / name), *more])
+    task.main(cmd=[*arguments, "--output_dir", str(folder / name), *more])
     return torch.load(folder / name / "1epoch.pth", weights_only=True)
 
 
-def test_espnets_own_trainer(folder):
-    weights = train(folder, "irl")
-    other = train(folder, "batching", "--irl_conf", "gamma=0")
+def test_espnets_own_trainer(tasks, folder):
+    ASRTask, IRLTask = tasks
+    weights = train(IRLTask, folder, "irl")
+    other = train(IRLTask, folder, "batching", "--irl_conf", "gamma=0")
     assert any(not torch.equal(weights[name], other[name]) for name in weights)
     # ESPnet itself reads the model.
     model, _ = ASRTask.build_model_from_file(folder / "irl" / "config.yaml", folder / "irl" / "1epoch.pth", "cpu")
@@ -77,10 +88,11 @@ def test_espnets_own_trainer(folder):
     assert all(torch.equal(x, weights[name]) for name, x in model.state_dict().items())
 
 
-def test_a_step_equals_two_passes_by_hand(folder):
+def test_a_step_equals_two_passes_by_hand(tasks, folder):
+    ASRTask, IRLTask = tasks
     config = yaml.safe_load((folder / "irl" / "config.yaml").read_text()) if (folder / "irl").exists() else None
     if config is None:
-        train(folder, "irl")
+        train(IRLTask, folder, "irl")
         config = yaml.safe_load((folder / "irl" / "config.yaml").read_text())
     from argparse import Namespace
 
@@ -123,6 +135,6 @@ def test_a_step_equals_two_passes_by_hand(folder):
         torch.testing.assert_close(q.grad, p.grad, rtol=1e-3, atol=1e-5, msg=name)
 
 
-def test_noise_is_needed(folder):
+def test_noise_is_needed(tasks, folder):
     with pytest.raises(UserError, match="no noisy copies: give noise_scp"):
-        train(folder, "none", "--noise_scp", "none")
+        train(tasks[1], folder, "none", "--noise_scp", "none")

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 import words
+from needs import needs
 from tiny import metrics, run, same_weights
 from torch.nn import functional as F
 
@@ -21,7 +22,7 @@ from irl.noise.text import WordNoise
 from irl.training import checkpoint
 from irl.training.task import BatchSpec
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 
 
 @pytest.fixture(scope="module")

@@ -26,3 +26,18 @@ def bank_dir(tmp_path):
             rir[100:] += 0.1 * rng.normal(size=len(rir) - 100) * np.exp(-np.arange(len(rir) - 100) / 200)
             write(f"simulated_rirs/{group}/Room00{i}/Room00{i}-00001.wav", rir)
     return tmp_path / "bank"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A folder of noises, in a tree, of two rates and formats; one of talkers; one of rooms."""
+    root, rng = tmp_path_factory.mktemp("folders"), np.random.default_rng(0)
+    for i in range(6):
+        path = root / "noises" / f"class{i % 2}" / f"{i}{('.wav', '.flac')[i % 2]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * rng.normal(size=3000), 8000 * (1 + i % 2))
+    for name, size in (("talkers", 4000), ("rooms", 300)):
+        (root / name).mkdir()
+        for i in range(4):
+            soundfile.write(root / name / f"{i}.wav", np.exp(-np.arange(size) / 80) * rng.normal(size=size) * 0.2, 8000)
+    return root

@@ -5,11 +5,12 @@ import sys
 
 import pytest
 import words
+from needs import needs
 from tiny import ENV, metrics, run, same_weights
 
 from irl.training import checkpoint
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 OFTEN = ["train.log_every=1", "train.save_every=3"]
 
 

@@ -10,6 +10,7 @@ import time
 import pytest
 import tiny
 import torch
+from needs import needs
 from ranks import begin, ends, run_ranks
 from tiny import ENV, metrics, run, same_weights
 
@@ -18,7 +19,7 @@ from irl.training import checkpoint, distributed
 from irl.training.distributed import Shard
 from irl.training.running_covariance import RunningCovariance
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 
 
 @pytest.mark.parametrize("of", [1, 2, 3, 7])

@@ -5,17 +5,17 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from tiny import ENV, metrics, run, same_weights
+from needs import needs
+from ranks import begin, ends
+from tiny import metrics, run, same_weights
 
 from irl.core.errors import UserError
 from irl.training import checkpoint
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 RECIPES = ("speech", "vision", "language")
 # A checkpoint after every update, so that many kills hit one that is being written; the best weights are kept too.
 OFTEN = ["train.save_every=1", "train.log_every=1", "train.eval_every=4", "train.average=2"]
@@ -35,12 +35,14 @@ def folders(recipes_by_task):
 
 
 def start(folder, exp, *overrides):
-    line = [sys.executable, "-m", "irl.bin.train", "irl_loss.yaml", *OFTEN, *overrides, "--exp", str(exp)]
-    return subprocess.Popen(line, cwd=folder, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    """A training in a process of its own, and where it says how it has ended."""
+    line = ("irl_loss.yaml", *OFTEN, *overrides, "--exp", exp)
+    (process,), queue = begin(1, "irl.bin.train", *line, cwd=folder)
+    return process, queue
 
 
 def wait_for(path, process):
-    while not path.exists() and process.poll() is None:
+    while not path.exists() and process.is_alive():
         time.sleep(0.002)
 
 
@@ -56,12 +58,12 @@ def test_killed_at_a_random_moment(folders, recipe, seed):
     folder, exp = folders(recipe), f"exp/killed{seed}"
     last = json.loads((folder / "exp/whole/metrics.jsonl").read_text().splitlines()[-1])
     moment = random.Random(f"{recipe} {seed}").uniform(0, last["seconds"])
-    process = start(folder, exp)
+    process, _ = start(folder, exp)
     # The first update has been logged, and perhaps not saved; from then on any moment of the run.
     wait_for(folder / exp / "metrics.jsonl", process)
     time.sleep(moment)
     process.kill()
-    process.communicate()
+    process.join()
     path = folder / exp / "checkpoint.pt"
     found = checkpoint.load_last(path) if path.exists() or checkpoint.previous(path).exists() else None
     print(f"{recipe} {seed}: killed after {moment:.2f} s, at update {found['step'] if found else 0}")
@@ -75,13 +77,13 @@ def test_killed_at_a_random_moment(folders, recipe, seed):
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_signal_saves_and_asks_to_be_queued_again(folders, name):
     folder, exp = folders("vision"), f"exp/{name}"
-    process = start(folder, exp, "train.save_every=1000")
+    process, queue = start(folder, exp, "train.save_every=1000")
     wait_for(folder / exp / "metrics.jsonl", process)
-    process.send_signal(getattr(signal, name))
-    _, text = process.communicate(timeout=60)
+    os.kill(process.pid, getattr(signal, name))
+    ((_, done),) = ends([process], queue, seconds=60)
     step = checkpoint.load(folder / exp / "checkpoint.pt")["step"]
-    assert process.returncode == 75 and 0 < step < 12
-    assert f"{name} at update {step}, saved; the same command goes on where it stopped" in text
+    assert done.returncode == 75 and 0 < step < 12
+    assert f"{name} at update {step}, saved; the same command goes on where it stopped" in done.stderr
     run("irl.bin.train", "irl_loss.yaml", *OFTEN, "--exp", exp, cwd=folder)
     assert same_weights(*(checkpoint.load(folder / e / "checkpoint.pt") for e in ("exp/whole", exp)))
 

@@ -7,12 +7,13 @@ import sys
 import time
 
 import pytest
+from needs import needs
 from tiny import ENV, metrics, run, same_weights
 
 from irl.core.errors import UserError
 from irl.training import checkpoint
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 
 
 def test_twice_and_with_two_workers_to_the_bit(recipe, reference):

@@ -5,13 +5,14 @@ import re
 
 import pytest
 import words
+from needs import needs
 from tiny import run
 
 from irl.core import lock
 from irl.reporting import results
 from irl.training import checkpoint
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 FEW = ["train.updates=10", "train.clean_updates=0"]
 EXP = "exp/irl_batching.1"
 

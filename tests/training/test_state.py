@@ -6,6 +6,7 @@ import signal
 import pictures
 import pytest
 import torch
+from needs import needs
 from tiny import run
 
 from irl.training import checkpoint
@@ -14,7 +15,7 @@ from irl.training.running_covariance import RunningCovariance
 from irl.training.signals import StopSignals
 from irl.training.state import differences
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from needs import needs
 from tiny import metrics, run, same_weights
 
 from irl.training import checkpoint
+from irl.training.config import TrainConfig
 from irl.training.registry import read_config
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 
 
 def test_terms_are_logged_by_name_and_training_learns(recipe, reference):
@@ -219,3 +221,11 @@ def test_adadelta_is_espnets(recipe):
     run("irl.bin.train", "irl_loss.yaml", *options, "--exp", "exp/adadelta", cwd=recipe)
     group = checkpoint.load(recipe / "exp/adadelta/checkpoint.pt")["optimizer"]["param_groups"][0]
     assert (group["rho"], group["eps"]) == (0.95, 1e-8)
+
+
+def test_schedules():
+    steps = TrainConfig(updates=200, decay="steps", milestones=(60, 120, 160), warmup_updates=0, learning_rate=0.1)
+    rates = [steps.lr_at(s) for s in (0, 59, 60, 119, 120, 160, 199)]
+    assert rates == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.0008, 0.0008])
+    cosine = TrainConfig(updates=100, decay="cosine", warmup_updates=10, learning_rate=1.0)
+    assert [cosine.lr_at(s) for s in (0, 4, 50, 75)] == pytest.approx([0.1, 0.5, 0.5, 0.1464466])

@@ -6,6 +6,7 @@ import numpy as np
 import pictures
 import pytest
 import torch
+from needs import needs
 from tiny import run
 
 from irl.core.fingerprint import record_inputs
@@ -15,7 +16,7 @@ from irl.reporting import results
 from irl.vision import modality
 from irl.vision.classifier import Classifier
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 TEST = ["--data", "data/test.npz", "--settings", "evaluation.yaml", "--corruptions", "data/corrupted"]
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pictures
 import pytest
 import torch
+from needs import needs
 from tiny import metrics, run, same_weights
 from torch.nn import functional as F
 
@@ -20,7 +21,7 @@ from irl.vision.config import VisionConfig
 from irl.vision.data import Statistics, VisionData
 from irl.vision.task import VisionTask
 
-pytest.importorskip("lightning_fabric")
+needs("lightning_fabric")
 
 
 @pytest.fixture(scope="module")
@@ -277,16 +278,6 @@ def test_validate_counts_classes_and_images_seen_before(folder):
     ).stdout.splitlines()
     assert out[0] == "data/train.npz: 44 images of 8x8, 4 classes of 11 to 11 images, 0 images of the sets before it"
     assert out[1].endswith(" 0 images of the sets before it") and out[2].endswith(" 44 images of the sets before it")
-
-
-def test_schedules():
-    from irl.training.config import TrainConfig
-
-    steps = TrainConfig(updates=200, decay="steps", milestones=(60, 120, 160), warmup_updates=0, learning_rate=0.1)
-    rates = [steps.lr_at(s) for s in (0, 59, 60, 119, 120, 160, 199)]
-    assert rates == pytest.approx([0.1, 0.1, 0.02, 0.02, 0.004, 0.0008, 0.0008])
-    cosine = TrainConfig(updates=100, decay="cosine", warmup_updates=10, learning_rate=1.0)
-    assert [cosine.lr_at(s) for s in (0, 4, 50, 75)] == pytest.approx([0.1, 0.5, 0.5, 0.1464466])
 
 
 def test_dropout_of_a_step_is_a_function_of_seed_and_step(inside):
