@@ -11,6 +11,7 @@ import pytest  # noqa: E402
 import tiny  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from refusals import Page, record_refusals  # noqa: E402, F401
 
 from irl.training import checkpoint  # noqa: E402
 
@@ -18,6 +19,15 @@ torch.set_num_threads(1)
 # Times on shared machines say nothing about the code; examples stay the same from run to run.
 settings.register_profile("irl", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("irl")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--inputs-page", help="write the bad inputs of these tests and their errors to this file")
+
+
+def pytest_configure(config):
+    if config.getoption("inputs_page") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Page(config.getoption("inputs_page")))
 
 
 @pytest.fixture(autouse=True)
