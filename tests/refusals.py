@@ -45,12 +45,13 @@ def clean(text, folder):
         (folder, "FOLDER"),
         (re.escape(str(ROOT)), "ROOT"),
         (re.escape(sys.prefix), "PREFIX"),
-        (r"process \d+( on [\w.-]+)?", "process N on HOST"),
+        (r"process \d+( on (\\S\+|[\w.-]*))?", "process N on HOST"),
         (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?", "TIME"),
         (r"0x[0-9a-f]{6,}", "0x..."),
     ):
         text = re.sub(pattern, name, text)
-    return " ".join(text.splitlines()[0].split()) if text else ""
+    line = " ".join(text.splitlines()[0].split()) if text else ""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 @contextlib.contextmanager
