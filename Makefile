@@ -1,6 +1,7 @@
 # make demo   train, decode and score the mini corpus; ends with a table and a picture (about 7 minutes on 2 cores)
 # make test   run the fast tests                   make test-all   also run the slow ones
 # make check  check format, lint, shell and types  make format     apply the formatting
+# make inputs list what the tests hand to commands and readers, and the errors, in tests/INPUTS.md
 # make bench  compare the speed with other packages (about 40 minutes); results in tools/bench/RESULTS.md
 # make docs   check and build the documentation site in build/docs
 # make wheel  build the wheel and try it in a fresh environment (downloads torch)
@@ -13,7 +14,7 @@ code := irl egs tests utils tools
 
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-all bench docs wheel gpu check format clean
+.PHONY: install demo test test-all inputs bench docs wheel gpu check format clean
 
 install:
 	@tools/install
@@ -29,6 +30,9 @@ test: install
 
 test-all: install
 	$(bin)/python -m pytest -q $(parallel) -m ""
+
+inputs: install
+	$(bin)/python -m pytest -q $(parallel) --inputs-page tests/INPUTS.md
 
 bench:
 	@tools/install --extras all,bench

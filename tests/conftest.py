@@ -11,6 +11,7 @@ import pytest  # noqa: E402
 import tiny  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from refusals import Page, record_refusals  # noqa: E402, F401
 
 from irl.training import checkpoint  # noqa: E402
 
@@ -28,6 +29,15 @@ def pytest_collection_modifyitems(items):
     """The folders with the longest files come first, in whatever order within, so that processes beside each other end
     together (with --no-loadscope-reorder)."""
     items.sort(key=lambda item: item.path.parent.name not in ("egs", "training"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--inputs-page", help="write the bad inputs of these tests and their errors to this file")
+
+
+def pytest_configure(config):
+    if config.getoption("inputs_page") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Page(config.getoption("inputs_page")))
 
 
 @pytest.fixture(autouse=True)

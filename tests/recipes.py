@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from refusals import note_command
+
 ROOT = Path(__file__).parent.parent
 ENV = {
     **os.environ,
@@ -36,6 +38,7 @@ def use(python, folder):
 def run(*args, cwd, check=True):
     done = subprocess.run([str(a) for a in args], cwd=cwd, env=ENV, capture_output=True, text=True)
     assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    note_command(args, done)
     return done
 
 

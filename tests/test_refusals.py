@@ -1,15 +1,17 @@
 """What cannot be used gives one line that says what is wrong, and status 1."""
 
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from needs import needs
-from tiny import ENV, RATE, run
+from tiny import ENV, RATE, ROOT, run
 
 from irl.core.errors import UserError
 from irl.data.kaldi import Utterance, write_data_dir
@@ -172,3 +174,14 @@ def test_checkpoints_run_no_code(tmp_path):
     with pytest.raises(UserError):
         checkpoint.load(tmp_path / "evil2.pt")
     assert not (tmp_path / "written").exists()
+
+
+def test_the_page_of_bad_inputs_is_whole():
+    text = (ROOT / "tests/INPUTS.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ``")]
+    assert len(rows) > 300 and "Traceback" not in text and str(Path.home()) not in text and "/tmp/" not in text
+    for row in rows:
+        cells = re.fullmatch(r"\| `` (.+) `` \| `` (.+) `` \| `` (.+) `` \|", row)
+        assert cells, row
+        given, expected, found = (cell.replace(r"\|", "|") for cell in cells.groups())
+        assert given and (expected in found or re.search(expected, found)), row

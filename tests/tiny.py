@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 import torch
+from refusals import note_command
 
 from irl.core.errors import run_command
 from irl.data.kaldi import Utterance, write_data_dir
@@ -61,7 +62,9 @@ def run(module, *args, cwd, check=True):
         # Training in half precision switches oneDNN off in its process.
         torch.backends.mkldnn.set_flags(True)
     assert status == 0 or not check, err.getvalue()
-    return Done(status, out.getvalue(), err.getvalue())
+    done = Done(status, out.getvalue(), err.getvalue())
+    note_command([module, *args], done)
+    return done
 
 
 def speech(text, rng):

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence, TypeVar
 
 from irl.core.errors import UserError
+from irl.core.text_files import read_text
 from irl.core.types import FieldError, build, hints, section
 
 T = TypeVar("T")
@@ -37,10 +38,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping, by the safe loader."""
     import yaml
 
+    text = read_text(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        content = yaml.safe_load(text)
+    except Exception as error:  # also a ValueError for a date that there is not, and more
+        raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
     return content
@@ -114,7 +116,7 @@ def _parsed(kind: Any, value: Any, key: str) -> Any:
     quoted = re.fullmatch(r"'.*'|\".*\"", raw, re.S)
     try:
         found = yaml.safe_load(raw) if raw else raw
-    except yaml.YAMLError:
+    except Exception:  # as in read_yaml
         if kind is str and not quoted:
             return raw
         raise UserError(f"{COMMAND_LINE}: {key}: {raw!r} is not valid YAML") from None

@@ -13,7 +13,11 @@ from typing import Callable
 
 
 class UserError(Exception):
-    """Entry points print it in one line, without a traceback, and exit with status 1."""
+    """Entry points print it without a traceback and exit with status 1. It is one line, whatever a file or another
+    library has put into it."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
 
 
 # "Temporary failure, try again" (sysexits.h): what a job that should be queued again ends with.

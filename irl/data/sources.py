@@ -51,7 +51,7 @@ def open_audio(source: str, kaldi: bool, where: str) -> Any:
     except OSError as error:
         raise UserError(f"{where}: cannot be read: {error.strerror or error}") from None
     except (SourceError, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"{where}: cannot be read as audio: {' '.join(str(error).split())}") from None
+        raise UserError(f"{where}: cannot be read as audio: {error}") from None
 
 
 def _opened(source: str | bytes, problem: str | None = None) -> Any:

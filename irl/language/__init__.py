@@ -51,7 +51,10 @@ class Language(Modality):
         return collect(run, read_counts(run / "evaluate", self.test_data(args.conditions)))
 
     def describe(self, settings: Mapping[str, Any]) -> str:
-        return "Texts are read as one row, and every word but the first is predicted."
+        return (
+            "Texts are read as one row, and every word but the first is predicted. "
+            "A line of more than 1,000 words counts as several of up to 1,000."
+        )
 
 
 modality = Language()

@@ -19,16 +19,22 @@ from irl.noise.text import EXTRA
 from irl.training import checkpoint
 from irl.training.checkpoint import load_model
 
+LONGEST = 1000  # words; longer than the memory of a word in a language model, for intervals resample lines
+
 
 @torch.no_grad()
 def by_line(model: LSTMLM, vocabulary: WordVocabulary, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The negative log likelihood of each line in nats, and the number of its predicted words, (L,) each."""
+    """The negative log likelihood of each line in nats, and the number of its predicted words, (L,) each. A line of
+    more than LONGEST words counts as several, so that a text without line breaks has intervals."""
     device = next(model.parameters()).device
     text = vocabulary.encode(path).to(device)
     if len(text) < 2:
         raise UserError(f"{path}: no word to predict")
     chunks = [token_losses(view, text, chunk).double().cpu() for chunk, (view,) in read_through(model, [text])]
-    lines = np.array([number for number, _ in words_of(path)]) - 1
+    numbers = np.array([number for number, _ in words_of(path)])
+    positions = np.arange(len(numbers))
+    begins = np.maximum.accumulate(np.where(np.diff(numbers, prepend=0) > 0, positions, 0))
+    lines = np.cumsum((positions - begins) % LONGEST == 0) - 1
     count = int(lines[-1]) + 1
     nats = np.bincount(lines[1:], torch.cat(chunks).numpy(), count)
     return nats, np.bincount(lines[1:], minlength=count)

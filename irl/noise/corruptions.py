@@ -117,7 +117,8 @@ def read(folder: Path, images: np.ndarray, labels: np.ndarray) -> dict[str, np.n
         found[path.stem] = array.reshape(SEVERITIES, *images.shape)
     own = _load(folder / "labels.npy")
     # The published labels are repeated for each severity.
-    if len(own) not in (len(labels), SEVERITIES * len(labels)) or not (own[: len(labels)] == labels).all():
+    sizes = len(labels), SEVERITIES * len(labels)
+    if own.ndim != 1 or len(own) not in sizes or not (own[: len(labels)] == labels).all():
         raise UserError(f"{folder / 'labels.npy'}: not the labels of this test set")
     return found
 
@@ -127,7 +128,7 @@ def _load(path: Path) -> np.ndarray:
         found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (ValueError, EOFError, OSError):
+    except Exception:  # numpy and the tokenizer of its headers raise many kinds for damaged files
         raise UserError(f"{path}: damaged, not an array that numpy can map") from None
     if not isinstance(found, np.ndarray) or not found.ndim:
         raise UserError(f"{path}: expected one array, found an archive or a single value")

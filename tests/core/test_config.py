@@ -257,3 +257,16 @@ def test_quotes_on_the_command_line_are_those_of_yaml(load):
     assert load("path: p", "path='7'").path == "7" and load("path: p", 'path="a: b"').path == "a: b"
     assert load("path: p", "path=").path == ""
     assert load("path: p", "weights={y: 2}", "words=[v]").weights == {"y": 2.0}
+
+
+@pytest.mark.parametrize("value", ["2001-99-99", "!!timestamp x", "[" * 3000])
+def test_what_yaml_cannot_make_is_text_or_one_line(tmp_path, value):
+    (tmp_path / "x.yaml").write_text("path: p\n")
+    if len(value) < 20:
+        assert config.load(Outer, tmp_path / "x.yaml", [f"path={value}"]).path == value
+    (tmp_path / "x.yaml").write_text(f"path: {value}\n")
+    with pytest.raises(UserError, match="x.yaml: not valid YAML: "):
+        config.load(Outer, tmp_path / "x.yaml")
+    (tmp_path / "x.yaml").write_text('"a\\nb": 1\n')
+    with pytest.raises(UserError, match="x.yaml: unknown key a b, known are "):
+        config.load(Outer, tmp_path / "x.yaml")

@@ -19,6 +19,7 @@ from irl.language.perplexity import read_through, token_losses
 from irl.language.task import LanguageTask
 from irl.models.lstm_lm import LMState
 from irl.noise.text import WordNoise
+from irl.reporting.statistics import interval
 from irl.training import checkpoint
 from irl.training.task import BatchSpec
 
@@ -262,6 +263,12 @@ def test_perplexity_of_texts_by_line(folder):
     each = -logits.log_softmax(-1)[:-1].gather(1, text[1:, None])[:, 0]
     expected = [float(part.sum()) for part in each.split([2, 1, 4])]
     assert found["lines"]["errors"] == pytest.approx(expected, abs=1e-3)
+    # Long lines are cut into blocks, so that a text without line breaks has an interval.
+    (folder / "data/long.txt").write_text("a " * 2500 + "\nb c\n" + "d " * 1000)
+    nats, counts = perplexity.by_line(model, vocabulary, folder / "data/long.txt")
+    assert counts.tolist() == [999, 1000, 501, 3, 1000, 1]
+    assert nats.sum() == pytest.approx(total_loss(model, vocabulary.encode(folder / "data/long.txt")).item())
+    assert interval([300], [1.0]) is None and interval(counts[:3], nats[:3]) is not None
     total = sum(found["test"]["errors"])
     assert f"test: perplexity {math.exp(total / 300):.2f} = exp({total:.1f} nats / 300 words)" in out
     assert state["averaged"], "the best weights are those that are evaluated"
