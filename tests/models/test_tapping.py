@@ -268,3 +268,30 @@ def test_nested_tensors_of_a_transformer_in_eval_mode():
     trained = tapped(**view).hidden["layers.1"]
     torch.testing.assert_close(hidden[1, :3], trained[1, :3])
     assert found.dist > 0 and not hidden.is_nested
+
+
+@pytest.mark.parametrize("inner", ["body", "model"])
+def test_state_dicts_have_the_models_own_names(inner):
+    """Trainers of others save model.state_dict(): the files are to be read without the tap."""
+
+    def make():
+        net = nn.Module()
+        net.head, net.bn = nn.Linear(4, 3), nn.BatchNorm1d(3)
+        net.add_module(inner, nn.Sequential(nn.Linear(4, 4)))
+        getattr(net, inner).head = net.head  # `model.head` beside `head`
+        return net
+
+    own, other = make(), make()
+    state = tap(own, ["bn"]).state_dict()
+    assert state.keys() == own.state_dict().keys()
+    other.load_state_dict(state)
+    for saved in (state, {f"model.{name}": value for name, value in state.items()}):  # of now, and of earlier versions
+        fresh = make()
+        tap(fresh, ["bn"]).load_state_dict(saved)
+        for net in (fresh, other):
+            assert all(torch.equal(net.state_dict()[name], own.state_dict()[name]) for name in state)
+    nested = nn.ModuleDict({"net": tap(make(), ["bn"])})
+    nested.load_state_dict({f"net.{name}": value for name, value in state.items()})
+    assert torch.equal(nested["net"].head.weight, own.head.weight)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        tap(make(), ["bn"]).load_state_dict({name: value for name, value in state.items() if "bn" not in name})
