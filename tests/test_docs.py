@@ -57,6 +57,18 @@ def test_code(page, user):
         exec(compile("\n" * line + code, str(page), "exec"), names)
 
 
+COMMANDS = [(page, line.strip()) for page in PAGES for line in re.findall(r"^    (irl .*)$", page.read_text(), re.M)]
+
+
+@pytest.mark.parametrize("page, command", COMMANDS, ids=[command for _, command in COMMANDS])
+def test_commands(page, command, user, monkeypatch):
+    """Commands of a page run as they are printed, beside the reader's folders."""
+    name, *arguments = command.split()[1:]
+    monkeypatch.setattr("sys.argv", [name, *arguments])
+    importlib.import_module(f"irl.bin.{name}").main()
+    assert len((Path(arguments[1]) / "params").read_text().splitlines()) == len(list(Path(arguments[0]).iterdir()))
+
+
 def anchors(path):
     """The anchors of a Markdown file's headings, as GitHub and mkdocs form them."""
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from irl import KL, IRLLoss, tap
 
@@ -268,6 +269,27 @@ def test_nested_tensors_of_a_transformer_in_eval_mode():
     trained = tapped(**view).hidden["layers.1"]
     torch.testing.assert_close(hidden[1, :3], trained[1, :3])
     assert found.dist > 0 and not hidden.is_nested
+
+
+def test_packed_sequences_are_padded_in_the_order_of_the_batch():
+    class Packing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.LSTM(4, 5), nn.Linear(5, 3)
+
+        def forward(self, x, lens):
+            packed = pack_padded_sequence(x, lens, batch_first=True, enforce_sorted=False)
+            return self.out(pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0])
+
+    net, x, lens = Packing(), torch.randn(3, 6, 4), torch.tensor([2, 6, 4])
+    tapped = tap(net, ["rnn"], select=0, lens="lens")
+    hidden = tapped(x, lens).hidden["rnn"]
+    for row, n in enumerate(lens):
+        torch.testing.assert_close(hidden[row, :n], net.rnn(x[row, :n])[0])
+    terms = IRLLoss()(tapped, (x, lens), [(x + 0.3, lens)], lambda view: view.logits.square().mean())
+    a, b = ([net.rnn(v[row, :n])[0] for row, n in enumerate(lens)] for v in (x, x + 0.3))
+    frames = [0.1 * (p - q).norm(dim=1) + 1 - F.cosine_similarity(p, q, dim=1) for p, q in zip(a, b)]
+    torch.testing.assert_close(terms.dist, torch.stack([f.mean() for f in frames]).mean())
 
 
 @pytest.mark.parametrize("inner", ["body", "model"])
