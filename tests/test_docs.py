@@ -109,6 +109,8 @@ def test_public_names_are_explained(module):
             # A dataclass without a docstring gets its signature.
             own = str(inspect.signature(found)).replace(" -> None", "")
             assert found.__doc__ and found.__doc__ != name + own, name
+            prose = re.sub(r"`[^`]*`|^ {8,}.*$", "", found.__doc__, flags=re.M)
+            assert not re.search(r"\]\s?[\[(]", prose), f"{name}: Markdown reads brackets in a row as a link"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "irl" / "integrations").glob("[a-z]*.py")), ids=lambda p: p.stem)
