@@ -3,6 +3,7 @@
 import functools
 import importlib
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -19,6 +20,9 @@ if not torch.cuda.is_available():
     # Before anything imports Triton: its kernels are then interpreted.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# A shell's background, and nohup, ignore signals, and commands under test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 torch.set_num_threads(1)
 # Times on shared machines say nothing about the code; examples stay the same from run to run.
 settings.register_profile("irl", deadline=None, derandomize=True, max_examples=40)

@@ -57,6 +57,18 @@ def test_code(page, user):
         exec(compile("\n" * line + code, str(page), "exec"), names)
 
 
+COMMANDS = [(page, line.strip()) for page in PAGES for line in re.findall(r"^    (irl .*)$", page.read_text(), re.M)]
+
+
+@pytest.mark.parametrize("page, command", COMMANDS, ids=[command for _, command in COMMANDS])
+def test_commands(page, command, user, monkeypatch):
+    """Commands of a page run as they are printed, beside the reader's folders."""
+    name, *arguments = command.split()[1:]
+    monkeypatch.setattr("sys.argv", [name, *arguments])
+    importlib.import_module(f"irl.bin.{name}").main()
+    assert len((Path(arguments[1]) / "params").read_text().splitlines()) == len(list(Path(arguments[0]).iterdir()))
+
+
 def anchors(path):
     """The anchors of a Markdown file's headings, as GitHub and mkdocs form them."""
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
@@ -97,6 +109,8 @@ def test_public_names_are_explained(module):
             # A dataclass without a docstring gets its signature.
             own = str(inspect.signature(found)).replace(" -> None", "")
             assert found.__doc__ and found.__doc__ != name + own, name
+            prose = re.sub(r"`[^`]*`|^ {8,}.*$", "", found.__doc__, flags=re.M)
+            assert not re.search(r"\]\s?[\[(]", prose), f"{name}: Markdown reads brackets in a row as a link"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "irl" / "integrations").glob("[a-z]*.py")), ids=lambda p: p.stem)

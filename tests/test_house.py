@@ -176,7 +176,7 @@ def extras():
 def test_every_dependency_is_imported():
     """What tests and benchmarks alone import belongs to their own extras."""
     modules = set()
-    for path in [*FILES, *(ROOT / "egs").rglob("*.py")]:
+    for path in [*FILES, *(ROOT / "egs").rglob("*.py"), *(ROOT / "tools/docs/examples").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 modules |= {alias.name for alias in node.names}

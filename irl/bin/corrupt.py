@@ -25,7 +25,11 @@ def main() -> None:
     parser = Parser(prog="irl corrupt", description="Write a noisy copy of a data directory or of a folder of audio.")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--condition", required=True, help="additive, rir, ..., gain-20, dbfs-40")
+    parser.add_argument(
+        "--condition",
+        required=True,
+        help="additive, rir, ..., gain-20, dbfs-40; real_noise and real_rooms take any folder",
+    )
     parser.add_argument("--musan", default="", help="bank in MUSAN's layout")
     parser.add_argument("--rirs", default="", help="bank in RIRS_NOISES' layout")
     parser.add_argument("--noises", default="", help="folder of recorded noises, for real_noise")

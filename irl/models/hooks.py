@@ -6,6 +6,7 @@ from typing import Any, Callable, Iterable, Literal, Mapping, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from irl.core.output import SEPARATE
 
@@ -67,6 +68,8 @@ class Recorder:
             )
         select, batch_dim, time_dim = self.layers[name]
         value = output if select is None else pick(select, output)
+        if isinstance(value, PackedSequence):
+            value, _ = pad_packed_sequence(value, batch_first=True)  # in the order of the batch
         if not isinstance(value, Tensor):
             what = "returned" if select is None else "was reduced by select to"
             raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy as copying
 import inspect
+import itertools
 import weakref
 from typing import Any, Callable, Literal, Mapping, Sequence, TypeVar, get_args
 
@@ -16,6 +17,7 @@ from irl.models.hooks import Calls, Kept, Pick, Recorder, locate, pick
 from irl.models.lens import is_channels_first, lens_of_layers
 
 T = TypeVar("T")
+INNER = "model."
 Lens = Tensor | Mapping[str, Tensor]
 Missing = Literal["error", "skip"]
 
@@ -34,6 +36,8 @@ class TappedModel(nn.Module):
         self._remove.atexit = False
         self._names = _positional(model)
         self._measured = False
+        self.register_state_dict_post_hook(_own_names)
+        self.register_load_state_dict_pre_hook(_wrapped_names)
         if self._is_compiled():
             torch.compiler.reset()  # What was compiled without the hooks is compiled again.
 
@@ -163,6 +167,24 @@ def _positional(model: nn.Module) -> list[str]:
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
+def _own_names(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """A state dict has the model's own names, so that whoever saves it, such as a Trainer, saves the model's."""
+    if "_fsdp_wrapped_module" in prefix:
+        return  # FSDP looks for its parameters by their places
+    for name in [name for name in state if name.startswith(prefix + INNER)]:
+        state[prefix + name[len(prefix + INNER) :]] = state.pop(name)
+
+
+def _wrapped_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Reads the model's own names, and those with `model.` before them, whichever more of the names are."""
+    tensors = (module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False))
+    known = {name for name, _ in itertools.chain(*tensors)}
+    names = [name[len(prefix) :] for name in state if name.startswith(prefix)]
+    if sum(INNER + name in known for name in names) >= sum(name in known for name in names):
+        # All at once: one name may be another's with `model.` before it.
+        state |= {prefix + INNER + name: state.pop(prefix + name) for name in names}
+
+
 def _recorder(
     model: nn.Module,
     layers: Sequence[str],
@@ -227,8 +249,8 @@ def tap(
     copy: keep a copy of each output, for layers that are overwritten in place later.
 
     Batch norm in training mode takes its statistics over all stacked views together; IRLLoss(batch_norm="split") takes
-    them view by view. To save the model, save `.model`. Files and spawned processes need select and lens that can be
-    pickled: indices, names, functions of a module. Tapping a tapped model again replaces its layers.
+    them view by view. The state dict has the model's own names. Files and spawned processes need select and lens that
+    can be pickled: indices, names, functions of a module. Tapping a tapped model again replaces its layers.
 
     Raises ValueError, with the remedy, for unknown layers, for outputs that are no tensors, for modules that are called
     twice or not at all in a forward pass, for outputs overwritten in place, and for lengths that are none. DDP and

@@ -158,7 +158,8 @@ class Bank(_Cached):
             which = f" in its part {self.part}" if self.part else ""
             raise UserError(
                 f"{folder}: no audio found ({', '.join(AUDIO_SUFFIXES)}){which}; expected a bank in MUSAN's layout, "
-                f"BANK/{category}/.../*.wav; for all audio below {self.root} leave the categories out"
+                f"BANK/{category}/.../*.wav; for all audio below {self.root} leave the categories out, "
+                f"in irl corrupt: --condition real_noise --noises {self.root}"
             )
         return paths
 

@@ -47,7 +47,7 @@ def _snrs(snr: Snr) -> Snrs:
     """The argument `snr` of a noise: None, a number of dB, or (low, high)."""
     if snr is None:
         return ()
-    if isinstance(snr, (tuple, list)) and len(snr) != 2:
+    if isinstance(snr, (tuple, list)) and (len(snr) != 2 or snr[0] > snr[1]):
         raise ValueError(f"snr: expected a number of dB or (low, high), found {snr!r}")
     return as_snrs(Between(*snr) if isinstance(snr, (tuple, list)) else snr)
 

@@ -44,8 +44,8 @@ class Terms(NamedTuple):
 
     total = alpha * clean + beta * noisy + gamma * dist, with the gamma of this step. clean and noisy are 0 where
     their view was not forwarded. per_layer: d_l of each layer, before its weight gamma_l. parts: each elementary
-    distance of each layer by names, before its weight in the sum, as parts["cosine"]["encoder.3"]. extra: terms beside
-    the objective's own, which a task has added to total, before their weights.
+    distance of each layer by names, before its weight in the sum, as `parts["cosine"]["encoder.3"]`. extra: terms
+    beside the objective's own, which a task has added to total, before their weights.
     """
 
     total: Tensor

@@ -128,6 +128,13 @@ def test_noise_without_pairs_and_bf16():
     assert not torch.equal(module.head.weight, plain.head.weight)
 
 
+def test_checkpoints_are_the_modules_own(tmp_path):
+    module, _ = fit(IRLCallback(["encoder"]))
+    module.trainer.save_checkpoint(tmp_path / "here.ckpt")
+    again = Classifier.load_from_checkpoint(tmp_path / "here.ckpt")
+    torch.testing.assert_close(dict(again.state_dict()), dict(module.state_dict()), rtol=0, atol=0)
+
+
 def test_what_cannot_be():
     with pytest.raises(ValueError, match=r"expected a batch \(clean, \[noisy, ...\]\)"):
         fit(IRLCallback(["encoder"]), dataset=images())

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from irl import KL, IRLLoss, tap
 
@@ -268,3 +269,51 @@ def test_nested_tensors_of_a_transformer_in_eval_mode():
     trained = tapped(**view).hidden["layers.1"]
     torch.testing.assert_close(hidden[1, :3], trained[1, :3])
     assert found.dist > 0 and not hidden.is_nested
+
+
+def test_packed_sequences_are_padded_in_the_order_of_the_batch():
+    class Packing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.LSTM(4, 5), nn.Linear(5, 3)
+
+        def forward(self, x, lens):
+            packed = pack_padded_sequence(x, lens, batch_first=True, enforce_sorted=False)
+            return self.out(pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0])
+
+    net, x, lens = Packing(), torch.randn(3, 6, 4), torch.tensor([2, 6, 4])
+    tapped = tap(net, ["rnn"], select=0, lens="lens")
+    hidden = tapped(x, lens).hidden["rnn"]
+    for row, n in enumerate(lens):
+        torch.testing.assert_close(hidden[row, :n], net.rnn(x[row, :n])[0])
+    terms = IRLLoss()(tapped, (x, lens), [(x + 0.3, lens)], lambda view: view.logits.square().mean())
+    a, b = ([net.rnn(v[row, :n])[0] for row, n in enumerate(lens)] for v in (x, x + 0.3))
+    frames = [0.1 * (p - q).norm(dim=1) + 1 - F.cosine_similarity(p, q, dim=1) for p, q in zip(a, b)]
+    torch.testing.assert_close(terms.dist, torch.stack([f.mean() for f in frames]).mean())
+
+
+@pytest.mark.parametrize("inner", ["body", "model"])
+def test_state_dicts_have_the_models_own_names(inner):
+    """Trainers of others save model.state_dict(): the files are to be read without the tap."""
+
+    def make():
+        net = nn.Module()
+        net.head, net.bn = nn.Linear(4, 3), nn.BatchNorm1d(3)
+        net.add_module(inner, nn.Sequential(nn.Linear(4, 4)))
+        getattr(net, inner).head = net.head  # `model.head` beside `head`
+        return net
+
+    own, other = make(), make()
+    state = tap(own, ["bn"]).state_dict()
+    assert state.keys() == own.state_dict().keys()
+    other.load_state_dict(state)
+    for saved in (state, {f"model.{name}": value for name, value in state.items()}):  # of now, and of earlier versions
+        fresh = make()
+        tap(fresh, ["bn"]).load_state_dict(saved)
+        for net in (fresh, other):
+            assert all(torch.equal(net.state_dict()[name], own.state_dict()[name]) for name in state)
+    nested = nn.ModuleDict({"net": tap(make(), ["bn"])})
+    nested.load_state_dict({f"net.{name}": value for name, value in state.items()})
+    assert torch.equal(nested["net"].head.weight, own.head.weight)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        tap(make(), ["bn"]).load_state_dict({name: value for name, value in state.items() if "bn" not in name})

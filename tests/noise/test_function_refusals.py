@@ -124,3 +124,5 @@ def test_bad_folders_are_refused(folders, tmp_path):
     for snr in ((15, 0), (1, 2, 3), (), "loud", float("inf")):
         with pytest.raises(ValueError, match="snrs?: expected"):
             additive(folders / "noises", snr=snr)
+    with pytest.raises(ValueError, match=r"snr: expected a number of dB or \(low, high\), found \(15, 0\)"):
+        additive(folders / "noises", snr=(15, 0))
