@@ -122,7 +122,9 @@ def test_all_tables_of_a_recipe_are_renewed(folder, monkeypatch, capsys):
 def test_table_of_a_recipe(recipe):
     """Every tested method has a label and a configuration; every note has results."""
     names = read_table_config(EGS / recipe / "conf" / "table.yaml")
-    files = {path.stem for path in (EGS / recipe / "conf").rglob("*.yaml")}
+    # A method is the path of its file below the folder of a corpus, or of conf/methods.
+    conf = EGS / recipe / "conf"
+    files = {"/".join(path.relative_to(conf).with_suffix("").parts[1:]) for path in conf.rglob("*.yaml")}
     tested = {method for pair in names.tests for method in pair} | {*names.far_off}
     assert tested <= names.methods.keys() <= files
     assert all((EGS / recipe / "results" / f"{name}.jsonl").exists() for name in names.notes)
