@@ -9,6 +9,7 @@ from torch import Tensor
 
 from irl.core.output import Output, lens_to_mask
 from irl.objective.distances import PER_UNIT, Distance
+from irl.objective.pair_sums import with_signature
 
 
 class Compared(NamedTuple):
@@ -118,6 +119,7 @@ def _positions(x: Tensor) -> Tensor:
     return x[:, None] if x.dim() == 2 else x.flatten(1, -2)
 
 
+@with_signature
 class _Unpadded(torch.autograd.Function):
     """x (N, M, D), of which the gradient at padding is 0, whatever stands there."""
 
