@@ -29,7 +29,7 @@ def commit() -> str:
         command = ["git", "-C", str(Path(__file__).parents[2]), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    changed = ("status", "--porcelain", "--untracked-files=no", "--", ".", ":!egs/*/results/*", ":!*.md")
+    changed = ("status", "--porcelain", "--untracked-files=no", "--", ".", ":!*/results/*", ":!*.md")
     try:
         return git("rev-parse", "--short", "HEAD") + ("-dirty" if git(*changed) else "")
     except (OSError, subprocess.CalledProcessError):
