@@ -59,7 +59,7 @@ def test_published_texts_are_counted_and_own_texts_are_taken(egs, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--corpus", "brown"], "unknown corpus brown, known are mini ptb text wikitext2"),
+        (["--corpus", "brown"], "unknown corpus brown, known are mini ptb ptb_start text wikitext2"),
         (["--corpus", "ptb"], "--corpus ptb needs --source DIR"),
         (["--corpus", "text", "--conf", "conf/mini"], "--corpus text needs --train-text FILE"),
         (["--overrides", "noise.p=2"], "noise.p: expected float in [0, 1], found 2"),
