@@ -41,8 +41,8 @@ MATRIX = (
         ),
         (
             "objective/test_irl_loss.py::test_equals_plain_loops",
-            "objective/test_irl_loss.py::test_two_processes_equal_one",
-            "objective/test_irl_loss.py::test_autocast_distances_are_float32",
+            "objective/test_irl_loss_steps.py::test_two_processes_equal_one",
+            "objective/test_irl_loss_steps.py::test_autocast_distances_are_float32",
             "models/test_tapping.py::test_state_dicts_have_the_models_own_names",
         ),
     ),
