@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import multiprocessing
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ def _leave(*_: object) -> None:
 
 # Only as a command: whoever imports this package keeps Python's ways.
 _command = sys.argv[0] == "-m" or os.path.basename(sys.argv[0]) == "irl"
+# Processes that a command spawns have its name.
+_command = _command and multiprocessing.parent_process() is None
 # Imports take seconds and have nothing to lose, so Ctrl-C ends them at once, in one line; `run_command` takes over from
 # here.
 if _command and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:

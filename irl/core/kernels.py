@@ -1,5 +1,5 @@
-"""Kernels for GPUs, in Triton: what would be a hundred small operations of torch, which cost more to launch than to do.
-`irl.core.gpu` says whether they can be used; without them torch's operations do the same, but for rounding.
+"""Kernels for GPUs, in Triton. Each replaces many small operations of torch, which take longer to launch than to do.
+`irl.core.gpu` says whether they can be used; without them torch gives the same results up to rounding.
 """
 
 from __future__ import annotations

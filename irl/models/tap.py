@@ -171,17 +171,17 @@ def _own_names(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) ->
     """A state dict has the model's own names, so that whoever saves it, such as a Trainer, saves the model's."""
     if "_fsdp_wrapped_module" in prefix:
         return  # FSDP looks for its parameters by their places
-    for name in [name for name in state if name.startswith(prefix + INNER)]:
-        state[prefix + name[len(prefix + INNER) :]] = state.pop(name)
+    # All at once: one name may be another's with `model.` before it.
+    own = {name: state.pop(name) for name in [*state] if name.startswith(prefix + INNER)}
+    state |= {prefix + name[len(prefix + INNER) :]: value for name, value in own.items()}
 
 
 def _wrapped_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Reads the model's own names, and those with `model.` before them, whichever more of the names are."""
+    """Accepts the model's own names, or names with `model.` before them: those that match more of the keys."""
     tensors = (module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False))
     known = {name for name, _ in itertools.chain(*tensors)}
     names = [name[len(prefix) :] for name in state if name.startswith(prefix)]
     if sum(INNER + name in known for name in names) >= sum(name in known for name in names):
-        # All at once: one name may be another's with `model.` before it.
         state |= {prefix + INNER + name: state.pop(prefix + name) for name in names}
 
 

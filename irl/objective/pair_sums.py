@@ -109,6 +109,8 @@ def at_once(parts: Sequence[OfSums], pairs: Sequence[tuple[Tensor, Tensor]]) -> 
         return None
     if not all(part.kernel in kernels.KINDS for part in parts) or any(x.dtype not in IN_KERNELS for x in tensors):
         return None
+    if any(a.shape != b.shape or a.dim() < 2 for a, b in pairs):
+        return None
     kinds = [kernels.KINDS.index(part.kernel) for part in parts]
     rows = [(a.flatten(0, -2), b.flatten(0, -2)) for a, b in pairs]
     found: Tensor = kernels.distances(kinds, rows, lambda rows: torch.stack(one_by_one(parts, rows)))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import re
 import textwrap
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping
 
 import matplotlib
 import numpy as np
@@ -18,8 +17,10 @@ from irl.reporting.table_config import TableConfig
 matplotlib.use("Agg")
 # Names inside an SVG come from its content, not from chance: it changes only with its content.
 matplotlib.rcParams["svg.hashsalt"] = "irl"
-# With fewer numbered conditions bars say as much as a curve.
+# With fewer conditions on a scale bars say as much as a curve.
 ENOUGH = 4
+# Of curves, which are told apart by more than their colour.
+MARKERS, LINES = "os^Dv*Px<>", ("-", "--", "-.", ":")
 # With more methods bars cannot be told apart.
 MOST_BARS = 5
 
@@ -32,46 +33,43 @@ def save_figure(fig: Any, path: Path) -> None:
 
 
 def draw(table: Table, path: Path, title: str) -> None:
-    """The figure that suits a table: bars, differences of many methods, or a panel for each condition."""
-    if series := numbered(table.columns()):
-        scales(table, path, title, *series)
-    elif not table.metric.averaged:
+    """The figure that suits a table: bars, differences of many methods, or a panel for each condition. Where enough
+    conditions lie on a scale, such as the level of a recording, path-scales has curves over it too."""
+    if not table.metric.averaged:
         dots(table, path, title)
     elif len(table.methods) > MOST_BARS and table.config.compare_with in table.methods:
         forest(table, path, title)
     else:
         bars(table, path, title)
+    places: dict[str, dict[float, str]] = {}
+    for condition in table.conditions:
+        if found := table.modality.scale(condition):
+            places.setdefault(found[0], {})[found[1]] = condition
+    if enough := {label: place for label, place in places.items() if len(place) >= ENOUGH}:
+        scales(table, path.with_name(f"{path.name}-scales"), title, enough)
 
 
-def numbered(columns: Sequence[str]) -> tuple[str, dict[str, float]] | None:
-    """The conditions that differ by a number alone, if there are enough of them for a curve: what is before the number,
-    and the numbers by condition. dbfs-50, dbfs-40 and so on are dbfs from -50 on."""
-    stems: dict[str, dict[str, float]] = {}
-    for column in columns:
-        if found := re.fullmatch(r"(.*?)_?([+-]?\d+(?:\.\d+)?)", column):
-            stems.setdefault(found[1], {})[column] = float(found[2])
-    return next(((stem, numbers) for stem, numbers in stems.items() if len(numbers) >= ENOUGH), None)
-
-
-def scales(table: Table, path: Path, title: str, stem: str, numbers: Mapping[str, float]) -> None:
-    """Rates of every method over the numbers of its conditions, with bands of their intervals."""
-    order = sorted(numbers, key=lambda column: numbers[column])
-    x = [numbers[column] for column in order]
-    fig, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    for method, marker, line in zip(
-        table.methods, itertools.cycle("os^Dv*Px<>"), itertools.cycle(("-", "--", "-.", ":"))
-    ):
-        rates = [table.rate(method, column) for column in order]
-        bounds = [table.interval(method, column) or (rate, rate) for column, rate in zip(order, rates)]
-        (drawn,) = axes.plot(x, rates, marker=marker, linestyle=line, label=table.label(method), markersize=5)
-        low, high = zip(*bounds)
-        axes.fill_between(x, low, high, color=drawn.get_color(), alpha=0.15, linewidth=0)
-    axes.set_xlabel(table.heading(stem))
-    axes.set_ylabel(table.metric.title)
-    axes.set_ylim(bottom=0)
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=9, frameon=False)
+def scales(table: Table, path: Path, title: str, places: Mapping[str, Mapping[float, str]]) -> None:
+    """A panel for each scale: rates of every method over it, with bands of their intervals. places: the condition at
+    each place of a scale, by the label of the scale."""
+    fig, grid = pyplot.subplots(
+        1, len(places), figsize=(6.5 * len(places), 4.2), layout="constrained", sharey=True, squeeze=False
+    )
+    for axes, (label, place) in zip(grid[0], places.items()):
+        x = sorted(place)
+        styles = zip(itertools.cycle(MARKERS), itertools.cycle(LINES))
+        for method, (marker, line) in zip(table.methods, styles):
+            rates = [table.rate(method, place[value]) for value in x]
+            bounds = [table.interval(method, place[value]) or (rate, rate) for value, rate in zip(x, rates)]
+            axes.plot(x, rates, marker=marker, linestyle=line, label=table.label(method), markersize=5)
+            low, high = zip(*bounds)
+            axes.fill_between(x, low, high, alpha=0.15, linewidth=0)
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3)
+    grid[0, 0].set_ylim(bottom=0)
+    grid[0, 0].set_ylabel(table.metric.title)
+    grid[0, 0].legend(fontsize=9, frameon=False)
+    fig.suptitle(title, fontsize=10)
     save_figure(fig, path)
 
 
@@ -162,10 +160,9 @@ def curves(runs: dict[str, dict[str, dict[str, float]]], path: Path, title: str,
     }
     fig, grid = pyplot.subplots(2, len(panels) // 2, figsize=(13, 8), layout="constrained")
     axes = grid.flatten()
-    markers, lines = "os^Dv*Px<>", ("-", "--", "-.", ":")
     for ax, (column, axis) in zip(axes, panels.items()):
         for i, (run, layers) in enumerate(runs.items()):
-            marker, line = markers[i % len(markers)], lines[i % len(lines)]
+            marker, line = MARKERS[i % len(MARKERS)], LINES[i % len(LINES)]
             method, _, seed = run.rpartition(".")
             name = config.label(method) + (f", seed {seed}" if seed != "1" else "")
             values = [row[column] for row in layers.values()]

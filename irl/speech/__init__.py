@@ -43,12 +43,11 @@ class Speech(Modality):
             importlib.import_module(f"irl.speech.{modules[command]}").add_arguments(parser)
 
     def heading(self, condition: str) -> str:
-        """gain-20 is "-20 dB", dbfs-40 "-40 dBFS"; without a number it is what the number is."""
-        found = re.fullmatch(r"(gain|dbfs)([+-]\d+)?", condition)
-        if not found:
-            return condition
-        what, unit = {"gain": ("change of level", "dB"), "dbfs": ("level", "dBFS")}[found[1]]
-        return f"{found[2]} {unit}" if found[2] else f"{what} in {unit}"
+        return re.sub(r"^(gain|dbfs)(?=[+-])", "", condition) + {"gain": " dB", "dbfs": " dBFS"}.get(condition[:4], "")
+
+    def scale(self, condition: str) -> tuple[str, float] | None:
+        label = {"gain": "change of level in dB", "dbfs": "level in dBFS"}.get(condition[:4])
+        return (label, float(condition[4:])) if label else None
 
     def table_sections(self, table: Any) -> list[str]:
         copies = max(line.get("test_copies", 1) for line in table.lines)

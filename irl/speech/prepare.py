@@ -27,7 +27,7 @@ def prepare(settings: SpeechConfig, check: Sequence[str], methods: Sequence[Spee
     for folder in [settings.dev_dir, *check]:
         for u in read_data_dir(folder, allow_pipes=settings.allow_pipes):
             vocabulary.encode(u.text or "", f"{folder}/text: {u.id}")
-    lines = []
+    lines, counts = [], []
     for features in dict.fromkeys(own.features for own in (settings, *methods)):
         extract = features.build()
         statistics = RunningCovariance(diagonal=True, centred=False)
@@ -37,9 +37,10 @@ def prepare(settings: SpeechConfig, check: Sequence[str], methods: Sequence[Spee
         frames, total, squares = statistics.sums()
         sums = {"features": dataclasses.asdict(features), "frames": frames, "sum": total, "sum_of_squares": squares}
         lines.append(json.dumps(sums) + "\n")
+        counts.append(f"{frames} frames")
     vocabulary.write(Path(settings.vocabulary))
     record_inputs(Path(settings.vocabulary), transcripts=transcripts_fingerprint(settings.train_dir))
     atomic_io.write(Path(settings.statistics), "".join(lines))
     train_data = data_fingerprint(Path(settings.train_dir))
     record_inputs(Path(settings.statistics), train_data=train_data)
-    return f"{settings.vocabulary}: {len(vocabulary)} tokens; {settings.statistics}: {frames} frames"
+    return f"{settings.vocabulary}: {len(vocabulary)} tokens; {settings.statistics}: {', '.join(counts)}"

@@ -89,7 +89,7 @@ def read_statistics(path: Path, features: FeatureConfig) -> RunningCovariance:
     there are none of these settings."""
     found = None
     try:
-        for line in read_text(path, "no such feature statistics; run stage 3 first").splitlines():
+        for line in read_text(path, "no such feature statistics; run stage 3 first").splitlines() or [""]:
             sums = json.loads(line)
             own = RunningCovariance.from_sums(int(sums["frames"]), sums["sum"], sums["sum_of_squares"])
             # Settings that are new in the package are at their defaults in older statistics.

@@ -185,6 +185,10 @@ class Modality:
         """A condition as the head of a column."""
         return condition
 
+    def scale(self, condition: str) -> tuple[str, float] | None:
+        """The scale on which a condition lies, as the label of an axis, and its place there; None for most."""
+        return None
+
     def example(self, table: Any, exp: Path, data: Path, condition: str) -> str:
         """One test example with the output of every method, as text, where that can be printed."""
         return ""

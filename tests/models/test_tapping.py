@@ -312,6 +312,11 @@ def test_state_dicts_have_the_models_own_names(inner):
         tap(fresh, ["bn"]).load_state_dict(saved)
         for net in (fresh, other):
             assert all(torch.equal(net.state_dict()[name], own.state_dict()[name]) for name in state)
+    backbone = nn.Module()
+    backbone.model, backbone.head = make(), nn.Linear(4, 3)  # `model.head` and `head` are not the same
+    kept = tap(backbone, ["model.bn"]).state_dict()
+    assert kept.keys() == backbone.state_dict().keys()
+    assert all(torch.equal(kept[name], value) for name, value in backbone.state_dict().items())
     nested = nn.ModuleDict({"net": tap(make(), ["bn"])})
     nested.load_state_dict({f"net.{name}": value for name, value in state.items()})
     assert torch.equal(nested["net"].head.weight, own.head.weight)

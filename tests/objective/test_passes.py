@@ -1,6 +1,7 @@
 """How the views run: stacked, or one pass a view, each against hand-written passes."""
 
 import copy
+import gc
 from dataclasses import dataclass
 
 import numpy as np
@@ -222,6 +223,9 @@ def test_split_batch_norm_is_refused_in_checkpoints():
     x = torch.randn(4, 4)
     with pytest.raises(ValueError, match="does not work in checkpointed layers; use"):
         IRLLoss(batch_norm="split")(model, x, [x + 1], lambda v: F.cross_entropy(v.logits, Y))
+    # torch leaves its hooks in place until the interrupted checkpoint is collected.
+    gc.collect()
+    assert torch._C._autograd._top_saved_tensors_default_hooks(False) is None
 
 
 class NoGradient(nn.Module):

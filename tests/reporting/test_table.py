@@ -2,7 +2,7 @@ import pytest
 
 from irl.core import config
 from irl.core.errors import UserError
-from irl.reporting.figures import draw, numbered
+from irl.reporting.figures import draw
 from irl.reporting.markdown import insert, page, pairs_to_test, rates
 from irl.reporting.table import NOISY_MEAN, Table, by_test_set, select
 from irl.reporting.table_config import TableConfig, read_table_config
@@ -164,13 +164,14 @@ def test_none_and_all_have_an_interval():
     assert made.interval("loss", "none") == pytest.approx((0, 100 - 100 * 0.025 ** (1 / 3)))
 
 
-def test_conditions_that_differ_by_a_number_are_drawn_as_curves(tmp_path):
-    errors = {f"wet{n:+d}": [n + 50, 0, 0] for n in (-40, -9, 0, 5)} | {"none": [1, 1, 1], "dry_0.5": [0, 0, 0]}
-    made = table(line("plain", 1, errors), line("loss", 1, errors))
-    stem, numbers = numbered(made.columns())
-    assert stem == "wet" and numbers == {"wet-40": -40, "wet-9": -9, "wet+0": 0, "wet+5": 5}
-    assert numbered(["fgsm_0.2", "fgsm_0.8", "pgd20_0.2", "none"]) is None
-    assert numbered(["pgd20_0.1", "pgd20_0.2", "pgd20_0.4", "pgd20_0.8"])[0] == "pgd20"
-    draw(made, tmp_path / "curve", "title")
-    drawn = (tmp_path / "curve.svg").read_text()
-    assert (tmp_path / "curve.png").exists() and "share of wrong smells" in drawn and "our loss" in drawn
+def test_conditions_on_a_scale_are_drawn_as_curves_too(tmp_path, monkeypatch):
+    scale = lambda self, c: ("wetness", float(c[3:])) if c.startswith("wet") else None  # noqa: E731
+    monkeypatch.setattr(Smell, "scale", scale)
+    errors = {f"wet{n:+d}": [n + 50, 0, 0] for n in (-40, -9, 0)} | {"none": [1, 1, 1]}
+    draw(table(line("plain", 1, errors), line("loss", 1, errors)), tmp_path / "few", "title")
+    assert {path.name for path in tmp_path.iterdir()} == {"few.png", "few.svg"}
+    errors["wet+5"] = [0, 0, 0]
+    draw(table(line("plain", 1, errors), line("loss", 1, errors)), tmp_path / "curve", "title")
+    assert {path.name for path in tmp_path.glob("*.svg")} == {"few.svg", "curve.svg", "curve-scales.svg"}
+    drawn = (tmp_path / "curve-scales.svg").read_text()
+    assert all(f"<!-- {text} -->" in drawn for text in ("wetness", "share of wrong smells in %", "our loss", "−40"))

@@ -403,12 +403,13 @@ def check_resume(part: Part, name: str, module: str, recorded: bool = False) -> 
         return worst((n, x, states[b][n]) for n, x in states[a].items())
 
     broken, again = away("broken", "whole"), away("again", "whole")
+    plain = {"recorded beside plain": away("plain", "whole")[0]} if recorded else {}
     return {
-        "ok": broken[0] == 0,
+        "ok": broken[0] == 0 and not any(plain.values()),
         "error": broken[0],
         "two unbroken runs": again[0],
         "worst": broken[1],
-        **({"recorded beside plain": away("plain", "whole")[0]} if recorded else {}),
+        **plain,
     }
 
 

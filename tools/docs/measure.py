@@ -1,6 +1,6 @@
 """The tables of the page integrations/measured.md: plain training, IRL batching, IRL loss, in loops of others.
 
-    python tools/docs/measure.py timm CIFAR10        # folder of train*.parquet and test*.parquet
+    python tools/docs/measure.py timm CIFAR10        # folder of {train,test}-00000-of-00001.parquet
     python tools/docs/measure.py espnet FSDD         # folder of {digit}_{speaker}_{index}.wav
     python tools/docs/measure.py                     # only the tables, of the results that there are
 
