@@ -50,7 +50,7 @@ def clean(text, folder):
         (r"0x[0-9a-f]{6,}", "0x..."),
     ):
         text = re.sub(pattern, name, text)
-    line = " ".join(text.splitlines()[0].split()) if text else ""
+    line = " ".join(text.split())
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 

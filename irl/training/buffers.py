@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 
 class BufferCopies:
-    """Copies of a module's buffers, such as running statistics of batch norm. The module must change them in
-    place alone. Buffers of one type are copied at once, because many small copies would cost a GPU more to launch than to do.
-    """
+    """Copies of a module's buffers, such as running statistics of batch norm, which it must change in place only. Those
+    of one type are copied at once: many small copies would cost a GPU more to launch than to do."""
 
     def __init__(self, module: nn.Module) -> None:
         by_type: dict[torch.dtype, list[Tensor]] = {}
