@@ -69,7 +69,7 @@ def scales(table: Table, path: Path, title: str, places: Mapping[str, Mapping[fl
     grid[0, 0].set_ylim(bottom=0)
     grid[0, 0].set_ylabel(table.metric.title)
     grid[0, 0].legend(fontsize=9, frameon=False)
-    fig.suptitle(title, fontsize=10)
+    fig.suptitle(textwrap.fill(title, int(12 * fig.get_figwidth())), fontsize=10)
     save_figure(fig, path)
 
 
