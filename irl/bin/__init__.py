@@ -23,7 +23,7 @@ _command = _command and multiprocessing.parent_process() is None
 # here.
 if _command and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
     signal.signal(signal.SIGINT, _leave)
-# What imports make stays to the end: to look through it for garbage and to take it apart costs another second.
+# Imported modules live until the end. To search them for garbage and to take them apart would cost another second.
 if _command:
     gc.disable()
     atexit.register(leave_quickly)  # before all other handlers, so that it runs after them

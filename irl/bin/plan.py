@@ -60,7 +60,7 @@ def wanted_runs(args: argparse.Namespace, found: Modality, planned: Planned) -> 
 
 
 def same_clean_phase(args: argparse.Namespace, found: Modality) -> set[str]:
-    """The methods whose clean phase is that of args.clean: they begin at its end. The others train their own."""
+    """The methods that share the clean phase of args.clean and begin at its end. The others train their own."""
 
     def clean_settings(method: str) -> dict[str, Any]:
         settings = without_runtime_keys(config.to_dict(read_config(args.conf / f"{method}.yaml", args.overrides)))

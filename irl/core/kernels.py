@@ -117,7 +117,7 @@ class _Distances(torch.autograd.Function):
                 into = [torch.empty_like(x) if need else None for x, need in zip((a, b), needs)]
                 if a.numel() and any(needs):
                     grid = (len(a), triton.cdiv(a.shape[1], 1024))
-                    # What is not needed is not written.
+                    # A gradient that is not needed is not written.
                     ga, gb = (x if out is None else out for x, out in zip((a, b), into))
                     _pair_slopes[grid](a, b, slopes[:, first:], ga, gb, rows, a.shape[1], *needs, 1024)
                 first += len(a)
@@ -234,7 +234,7 @@ def _slope(  # type: ignore[no-untyped-def]
         delta = s / both
         left = d2 - delta * delta
         value = tl.where(left < 0, 0.0, left) / (2 * norm_a * norm_b)
-        # Of the difference d2 - delta^2, where it is not cut off.
+        # The gradient of the difference d2 - delta^2; it is 0 where the difference is cut off.
         g_left = tl.where(left < 0, 0.0, g / (2 * norm_a * norm_b))
         g_both = g_left * 2 * delta * delta / both
         g_d2 = tl.where(valid, g_left, 0.0)

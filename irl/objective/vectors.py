@@ -25,13 +25,13 @@ class Compared(NamedTuple):
     def average(self, distances: Mapping[str, Tensor]) -> dict[str, Tensor]:
         scales = {} if self.per_unit is None else dict.fromkeys(PER_UNIT, self.per_unit)
         weighted = {n: (d * scales[n] if n in scales else d) * self.weights for n, d in distances.items()}
-        # What padding holds may be NaN or infinite.
+        # Padding may hold NaN or infinite values.
         return {n: torch.where(self.weights > 0, w, 0.0).sum() if self.padded else w.sum() for n, w in weighted.items()}
 
 
 def averages(distance: Distance, compared: Sequence[Compared], layers: int) -> dict[str, Tensor]:
     """Every elementary distance by its name, unweighted, averaged over vectors and over the pairs of each layer,
-    (layers,). compared: the pairs of the first layer, then those of the second and so on."""
+    (layers,). compared: all pairs of the first layer, then all pairs of the second, and so on."""
     pairs = [(c.a, c.b) for c in compared]
     at_once = distance.at_once(pairs) if all(c.per_unit is None for c in compared) else None
     if at_once is None:
@@ -39,7 +39,7 @@ def averages(distance: Distance, compared: Sequence[Compared], layers: int) -> d
         means = {name: torch.stack([own[name] for own in each]) for name in each[0]}
     else:
         weights = torch.cat([c.weights.flatten() for c in compared])
-        # What padding holds may be NaN or infinite.
+        # Padding may hold NaN or infinite values.
         weighted = torch.where(weights > 0, at_once * weights, 0.0)
         sizes = [c.weights.numel() for c in compared]
         if len(set(sizes)) == 1:

@@ -19,7 +19,7 @@ matplotlib.use("Agg")
 matplotlib.rcParams["svg.hashsalt"] = "irl"
 # With fewer conditions on a scale bars say as much as a curve.
 ENOUGH = 4
-# Of curves, which are told apart by more than their colour.
+# Curves differ in marker and line style, not in colour alone.
 MARKERS, LINES = "os^Dv*Px<>", ("-", "--", "-.", ":")
 # With more methods bars cannot be told apart.
 MOST_BARS = 5

@@ -92,7 +92,7 @@ def usable(device: torch.device) -> bool:
 
 
 def capture(function: Callable[[], Values]) -> tuple[Values, Callable[[], None]]:
-    """What the function returns, and a function that repeats its work on the GPU and writes the same tensors."""
+    """Record the function: what it returned, and a function that replays its work on the GPU into the same tensors."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         found = function()

@@ -189,7 +189,7 @@ class Trainer:
     def _pass(self, batch: Any, batches: int = 1, last: bool = True) -> Values:
         """The forward and backward pass of one of the batches of an update; the values of its terms."""
         phase, step = self.state.phase_at(self.state.step)
-        # Processes exchange gradients once, with those of the last batch.
+        # Processes exchange gradients once, in the backward pass of the last batch.
         with self.fabric.no_backward_sync(self.module, enabled=not last):
             terms: Terms = self.module(batch, phase, step)
             # DDP averages over processes, and each process has its part of the sum.
@@ -197,7 +197,7 @@ class Trainer:
         return _values(terms)
 
     def _stage(self) -> tuple[Phase, float] | None:
-        """What a pass depends on beside its batch: the phase, and gamma; None while gamma rises."""
+        """A pass depends on these beside its batch: the phase and gamma. None while gamma rises."""
         phase, step = self.state.phase_at(self.state.step)
         objective = self.raw_module.objectives[phase]
         return None if step < objective.warmup else (phase, objective.gamma_at(step))
