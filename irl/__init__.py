@@ -12,15 +12,17 @@ from irl.core.version import __version__
 
 if TYPE_CHECKING:
     from irl.core.output import Output
+    from irl.models.ema import EMA
     from irl.models.tap import tap
     from irl.objective import KL, L2, PRESETS, Cosine, IRLLoss, Terms
 
 _HOMES = {
     "irl.models.tap": ("tap",),
+    "irl.models.ema": ("EMA",),
     "irl.objective": ("Cosine", "IRLLoss", "KL", "L2", "PRESETS", "Terms"),
     "irl.core.output": ("Output",),
 }
-__all__ = ["Cosine", "IRLLoss", "KL", "L2", "Output", "PRESETS", "Terms", "__version__", "tap"]
+__all__ = ["Cosine", "EMA", "IRLLoss", "KL", "L2", "Output", "PRESETS", "Terms", "__version__", "tap"]
 
 
 def __getattr__(name: str) -> Any:

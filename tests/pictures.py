@@ -22,6 +22,7 @@ METHODS = {
     "irl_loss": LOSS,
     "adversarial": "attack: {kind: fgsm, eps: 0.1}\n",
     "pgd_loss": LOSS + "attack: {kind: pgd, eps: 0.1, steps: 2}\n",
+    "teacher": LOSS.replace("}", ", ema: 0.9, variance: 0.1, covariance: 0.1}"),
     "semi": LOSS + "labels: 16\nunlabelled: 6\n",
 }
 

@@ -26,6 +26,7 @@ LOSS = "objective: {alpha: 0.5, beta: 0.5, gamma: 1.0, warmup: 3}\n"
 METHODS = {
     "irl_loss": LOSS,
     "unigram": LOSS + "noise: {kind: unigram, p: 0.2}\nshare_dropout: true\n",
+    "teacher": LOSS.replace("}", ", ema: 0.9, normalise: instance}"),
     "baseline": "objective: {alpha: 1.0, beta: 0.0, gamma: 0.0}\n",
     "data_aug": "objective: {alpha: 0.0, beta: 1.0, gamma: 0.0}\n",
 }

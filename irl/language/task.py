@@ -17,12 +17,15 @@ from irl.data.text import WordVocabulary, tracks
 from irl.language.config import LanguageConfig
 from irl.language.perplexity import build_model, read_through, token_losses
 from irl.language.prepare import vocabulary_inputs
+from irl.models.ema import EMA
 from irl.models.lstm_lm import LSTMLM, LMState
 from irl.noise.text import WordNoise
 from irl.objective import Terms
 from irl.training.distributed import BatchTotals, Shard, all_reduce_sum
 from irl.training.layer_stats import LayerStats, Stat
 from irl.training.task import BatchSpec, Phase, Step, Task
+
+TEACHER = "teacher_"  # before the names of a teacher's states in a checkpoint
 
 
 class Batch(NamedTuple):
@@ -42,9 +45,10 @@ class LanguageStep(Step):
     """It keeps the state of all views between steps."""
 
     def __init__(self, model: LSTMLM, config: LanguageConfig) -> None:
-        super().__init__(model, config.objective.build())
+        super().__init__(model, config.objective.build(), config.objective.ema)
         self.sum_over_time, self.share_dropout = config.sum_over_time, config.share_dropout
         self.state: LMState | None = None
+        self.teacher_state: LMState | None = None
 
     def run(self, x: Tensor) -> Output:
         """The output for stacked views (views * B, T), which go on from the state after the last step."""
@@ -57,23 +61,32 @@ class LanguageStep(Step):
         self.state = LMState(*(part.detach() for part in state))
         return output
 
+    @torch.no_grad()
+    def run_teacher(self, teacher: EMA, clean: Tensor) -> Output:
+        """Its states are its own; the first ones are those of the clean view after the clean phase."""
+        model: LSTMLM = teacher.model
+        state = self.teacher_state or self.state or model.first_state(len(clean))
+        output, self.teacher_state = model.read(clean, LMState(*(part[:, : len(clean)] for part in state)))
+        return output
+
     def forward(self, batch: Batch, phase: Phase, step: int) -> Terms:
         if batch.first:
-            self.state = None
+            self.state = self.teacher_state = None
         size, words = batch.totals
         loss = lambda view: (  # noqa: E731
             F.cross_entropy(view.logits.flatten(0, 1), batch.y.flatten(), reduction="sum") / words
         )
         self.model.dropout.shared = int(batch.clean is not None) + len(batch.noisy) if self.share_dropout else 1
-        terms = self.objectives[phase](self.run, batch.clean, batch.noisy, loss, step, size)
+        targets = self.targets(batch.clean, phase, step)
+        terms = self.objectives[phase](self.run, batch.clean, batch.noisy, loss, step, size, targets=targets)
         return terms._replace(total=terms.total * batch.y.shape[1]) if self.sum_over_time else terms
 
 
 class LanguageTask(Task):
-    recordable = True
-
     def __init__(self, config: LanguageConfig, shard: Shard = Shard()) -> None:
         self.config, self.shard = config, shard
+        # The first update of a teacher differs from those after it.
+        self.recordable = not config.objective.ema
         self.vocabulary = WordVocabulary.read(Path(config.vocabulary))
         check_inputs(Path(config.vocabulary), "run stage 3 again", **vocabulary_inputs(config))
         train = self.vocabulary.encode(Path(config.train_text))
@@ -132,11 +145,16 @@ class LanguageTask(Task):
         return dev["loss/clean"].mean
 
     def hidden_state(self) -> dict[str, Tensor]:
-        """(L, views * B, H) each."""
-        return {} if self.module.state is None else self.module.state._asdict()
+        """(L, views * B, H) each, and (L, B, H) of a teacher."""
+        own, teacher = ({} if s is None else s._asdict() for s in (self.module.state, self.module.teacher_state))
+        return {**own, **{TEACHER + name: part for name, part in teacher.items()}}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        self.module.state = LMState(**{name: part.to(self.device) for name, part in state.items()}) if state else None
+        found = [
+            [state[prefix + name].to(self.device) for name in LMState._fields if prefix + name in state]
+            for prefix in ("", TEACHER)
+        ]
+        self.module.state, self.module.teacher_state = (LMState(*parts) if parts else None for parts in found)
 
     def gather_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """(L, views * B, H) each, with the rows of all processes."""

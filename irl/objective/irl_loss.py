@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Literal, Mapping, NamedTuple, Sequence, get_args
+from typing import Any, Callable, Literal, Mapping, Sequence, get_args
 
 import torch
 from torch import Tensor, distributed
@@ -20,7 +20,9 @@ from irl.core.output import Output, constant, next_example, shorter
 from irl.objective.distances import L2, Cosine, Distance
 from irl.objective.gradient_check import check_gradient
 from irl.objective.passes import no_gradient_of, run_views
+from irl.objective.terms import Terms
 from irl.objective.vectors import averages, compared_vectors
+from irl.objective.vicreg import regularisers
 
 # (alpha, beta, gamma) of the paper's rows.
 PRESETS = {
@@ -37,25 +39,7 @@ StopGrad = Literal["none", "clean", "noisy"]
 Over = Literal["frame", "sample"]
 Passes = Literal["stacked", "separate", "unchecked"]
 BatchNorm = Literal["joint", "split"]
-
-
-class Terms(NamedTuple):
-    """The terms of one step, each a scalar tensor (mean over the batch).
-
-    total = alpha * clean + beta * noisy + gamma * dist, with the gamma of this step. clean and noisy are 0 where
-    their view was not forwarded. per_layer: d_l of each layer, before its weight gamma_l. parts: each elementary
-    distance of each layer by names, before its weight in the sum, as `parts["cosine"]["encoder.3"]`. extra: terms
-    beside the objective's own, which a task has added to total, before their weights.
-    """
-
-    total: Tensor
-    clean: Tensor
-    noisy: Tensor
-    dist: Tensor
-    per_layer: dict[str, Tensor]
-    parts: dict[str, dict[str, Tensor]]
-    gamma: float
-    extra: Mapping[str, Tensor] = {}
+Normalise = Literal["none", "instance"]
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: torch.compile hashes it, and layers may be a dict
@@ -74,6 +58,10 @@ class IRLLoss:
         left out. A layer without lengths is always one vector per sample.
         KL and other distances of distributions are taken over the last dimension at each position, (N, C, H, W) without
         lengths over the classes C, and averaged over the (valid) positions.
+    normalise: "instance": hidden states are compared after each unit is normalised over the (valid) frames of its
+        sample, or each channel over the positions of its image, as the targets of robust data2vec (Zhu et al. 2023).
+    variance, covariance: weights of VICReg's two terms against collapse (irl.objective.vicreg), of the same layers of
+        all views by their weights.
     warmup: gamma rises linearly from 0 over this many steps; then calls need step=.
     passes: "stacked": one pass over all views, stacked along dimension 0; before its first one, a tapped model is run
         without gradients to see that it treats views alike and alone. "unchecked": without that. "separate": one pass a
@@ -97,13 +85,17 @@ class IRLLoss:
     pairs: Pairs = "clean"
     stop_grad: StopGrad = "none"
     over: Over = "frame"
+    normalise: Normalise = "none"
+    variance: float = 0.0
+    covariance: float = 0.0
     warmup: int = 0
     passes: Passes = "stacked"
     batch_norm: BatchNorm = "joint"
 
     def __post_init__(self) -> None:
         layers = self.layers if isinstance(self.layers, Mapping) else {}
-        weights = {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
+        names = ("alpha", "beta", "gamma", "variance", "covariance")
+        weights = {name: getattr(self, name) for name in names}
         weights.update({f"the weight of layer {name}": weight for name, weight in layers.items()})
         for name, weight in weights.items():
             if not (math.isfinite(weight) and weight >= 0):
@@ -114,7 +106,8 @@ class IRLLoss:
             raise ValueError(f"warmup must not be negative, got {self.warmup}")
         if not isinstance(self.distance, Distance):
             raise ValueError(f"distance must be a distance such as 0.1 * L2() + Cosine(), got {self.distance!r}")
-        settings = {"pairs": Pairs, "stop_grad": StopGrad, "over": Over, "passes": Passes, "batch_norm": BatchNorm}
+        settings = {"pairs": Pairs, "stop_grad": StopGrad, "over": Over, "normalise": Normalise, "passes": Passes}
+        settings["batch_norm"] = BatchNorm
         for name, allowed in settings.items():
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
@@ -124,6 +117,10 @@ class IRLLoss:
             raise ValueError(f"layers must be a sequence of names or a mapping to weights, got {self.layers!r}")
         if self.over == "sample" and self.distance.only(of_logits=True):
             raise ValueError("KL and other distances of distributions, one a frame, need over='frame'")
+        if self.over == "sample" and self.normalise == "instance":
+            raise ValueError(
+                "normalise='instance' compares frames with the mean and variance of a sample: over='frame'"
+            )
         if self.layers is not None and self.from_layer is not None:
             raise ValueError("give layers or from_layer, not both")
 
@@ -147,7 +144,7 @@ class IRLLoss:
 
     def clean_only(self) -> IRLLoss:
         """The objective of a clean phase: the task loss on clean samples alone."""
-        return replace(self, alpha=1.0, beta=0.0, gamma=0.0, warmup=0)
+        return replace(self, alpha=1.0, beta=0.0, gamma=0.0, variance=0.0, covariance=0.0, warmup=0)
 
     def gamma_at(self, step: int | None) -> float:
         if not self.warmup:
@@ -184,6 +181,7 @@ class IRLLoss:
         step: int | None = None,
         global_batch_size: float | None = None,
         sample_weight: float = 1.0,
+        targets: Output | None = None,
     ) -> Terms:
         """The views that carry weight through the model, in one pass unless passes="separate", then the terms.
 
@@ -192,15 +190,18 @@ class IRLLoss:
         samples without labels, on which the distance alone is taken. global_batch_size: number of samples that the sums
         of distances are divided by, where these samples are one part of a batch; the parts may be uneven, and their
         terms sum to those of the batch. sample_weight: factor on every term, 0 for samples that a process runs only to
-        join the others.
+        join the others. targets: what noisy copies are compared with in place of the clean view's own activations, such
+        as those of an EMA teacher on the clean view (irl.EMA).
         """
         if not isinstance(noisy, (list, tuple)):
             raise ValueError(f"noisy must be a list of noisy copies, [noisy] for one, got {type(noisy).__name__}")
+        if targets is not None and self.pairs not in ("clean", "all"):
+            raise ValueError(f"targets take the place of the clean view, which pairs={self.pairs!r} does not compare")
         if self.needs_noisy and not noisy:
             raise ValueError("beta or gamma is positive, but no noisy copy was given")
         views = ([clean] if self.needs_clean else []) + (list(noisy) if self.needs_noisy else [])
         outputs = run_views(model, views, self.passes, self.batch_norm)
-        terms = self.terms(outputs, task_loss, step, global_batch_size, sample_weight)
+        terms = self.terms(outputs, task_loss, step, global_batch_size, sample_weight, targets)
         if task_loss is None and distributed.is_available() and distributed.is_initialized():
             # Weights above the layers join the reduction of gradients too: DDP and FSDP wait for each of them.
             terms = terms._replace(total=terms.total + no_gradient_of(outputs))
@@ -213,6 +214,7 @@ class IRLLoss:
         step: int | None = None,
         global_batch_size: float | None = None,
         sample_weight: float = 1.0,
+        targets: Output | None = None,
     ) -> Terms:
         """The terms from outputs that exist already: the clean view first if `needs_clean`, then the noisy ones."""
         clean, noisy = (views[0], views[1:]) if self.needs_clean else (None, views)
@@ -224,12 +226,24 @@ class IRLLoss:
             noisy_loss = sample_weight * torch.stack([task_loss(view) for view in noisy]).mean()
         total = self.alpha * clean_loss + self.beta * noisy_loss
         gamma = self.gamma_at(step)
-        if gamma <= 0:
-            return Terms(total, clean_loss, noisy_loss, zero, {}, {}, gamma)
-        dist, per_layer, parts = self.compare(clean, noisy, global_batch_size, sample_weight)
-        named = [view.named() for view in views]
-        check_gradient(total, dist, {name: [values[name] for values in named] for name in per_layer})
-        return Terms(total + gamma * dist, clean_loss, noisy_loss, dist, per_layer, parts, gamma)
+        terms = Terms(total, clean_loss, noisy_loss, zero, {}, {}, gamma)
+        if gamma > 0:
+            dist, per_layer, parts = self.compare(targets or clean, noisy, global_batch_size, sample_weight)
+            named = [view.named() for view in views]
+            check_gradient(total, dist, {name: [values[name] for values in named] for name in per_layer})
+            terms = terms._replace(total=total + gamma * dist, dist=dist, per_layer=per_layer, parts=parts)
+        return self._regularised(terms, views, global_batch_size, sample_weight) if self._regularises else terms
+
+    @property
+    def _regularises(self) -> bool:
+        return self.variance > 0 or self.covariance > 0
+
+    def _regularised(self, terms: Terms, views: Sequence[Output], size: float | None, sample_weight: float) -> Terms:
+        """With the terms of VICReg; a part of a batch has its share of the samples in them."""
+        layers = self.layer_weights(list(views[0].named()), list(views[0].hidden))
+        variance, covariance = (sample_weight * term for term in regularisers(views, layers, size))
+        total = terms.total + self.variance * variance + self.covariance * covariance
+        return terms._replace(total=total, extra={**terms.extra, "variance": variance, "covariance": covariance})
 
     def compare(
         self,
@@ -265,7 +279,7 @@ class IRLLoss:
             distance = self.distance.only(of_logits)
             if distance is None:
                 continue
-            settings = (self.over, global_batch_size, sample_weight, of_logits)
+            settings = (self.over, global_batch_size, sample_weight, of_logits, self.normalise == "instance")
             compared = [
                 compared_vectors((a, b), layer, self.stop_grad if a is clean else "none", *settings)
                 for layer in weights

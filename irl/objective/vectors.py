@@ -9,7 +9,7 @@ from torch import Tensor
 
 from irl.core.output import Output, lens_to_mask
 from irl.objective.distances import PER_UNIT, Distance
-from irl.objective.pair_sums import with_signature
+from irl.objective.pair_sums import wide, with_signature
 
 
 class Compared(NamedTuple):
@@ -60,13 +60,14 @@ def compared_vectors(
     size: float | None,
     sample_weight: float,
     of_logits: bool = False,
+    instance: bool = False,
 ) -> Compared:
     """One layer of a pair of views as vectors, with their weights in the average over frames and `size` samples.
 
     detach: side that is held constant, "clean" (the first), "noisy" or "none". over: "frame" or "sample", as in
     IRLLoss. size: None for the number of these samples. of_logits: as distributions, one a position, of (N, ..., C) or,
-    without lengths, of images (N, C, H, W). The lengths are the second's. Raises ValueError where the layer is no
-    tensor, or not of one shape.
+    without lengths, of images (N, C, H, W). instance: after `instance_norm`. The lengths are the second's. Raises
+    ValueError where the layer is no tensor, or not of one shape.
     """
     a_out, b_out = pair
     a, b = a_out.named()[layer], b_out.named()[layer]
@@ -89,6 +90,8 @@ def compared_vectors(
         raise ValueError(f"layer {layer!r} has no samples: the batch is empty")
     a = a.detach() if detach == "clean" else a
     b = b.detach() if detach == "noisy" else b
+    if instance and not of_logits:
+        a, b = (instance_norm(x, lens, layer) for x in (a, b))
     dtype = torch.promote_types(a.dtype, torch.float32)
     if lens is None:
         if of_logits:
@@ -112,6 +115,25 @@ def compared_vectors(
         weights, mask = ((x.repeat_interleave(each, 1) if each > 1 else x) for x in (weights / each, mask))
     a, b = (unpadded(x.flatten(2), mask) for x in (a, b))
     return Compared(a, b, weights, padded=True)
+
+
+def instance_norm(x: Tensor, lens: Tensor | None, layer: str = "") -> Tensor:
+    """Every unit of (N, T, ...) with mean 0 and variance 1 over the valid frames of its sample; of images (N, C, H, W),
+    every channel over the positions (Ulyanov et al. 2016). In float32 at least; the variance is increased by 1e-5, so a
+    unit that does not change is 0. Padding comes out as 0. Raises ValueError for (N, D), where there is nothing to
+    average over."""
+    if x.dim() < 3:
+        raise ValueError(f"layer {layer!r} is {tuple(x.shape)}: normalise='instance' needs frames or positions")
+    x = wide(x)
+    if lens is None and x.dim() > 3:
+        dims, mask = tuple(range(2, x.dim())), torch.ones_like(x[:1, :1], dtype=torch.bool)
+    else:
+        lens = torch.full((len(x),), x.shape[1], device=x.device) if lens is None else lens.to(x.device)
+        dims, mask = (1,), lens_to_mask(lens, x.shape[1])[(...,) + (None,) * (x.dim() - 2)]
+    count = mask.sum(dims, keepdim=True).clamp(min=1)
+    x = x.masked_fill(~mask, 0)
+    centred = (x - x.sum(dims, keepdim=True) / count).masked_fill(~mask, 0)
+    return centred * torch.rsqrt(centred.square().sum(dims, keepdim=True) / count + 1e-5)
 
 
 def _positions(x: Tensor) -> Tensor:

@@ -70,9 +70,14 @@ def task_loss(
 
 class SpeechStep(Step):
     def __init__(
-        self, model: EncoderDecoder, objective: IRLLoss, ctc_weight: float, label_smoothing: float = 0.0
+        self,
+        model: EncoderDecoder,
+        objective: IRLLoss,
+        ctc_weight: float,
+        label_smoothing: float = 0.0,
+        ema: float = 0.0,
     ) -> None:
-        super().__init__(model, objective)
+        super().__init__(model, objective, ema)
         self.ctc_weight, self.label_smoothing = ctc_weight, label_smoothing
 
     def forward(self, batch: Batch, phase: Phase, step: int) -> Terms:
@@ -80,8 +85,8 @@ class SpeechStep(Step):
         loss = lambda view: task_loss(  # noqa: E731
             view, batch.y, batch.y_lens, self.ctc_weight, self.label_smoothing, tokens
         )
-        objective = self.objectives[phase]
-        return objective(self.model, batch.clean, batch.noisy, loss, step, size, batch.weight)
+        objective, targets = self.objectives[phase], self.targets(batch.clean, phase, step)
+        return objective(self.model, batch.clean, batch.noisy, loss, step, size, batch.weight, targets)
 
 
 def read_statistics(path: Path, features: FeatureConfig) -> RunningCovariance:
@@ -132,7 +137,8 @@ class SpeechTask(Task):
             check_inputs(Path(config.statistics), "run stage 3 again", train_data=train_data)
             model.encoder.mean.copy_(statistics.mean)
             model.encoder.std.copy_(statistics.std)
-        self.module = SpeechStep(model, config.objective.build(), config.ctc_weight, config.label_smoothing)
+        objective = config.objective
+        self.module = SpeechStep(model, objective.build(), config.ctc_weight, config.label_smoothing, objective.ema)
 
     def batches_in(self, epoch: int) -> int:
         return len(self.train.batches[epoch])

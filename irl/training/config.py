@@ -8,15 +8,17 @@ from typing import Annotated, Any, Literal, Sequence
 
 import torch
 
-from irl.core.types import Checked, Count, FieldError, Natural, NonNegative, Positive, Rate, at_least
+from irl.core.types import BelowOne, Checked, Count, FieldError, Natural, NonNegative, Positive, Rate, at_least
 from irl.objective import Distance, IRLLoss
-from irl.objective.irl_loss import Over, Pairs, StopGrad
+from irl.objective.irl_loss import Normalise, Over, Pairs, StopGrad
 from irl.objective.smoothness import Method
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig(Checked):
-    """Settings of IRLLoss (see there) and the number of noisy copies. distance: weights by name."""
+    """Settings of IRLLoss (see there) and the number of noisy copies. distance: weights by name. ema: decay of a
+    teacher (irl.EMA), 0 for none. It is the model as the paired phase begins, then the average of its weights; its
+    activations of the clean view take the place of the model's own in the distance."""
 
     alpha: NonNegative = 1.0
     beta: NonNegative = 0.0
@@ -27,11 +29,19 @@ class ObjectiveConfig(Checked):
     pairs: Pairs = "clean"
     stop_grad: StopGrad = "none"
     over: Over = "frame"
+    normalise: Normalise = "none"
+    variance: NonNegative = 0.0
+    covariance: NonNegative = 0.0
     warmup: Natural = 0
     copies: Count = 1
+    ema: BelowOne = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.ema and not (self.gamma > 0 and self.pairs in ("clean", "all") and self.stop_grad != "noisy"):
+            raise ValueError(
+                "ema gives the clean side of pairs: it needs gamma > 0 and pairs clean or all, and gradients"
+            )
         if self.pairs in ("noisy", "all") and self.gamma > 0 and self.copies < 2:
             raise ValueError(f"pairs {self.pairs!r} needs at least 2 copies, got {self.copies}")
         self.build()

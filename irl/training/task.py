@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from irl.core.errors import UserError
+from irl.core.output import Output
+from irl.models.ema import EMA
 from irl.objective import IRLLoss
 from irl.training.distributed import Shard
 from irl.training.layer_stats import LayerStats, Stat
@@ -27,14 +29,29 @@ class BatchSpec(NamedTuple):
 
 class Step(nn.Module):
     """A model with its loss inside, so that precision plugins and DDP see the loss. objective: of the paired phase.
+    ema: decay of a teacher, 0 for none.
 
     step(batch, phase, number) returns the `Terms` of a batch. number: updates done since that phase began.
     """
 
-    def __init__(self, model: Any, objective: IRLLoss) -> None:
+    def __init__(self, model: Any, objective: IRLLoss, ema: float = 0.0) -> None:
         super().__init__()
         self.model = model
         self.objectives: dict[Phase, IRLLoss] = {"clean": objective.clean_only(), "paired": objective}
+        self.teacher: EMA | None = None
+        if ema:
+            self.teacher = EMA(model, ema)
+
+    def targets(self, clean: Any, phase: Phase, step: int) -> Output | None:
+        """The teacher's output for the clean view, where there is a teacher. It becomes the model when the paired phase
+        begins, and then follows it once each update."""
+        if self.teacher is None or phase == "clean":
+            return None
+        self.teacher.follow(self.model, step)
+        return self.run_teacher(self.teacher, clean)
+
+    def run_teacher(self, teacher: EMA, clean: Any) -> Output:
+        return teacher(clean)
 
 
 class Task:

@@ -49,7 +49,8 @@ class Trainer:
         if self.shard.world_size > 1 and self.fabric.device.type == "cuda":
             self.task.module = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.task.module)
         kind, options = OPTIMIZERS[c.optimizer]
-        optimizer = kind(self.task.module.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay, **options)
+        trained = [p for p in self.task.module.parameters() if p.requires_grad]
+        optimizer = kind(trained, lr=c.learning_rate, weight_decay=c.weight_decay, **options)
         self.raw_module = self.task.module
         self.module, self.optimizer = self.fabric.setup(self.task.module, optimizer)
         self.state = RunState(settings, exp, self.task, self.optimizer, self.fabric)

@@ -29,7 +29,7 @@ from irl.vision.data import Batch, Statistics, VisionData
 
 class VisionStep(Step):
     def __init__(self, model: WideResNet, config: VisionConfig, attack: Attack | None, size: Sequence[int]) -> None:
-        super().__init__(model, config.objective.build())
+        super().__init__(model, config.objective.build(), config.objective.ema)
         self.attack, self.seed, self.smoothness = attack, config.seed, config.smoothness
         if self.smoothness.used and self.smoothness.sigma != "isotropic":
             diagonal = self.smoothness.sigma == "diagonal"
@@ -50,7 +50,8 @@ class VisionStep(Step):
             F.cross_entropy(view.logits[: len(batch.y)], batch.y, reduction="sum") / labels
         )
         noisy = self.copies(batch, step)
-        terms = self.objectives[phase](self.model, batch.clean, noisy, loss, step, size)
+        targets = self.targets(batch.clean, phase, step)
+        terms = self.objectives[phase](self.model, batch.clean, noisy, loss, step, size, targets=targets)
         return self.smooth(terms, batch, noisy) if self.smoothness.used and phase == "paired" else terms
 
     def smooth(self, terms: Terms, batch: Batch, noisy: list[Tensor]) -> Terms:
@@ -62,7 +63,7 @@ class VisionStep(Step):
         if c.sigma != "isotropic":
             self.running.update(x, noisy[0][: len(batch.y)])
             sigma = self.running.sigma()
-        extra, total = {}, terms.total
+        extra, total = {**terms.extra}, terms.total
         with attacked(self.model, eval_mode=True):
             if c.lambda_r:
                 found = lambda_r(self.model, x, sigma, c.method, c.draws, c.layers, c.from_layer)
@@ -89,8 +90,8 @@ class VisionTask(Task):
         model = build_model(config, len(self.train.classes))
         attack = Attack(config.attack, self.statistics.mean, self.statistics.std) if config.attack.kind else None
         self.module = VisionStep(model, config, attack, self.train.size)
-        # Attacks draw on the CPU; the first update of a running covariance differs from those after it.
-        self.recordable = not config.attack.kind and not config.smoothness.used
+        # Attacks draw on the CPU; the first update of a running covariance, or of a teacher, differs from later ones.
+        self.recordable = not (config.attack.kind or config.smoothness.used or config.objective.ema)
         self._check_batch_norm()
 
     def _check_batch_norm(self) -> None:

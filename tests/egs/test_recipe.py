@@ -196,7 +196,7 @@ def test_a_test_set_of_one_speaker_is_overlapped_by_another(egs, fsdd):
     options = ["--corpus", "fsdd", "--fsdd", fsdd, "--split", "speaker", "--conditions", "speech", "--stop-stage", "2"]
     run("./run.sh", *options, cwd=egs)
     talkers = {path.parent.name for path in (egs / "data/fsdd-speaker/bank_for_test/speech").rglob("*.wav")}
-    assert talkers == {"bob", "cem"}
+    assert talkers == {"ann", "bob", "cem"}
     assert len(read_data_dir(egs / "data/fsdd-speaker/noisy/test_speech")) > 10
 
 
@@ -208,9 +208,15 @@ def test_fsdd_strings(egs, fsdd, tmp_path):
         words = [word for u in sets[name] for word in u.text.split()]
         assert all(words.count(digit) == 3 * each for digit in digits), "each recording as often as it should be used"
         assert {len(u.text.split()) for u in sets[name]} <= {3, 4, 5}
-    run(sys.executable, "local/make_fsdd.py", fsdd, "data/held", "--split", "speaker", cwd=egs)
-    speakers = {name: {u.speaker for u in read_data_dir(egs / "data/held" / name)} for name in sets}
-    assert speakers == {"train": {"ann"}, "dev": {"bob"}, "test": {"cem"}}
+    for split, speakers in {
+        "speaker": {"train": {"ann", "bob"}, "dev": {"ann", "bob"}, "test": {"cem"}},
+        "speaker:ann": {"train": {"bob"}, "dev": {"ann"}, "test": {"cem"}},
+    }.items():
+        run(sys.executable, "local/make_fsdd.py", fsdd, "data/held", "--split", split, cwd=egs)
+        sets = {name: read_data_dir(egs / "data/held" / name) for name in ("train", "dev", "test")}
+        assert {name: {u.speaker for u in utterances} for name, utterances in sets.items()} == speakers
+        assert sum(len(u.text.split()) for u in sets["test"]) == 10 * 12, "every recording of the test speaker"
+        assert sum(len(u.text.split()) for u in sets["dev"]) == (2 * 10 * 5 if split == "speaker" else 10 * 12)
     done = run(sys.executable, "local/make_fsdd.py", tmp_path, "data/x", cwd=egs, check=False)
     assert done.returncode == 1 and "found 0 speakers" in done.stderr and "Traceback" not in done.stderr
 

@@ -146,7 +146,7 @@ def test_gamma_0_is_irl_batching_to_the_bit(folder):
     assert same_weights(a, b)
 
 
-@pytest.mark.parametrize("name", ["irl_loss", "unigram", "data_aug"])
+@pytest.mark.parametrize("name", ["irl_loss", "unigram", "data_aug", "teacher"])
 def test_resumed_runs_equal_unbroken_ones_to_the_bit(folder, name):
     """Also in mid-epoch, with a state that goes on, and after the rate was halved."""
     run("irl.bin.train", f"{name}.yaml", "train.learning_rate=8", "--exp", f"exp/{name}", cwd=folder)
@@ -155,7 +155,9 @@ def test_resumed_runs_equal_unbroken_ones_to_the_bit(folder, name):
         run("irl.bin.train", f"{name}.yaml", *overrides, cwd=folder)
     whole, parts = (checkpoint.load(folder / "exp" / x / "checkpoint.pt") for x in (name, f"{name}.parts"))
     assert same_weights(whole, parts) and whole["lr_scale"] == parts["lr_scale"] < 1
-    assert all(torch.equal(whole["hidden_state"][k], parts["hidden_state"][k]) for k in ("h", "c"))
+    states = ["h", "c"] + ["teacher_h", "teacher_c"] * (name == "teacher")
+    assert sorted(whole["hidden_state"]) == sorted(states)
+    assert all(torch.equal(whole["hidden_state"][k], parts["hidden_state"][k]) for k in states)
     assert all(torch.equal(whole["averaged"][k], parts["averaged"][k]) for k in whole["averaged"])
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import torch
 from needs import needs
 from tiny import ENV, metrics, run, same_weights
 
@@ -59,6 +60,24 @@ def test_an_interrupt_saves_the_step_it_was_in(recipe, reference):
     assert 0 < checkpoint.load(exp / "checkpoint.pt")["step"] < 24
     run("irl.bin.train", "irl_loss.yaml", "--exp", exp, cwd=recipe)
     assert same_weights(reference, checkpoint.load(exp / "checkpoint.pt"))
+
+
+def test_a_teacher_begins_as_the_model_after_the_clean_phase_and_resumes_to_the_bit(recipe):
+    teacher = ["irl_loss.yaml", "objective.ema=0.9", "objective.normalise=instance", "--exp"]
+    run("irl.bin.train", *teacher, "exp/teacher", cwd=recipe)
+    run("irl.bin.train", "irl_batching.yaml", "--exp", "exp/before", "--stop", "clean", cwd=recipe)
+    start = ["--start", "exp/before/checkpoint.pt"]
+    run("irl.bin.train", *teacher, "exp/taught", *start, "--stop", 9, cwd=recipe)
+    states = [checkpoint.load(recipe / "exp" / name / "checkpoint.pt")["model"] for name in ("before", "taught")]
+    # The ninth update is the first with pairs: its targets were those of the model before it.
+    for name, value in states[0].items():
+        assert torch.equal(states[1][name.replace("model.", "teacher.model.", 1)], value), name
+    run("irl.bin.train", *teacher, "exp/taught", *start, "--stop", 15, cwd=recipe)
+    run("irl.bin.train", *teacher, "exp/taught", *start, cwd=recipe)
+    whole, parts = (checkpoint.load(recipe / "exp" / name / "checkpoint.pt") for name in ("teacher", "taught"))
+    assert same_weights(whole, parts)
+    moved = [k for k, v in states[0].items() if not torch.equal(v, whole["model"]["teacher." + k])]
+    assert moved and int(whole["model"]["teacher.followed"]) == 15
 
 
 def test_shared_clean_phase_to_the_bit(recipe, reference):

@@ -125,7 +125,7 @@ def test_gamma_0_is_irl_batching_to_the_bit(folder):
     assert same_weights(a, b)
 
 
-@pytest.mark.parametrize("name", ["irl_loss", "pgd_loss", "semi"])
+@pytest.mark.parametrize("name", ["irl_loss", "pgd_loss", "semi", "teacher"])
 def test_resumed_runs_equal_unbroken_ones_to_the_bit(folder, name):
     run("irl.bin.train", f"{name}.yaml", "--exp", f"exp/{name}", cwd=folder)
     for stop in (3, 7, 12):

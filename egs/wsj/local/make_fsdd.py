@@ -1,11 +1,15 @@
 """Stage 0 of --corpus fsdd: strings of 3-5 digits joined from single recordings. python local/make_fsdd.py FSDD DIR
 
 FSDD is a clone of the Free Spoken Digit Dataset (github.com/Jakobovski/free-spoken-digit-dataset, 8 kHz, CC BY-SA
-4.0) or its folder of {digit}_{speaker}_{index}.wav. Recordings are split by index (0-4 test, 5-9 dev, as the data
-set's own split does with 0-4, the rest training) or by speaker (the last in alphabetical order is test; dev is the one
-before, or NAME with `--split speaker:NAME`). Strings keep to one speaker. Each dev and test recording is used once;
-training recordings are reused in new strings. Beside dev and test lie the same recordings one by one, as dev_words and
-test_words, and with pauses of two seconds, as dev_pauses and test_pauses.
+4.0) or its folder of {digit}_{speaker}_{index}.wav. It is split by one of three rules:
+
+- `index`: recordings 0-4 are test, as in the data set's own split, 5-9 are dev, the rest training.
+- `speaker`: the last speaker in alphabetical order is test; recordings 5-9 of the others are dev, the rest training.
+- `speaker:NAME`: the last speaker is test, NAME is dev, the others train: to choose settings for voices never heard.
+
+Strings keep to one speaker. Each dev and test recording is used once; training recordings are reused in new strings.
+Beside dev and test lie the same recordings one by one, as dev_words and test_words, and with pauses of two seconds, as
+dev_pauses and test_pauses.
 """
 
 from __future__ import annotations
@@ -45,12 +49,19 @@ def recordings(folder: Path) -> dict[str, list[tuple[int, int, Path]]]:
 
 
 def set_of(speaker: str, index: int, speakers: list[str], split: str) -> str:
-    if split != "index":
-        dev = split.partition(":")[2] or speakers[-2]
-        if dev not in speakers[:-1]:
-            raise UserError(f"--split {split}: expected a dev speaker among {', '.join(speakers[:-1])}")
-        return {speakers[-1]: "test", dev: "dev"}.get(speaker, "train")
-    return "test" if index < 5 else "dev" if index < 10 else "train"
+    """The set of a recording by the rule `split` (see above); speakers: all, in order."""
+    by, _, dev = split.partition(":")
+    if by not in ("index", "speaker") or (by == "index" and dev):
+        raise UserError(f"--split: expected index, speaker or speaker:NAME, found {split}")
+    if dev and dev not in speakers[:-1]:
+        raise UserError(f"--split {split}: expected a dev speaker among {', '.join(speakers[:-1])}")
+    if by == "speaker" and speaker == speakers[-1]:
+        return "test"
+    if dev:
+        return "dev" if speaker == dev else "train"
+    if by == "index" and index < 5:
+        return "test"
+    return "dev" if 5 <= index < 10 else "train"
 
 
 def strings(items: list[tuple[int, int, Path]], rng: random.Random) -> list[list[tuple[int, int, Path]]]:
@@ -85,8 +96,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--split", default="index", help="index, speaker or speaker:NAME; the default is %(default)s")
     args = parser.parse_args()
-    if args.split.partition(":")[0] not in ("index", "speaker"):
-        raise UserError(f"--split: expected index, speaker or speaker:NAME, found {args.split}")
     found = recordings(args.fsdd)
     speakers = sorted(found)
     rng = random.Random(1)

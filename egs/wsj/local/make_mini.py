@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import scipy.signal  # noqa: F401  (imported once here, not again in every forked process)
+import scipy.signal  # noqa: F401  (imported once here, with soundfile, not again in every forked process)
+import soundfile  # noqa: F401
 from espeak import RATE, Espeak
 from grammar import sentences
 
@@ -22,6 +23,7 @@ from irl.core.arguments import Parser, positive
 from irl.core.errors import run_command
 from irl.core.fingerprint import stable_hash
 from irl.core.logging import progress
+from irl.data.audio import resample, write_wav
 from irl.data.kaldi import Utterance, write_data_dir
 
 # name: (eSpeak voice, words a minute, pitch). The last four are held out from training, the four before speak as
@@ -86,8 +88,6 @@ def plan(folder: Path, utterances: int) -> dict[str, list[Job]]:
 
 def synthesise(job: Job) -> None:
     """One utterance, at a level that varies as among recordings."""
-    from irl.data.audio import resample, write_wav
-
     name, speed, pitch = VOICES[job.voice]
     rng = np.random.default_rng([1, *job.id.encode()])
     x = resample(Espeak().speak(job.text, name, speed, pitch), RATE, OUTPUT_RATE)
