@@ -138,6 +138,9 @@ class IRLLoss:
         paired = self.beta == 0 if self.pairs == "in_batch" else self.pairs != "noisy"
         return self.alpha > 0 or (self.gamma > 0 and paired)
 
+    def _forwards_clean(self, targets: Output | None) -> bool:
+        return self.alpha > 0 or (self.needs_clean and targets is None)
+
     @property
     def needs_noisy(self) -> bool:
         return self.beta > 0 or (self.gamma > 0 and self.pairs != "in_batch")
@@ -199,7 +202,7 @@ class IRLLoss:
             raise ValueError(f"targets take the place of the clean view, which pairs={self.pairs!r} does not compare")
         if self.needs_noisy and not noisy:
             raise ValueError("beta or gamma is positive, but no noisy copy was given")
-        views = ([clean] if self.needs_clean else []) + (list(noisy) if self.needs_noisy else [])
+        views = ([clean] if self._forwards_clean(targets) else []) + (list(noisy) if self.needs_noisy else [])
         outputs = run_views(model, views, self.passes, self.batch_norm)
         terms = self.terms(outputs, task_loss, step, global_batch_size, sample_weight, targets)
         if task_loss is None and distributed.is_available() and distributed.is_initialized():
@@ -216,8 +219,9 @@ class IRLLoss:
         sample_weight: float = 1.0,
         targets: Output | None = None,
     ) -> Terms:
-        """The terms from outputs that exist already: the clean view first if `needs_clean`, then the noisy ones."""
-        clean, noisy = (views[0], views[1:]) if self.needs_clean else (None, views)
+        """The terms from outputs that exist already: the clean view first if `needs_clean`, then the noisy ones. With
+        targets, the clean view is there only if alpha is positive."""
+        clean, noisy = (views[0], views[1:]) if self._forwards_clean(targets) else (None, views)
         zero = views[0].logits.new_zeros(()) if isinstance(views[0].logits, Tensor) else torch.zeros(())
         clean_loss = noisy_loss = zero
         if task_loss is not None and clean is not None and self.alpha > 0:

@@ -125,6 +125,17 @@ def test_clean_logit_pairing(build):
     same(step, batch, F.cross_entropy(logits, batch.y) + 0.1 * pairs)
 
 
+def test_mean_teacher(build):
+    step, batch = build("mean_teacher")
+    with torch.no_grad():
+        for weight in step.teacher.parameters():
+            weight += 0.01 * torch.randn_like(weight)
+        step.teacher.followed.fill_(0)
+        teacher = step.teacher.model(batch.clean).logits.softmax(1)
+    a = step.model(batch.noisy[0]).logits
+    same(step, batch, F.cross_entropy(a, batch.y) + (a.softmax(1) - teacher).square().mean())
+
+
 def test_trades(build):
     step, batch = build("trades")
     (moved,) = step.copies(batch, 0)
