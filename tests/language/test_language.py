@@ -1,12 +1,13 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 import words
 from needs import needs
-from tiny import metrics, run, same_weights
+from tiny import ROOT, metrics, run, same_weights
 from torch.nn import functional as F
 
 from irl.core.config import load
@@ -144,6 +145,41 @@ def test_gamma_0_is_irl_batching_to_the_bit(folder):
     run("irl.bin.train", "irl_loss.yaml", "objective.gamma=0", "--exp", "exp/gamma0", cwd=folder)
     a, b = (checkpoint.load(folder / "exp" / name / "checkpoint.pt") for name in ("batching", "gamma0"))
     assert same_weights(a, b)
+
+
+def fraternal(a, b, y):
+    """Zolna et al. 2018: the mean of both losses, and 0.15 times the mean squared difference of the logits."""
+    losses = [F.cross_entropy(x.flatten(0, 1), y.flatten()) for x in (a, b)]
+    return sum(losses) / 2 + 0.15 * (a - b).square().mean()
+
+
+def r_drop(a, b, y):
+    """Half of Liang et al. 2021, who sum the losses: with their weight of the divergence 1."""
+    losses = [F.cross_entropy(x.flatten(0, 1), y.flatten()) for x in (a, b)]
+    p, q = a.softmax(-1), b.softmax(-1)
+    divergences = [(p * (p.log() - q.log())).sum(-1).mean(), (q * (q.log() - p.log())).sum(-1).mean()]
+    return (sum(losses) + sum(divergences) / 2) / 2
+
+
+@pytest.mark.parametrize("plain", [fraternal, r_drop])
+def test_two_dropout_masks_of_the_same_words(inside, plain):
+    method = (ROOT / "egs/ptb/conf/methods" / f"{plain.__name__}.yaml").read_text()
+    base = (ROOT / "egs/ptb/conf/methods/fraternal.yaml").read_text().replace("_blank", "")
+    Path("fraternal.yaml").write_text(base)
+    Path(f"{plain.__name__}.yaml").write_text(method.replace("_blank", ""))
+    task = LanguageTask(settings(plain.__name__, "model.dropout=0.4", "model.init=1.0", "sum_over_time=false"))
+    module, batch = task.module.double(), task.make(0, BatchSpec(0, True, 1))
+    assert torch.equal(batch.clean, batch.noisy[0]), "no word is replaced"
+    torch.manual_seed(3)
+    ours = module(batch, "paired", 0).total
+    torch.manual_seed(3)
+    both = torch.cat([batch.clean, batch.noisy[0]])
+    a, b = module.model.read(both, module.model.first_state(len(both)))[0].logits.chunk(2)
+    assert (a - b).abs().max() > 0.1, "but dropout differs"
+    expected = plain(a, b, batch.y)
+    torch.testing.assert_close(ours, expected)
+    weight = module.model.output.weight
+    torch.testing.assert_close(*(torch.autograd.grad(x, weight)[0] for x in (ours, expected)))
 
 
 @pytest.mark.parametrize("name", ["irl_loss", "unigram", "data_aug", "teacher"])
