@@ -59,7 +59,7 @@ class IRLMixin:
             self.irl_steps.attach(self.accelerator.unwrap_model(model), lambda batch: None)
         self.irl_steps.tapped.model.step = lambda batch: own(model, batch, True, num_items_in_batch=num_items_in_batch)
         terms, (outputs, *_) = self.irl_steps(inputs, int(self.state.epoch or 0), self.state.global_step)
-        self.irl_logs.append(scalars(terms))
+        self.irl_logs.append(scalars(terms, self.irl_steps.irl_loss))
         return (terms.total, outputs) if return_outputs else terms.total
 
     def train(self: Any, *args: Any, **kwargs: Any) -> Any:

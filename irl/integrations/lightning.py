@@ -24,8 +24,9 @@ class IRLCallback(Callback):
     """Runs the module's own training_step once for each view, with the same draws of dropout, and returns the IRL loss.
 
     Arguments as of `irl.integrations.steps.IRLSteps`: layers, irl_loss, noise, lens(batch, output), ... A batch is
-    (clean, [noisy, ...]), or what the module takes if a noise is given. The terms are logged as irl/clean, irl/noisy,
-    irl/dist and irl/dist/LAYER; what training_step logs of noisy views is logged as noisy/NAME. Pairs of
+    (clean, [noisy, ...]), or what the module takes if a noise is given. The terms are logged as irl/total, irl/gamma,
+    irl/clean, irl/noisy, irl/dist and irl/dist/LAYER; what training_step logs of noisy views is logged as noisy/NAME.
+    A metric object that training_step updates counts every view. Pairs of
     `irl.noise.paired` are told the epoch. Validation is the module's own. Any strategy that runs training_step within
     the module's forward, DDP among them, and any precision. Raises ValueError for manual optimization, and for a
     training_step that returns no loss.
@@ -57,7 +58,7 @@ class IRLCallback(Callback):
                 terms, (first, *_) = self.steps(batch, trainer.current_epoch, trainer.global_step)
             finally:
                 module.__dict__.pop("log", None)
-            module.log_dict(scalars(terms))
+            module.log_dict(scalars(terms, self.steps.irl_loss))
             return {**first, "loss": terms.total} if isinstance(first, dict) else terms.total
 
         self.steps.attach(module, own)  # What it calls is set in each step, which has the other arguments.

@@ -28,7 +28,7 @@ class IRLSteps:
     """The IRL loss of steps that compute their own loss.
 
     layers: names as in model.named_modules(). irl_loss: runs with passes="separate", whatever it says: a step gives one
-    loss for its whole batch. lens(batch, output), select, time_dim, ...: those of `irl.tap`, of the step's batch and
+    loss for its whole batch, and batch norm sees each view alone. lens(batch, output), select, time_dim, ...: those of `irl.tap`, of the step's batch and
     of what the step returned.
     noise, key, copies, seed: where batches come without noisy copies, a noise of `irl.noise` for input `key` of the
     batch, the first of a tuple; draws are by a hash of the whole batch. Padded inputs need `irl.noise.paired` instead.
@@ -46,6 +46,11 @@ class IRLSteps:
         **settings: Any,
     ) -> None:
         self.irl_loss = replace(irl_loss or IRLLoss(), passes="separate")
+        for name in {"loss", "logits"} & set(self.irl_loss.layers or ()) - set(layers):
+            raise ValueError(
+                f"layer {name!r} of a step is the loss that it returns: name the module that computes the output, as in "
+                "model.named_modules(), in layers"
+            )
         self.copies = None if noise is None else Copies(noise, copies, key, seed, None)
         self.layers, self.settings = layers, settings
         self.settings["lens"] = lens and (lambda inputs, output: lens(inputs[0], output[1]))
@@ -98,8 +103,12 @@ def is_pair(batch: Any) -> bool:
     return isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[1], (tuple, list))
 
 
-def scalars(terms: Terms) -> dict[str, Tensor]:
-    """The terms by the names of logs, "irl/clean", "irl/noisy", "irl/dist" and "irl/dist/LAYER", without gradient."""
-    named = {"clean": terms.clean, "noisy": terms.noisy, "dist": terms.dist}
+def scalars(terms: Terms, irl_loss: IRLLoss) -> dict[str, Tensor | float]:
+    """The terms by the names of logs, without gradient: "irl/total", "irl/gamma", and those that were computed of
+    "irl/clean", "irl/noisy", "irl/dist" and "irl/dist/LAYER"."""
+    named = {"total": terms.total}
+    named |= {"clean": terms.clean} if irl_loss.alpha > 0 else {}
+    named |= {"noisy": terms.noisy} if irl_loss.beta > 0 else {}
+    named |= {"dist": terms.dist} if terms.gamma > 0 else {}
     named |= {f"dist/{layer}": value for layer, value in terms.per_layer.items()}
-    return {f"irl/{name}": value.detach() for name, value in named.items()}
+    return {"irl/gamma": terms.gamma, **{f"irl/{name}": value.detach() for name, value in named.items()}}

@@ -80,6 +80,8 @@ def compared_vectors(
     lens = b_out.lens.get(layer)
     if lens is not None and a.shape[1] != b.shape[1]:
         a, b = (x[:, : min(a.shape[1], b.shape[1])] for x in (a, b))
+    if not a.dim():
+        raise ValueError(f"layer {layer!r} is a single number, expected a tensor with a dimension of samples")
     if a.shape != b.shape:
         raise ValueError(
             f"layer {layer!r} is {tuple(a.shape)} in one view and {tuple(b.shape)} in the other, expected one shape"

@@ -121,6 +121,29 @@ def test_every_step_equals_two_passes_by_hand():
     assert not module.encoder._forward_hooks and "training_step" not in vars(module) and "log" not in vars(module)
 
 
+@pytest.mark.parametrize(
+    "irl_loss, unlogged",
+    [
+        (IRLLoss(gamma=0), {"irl/dist", "irl/dist/encoder"}),
+        (IRLLoss(beta=0), {"irl/noisy"}),
+        (IRLLoss(alpha=0), {"irl/clean"}),
+        (IRLLoss(warmup=2), set()),
+    ],
+)
+def test_a_term_that_is_not_computed_is_not_logged_as_0(irl_loss, unlogged):
+    _, record = fit(IRLCallback(["encoder"], irl_loss))
+    names = {"total", "gamma", "clean", "noisy", "dist", "dist/encoder"}
+    assert {n for n in record.logs[-1] if n.startswith("irl/")} == {f"irl/{n}" for n in names} - unlogged
+    first = record.logs[0]
+    assert ("irl/dist" in first) == (irl_loss.warmup == 0 and irl_loss.gamma > 0)
+    assert first["irl/gamma"] == (0 if irl_loss.warmup else irl_loss.gamma)
+
+
+def test_the_loss_of_a_step_is_no_layer():
+    with pytest.raises(ValueError, match="layer 'logits' of a step is the loss that it returns: name the module"):
+        IRLCallback(["encoder"], IRLLoss(layers={"encoder": 1.0, "logits": 1.0}))
+
+
 def test_noise_without_pairs_and_bf16():
     module, record = fit(IRLCallback(["encoder"], noise=NOISE), dataset=images(), precision="bf16-mixed")
     plain, _ = fit(dataset=images(), precision="bf16-mixed")
