@@ -27,6 +27,9 @@ DEMUXERS = {
     ".wma": "asf",
     ".shn": "shn",
 }
+# What libsndfile gives as the length of FLAC that an encoder has written to a pipe.
+UNKNOWN = 2**63 - 1
+BLOCK = 2**20  # samples that are decoded at once
 # Seconds by which a decoder may fall short of the length that a file states, as encoders' delays do.
 TOLERANCE = 0.1
 
@@ -75,7 +78,22 @@ def _opened(source: str | bytes, problem: str | None = None) -> Any:
         audio.close()
     if problem:
         raise SourceError(problem)
+    if audio.frames == UNKNOWN:
+        longer = _with_length(audio)
     return soundfile.SoundFile(io.BytesIO(longer)) if longer else audio
+
+
+def _with_length(audio: Any) -> bytes:
+    """All samples of a stream that does not state its length, as a WAV file of floats."""
+    import soundfile
+
+    # soundfile jumps to where it is after each read, which libsndfile cannot here, unless the file seems to allow none.
+    audio._info.seekable = False
+    whole = io.BytesIO()
+    with audio, soundfile.SoundFile(whole, "w", audio.samplerate, audio.channels, "FLOAT", format="WAV") as file:
+        while len(block := audio.read(BLOCK, dtype="float32", always_2d=True)):
+            file.write(block)
+    return whole.getvalue()
 
 
 def _of_file(path: str) -> Any:

@@ -28,8 +28,8 @@ class IRLSteps:
     """The IRL loss of steps that compute their own loss.
 
     layers: names as in model.named_modules(). irl_loss: runs with passes="separate", whatever it says: a step gives one
-    loss for its whole batch, and batch norm sees each view alone. lens(batch, output), select, time_dim, ...: those of `irl.tap`, of the step's batch and
-    of what the step returned.
+    loss for its whole batch, and batch norm sees each view alone. lens(batch, output), select, time_dim, ...: those of
+    `irl.tap`, of the step's batch and of what the step returned.
     noise, key, copies, seed: where batches come without noisy copies, a noise of `irl.noise` for input `key` of the
     batch, the first of a tuple; draws are by a hash of the whole batch. Padded inputs need `irl.noise.paired` instead.
     """
@@ -48,8 +48,8 @@ class IRLSteps:
         self.irl_loss = replace(irl_loss or IRLLoss(), passes="separate")
         for name in {"loss", "logits"} & set(self.irl_loss.layers or ()) - set(layers):
             raise ValueError(
-                f"layer {name!r} of a step is the loss that it returns: name the module that computes the output, as in "
-                "model.named_modules(), in layers"
+                f"layer {name!r} of a step is the loss that it returns: name the module that computes the output, as "
+                "in model.named_modules(), in layers"
             )
         self.copies = None if noise is None else Copies(noise, copies, key, seed, None)
         self.layers, self.settings = layers, settings

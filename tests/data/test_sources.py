@@ -46,6 +46,28 @@ def test_every_coding_is_decoded_from_commands_and_archives(tmp_path, subtype):
         np.testing.assert_array_equal(read_audio(entry, RATE, 100, 200, kaldi=True), expected[100:200])
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_flac_that_an_encoder_wrote_to_a_pipe(tmp_path, channels):
+    """ffmpeg -f flac - cannot go back to the header, which then says that the length is unknown."""
+    content = bytearray(encoded("FLAC", x=np.stack([X] * channels, 1)))
+    rate_and_length = int.from_bytes(content[18:26])
+    assert content[:4] == b"fLaC" and rate_and_length & (2**36 - 1) == len(X)
+    content[18:26] = (rate_and_length >> 36 << 36).to_bytes(8)
+    path = tmp_path / "x.flac"
+    path.write_bytes(content)
+    assert audio_info(path) == (RATE, len(X))
+    for source in (path, f"cat {path} |"):
+        x = read_audio(source, RATE, kaldi=True, any_channels=True)
+        np.testing.assert_allclose(x, X, atol=2**-15)
+        part = read_audio(source, RATE, 100, 200, kaldi=True, any_channels=True)
+        np.testing.assert_array_equal(part, x[100:200])
+    path.write_bytes(content[:-400])
+    try:
+        assert len(read_audio(path, RATE, any_channels=True)) < len(X), "nothing tells how much is missing"
+    except UserError as error:
+        assert "x.flac: cannot be read as audio" in str(error)
+
+
 def test_archives_of_other_formats(tmp_path):
     content = encoded("FLAC")
     size = len(content).to_bytes(2, "little")

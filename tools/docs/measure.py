@@ -11,9 +11,11 @@ finished run is a line of results/NAME.jsonl; runs that have one are not repeate
 from __future__ import annotations
 
 import argparse
+import atexit
 import functools
 import itertools
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -81,6 +83,7 @@ def espnet(folder: Path) -> Example:
     import espnet_digits as example
 
     work = Path(tempfile.mkdtemp(prefix="espnet_digits."))
+    atexit.register(shutil.rmtree, work, ignore_errors=True)
     example.prepare(folder, work)
     return Example(example.UPDATES, functools.partial(example.train, work), functools.partial(example.test, work))
 
