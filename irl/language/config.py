@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from irl.core.types import Checked, Count, Seed
+from irl.core.types import Checked, Count, NonNegative, Seed
 from irl.models.lstm_lm import LSTMLMConfig
 from irl.noise.text import WordNoiseConfig
 from irl.training.config import ObjectiveConfig, TrainConfig
@@ -18,7 +18,8 @@ class LanguageConfig(Checked):
     bptt: number of tokens of each row in a step; hidden states are carried from step to step. sum_over_time: multiply
     the objective by bptt, so that the loss is a sum over time and a mean over rows (Zaremba et al. 2014).
     share_dropout: the views of a text share their dropout masks. min_count: words with fewer occurrences in the
-    training text are <unk>.
+    training text are <unk>. ar, tar: weights of activation regularisation and of its temporal form, of
+    the last layer in all views of the paired phase (irl.objective.activation).
     """
 
     train_text: str
@@ -30,6 +31,8 @@ class LanguageConfig(Checked):
     bptt: Count = 35
     sum_over_time: bool = True
     share_dropout: bool = False
+    ar: NonNegative = 0.0
+    tar: NonNegative = 0.0
     model: LSTMLMConfig = LSTMLMConfig()
     noise: WordNoiseConfig = WordNoiseConfig()
     objective: ObjectiveConfig = ObjectiveConfig()

@@ -21,6 +21,7 @@ from irl.models.ema import EMA
 from irl.models.lstm_lm import LSTMLM, LMState
 from irl.noise.text import WordNoise
 from irl.objective import Terms
+from irl.objective.activation import ar_and_tar
 from irl.training.distributed import BatchTotals, Shard, all_reduce_sum
 from irl.training.layer_stats import LayerStats, Stat
 from irl.training.task import BatchSpec, Phase, Step, Task
@@ -47,6 +48,7 @@ class LanguageStep(Step):
     def __init__(self, model: LSTMLM, config: LanguageConfig) -> None:
         super().__init__(model, config.objective.build(), config.objective.ema)
         self.sum_over_time, self.share_dropout = config.sum_over_time, config.share_dropout
+        self.ar, self.tar = config.ar, config.tar
         self.state: LMState | None = None
         self.teacher_state: LMState | None = None
 
@@ -78,8 +80,24 @@ class LanguageStep(Step):
         )
         self.model.dropout.shared = int(batch.clean is not None) + len(batch.noisy) if self.share_dropout else 1
         targets = self.targets(batch.clean, phase, step)
-        terms = self.objectives[phase](self.run, batch.clean, batch.noisy, loss, step, size, targets=targets)
+        last: list[Tensor] = []
+
+        def run(x: Tensor) -> Output:
+            output = self.run(x)
+            last.append(output.hidden[self.model.names[-1]])
+            return output
+
+        terms = self.objectives[phase](run, batch.clean, batch.noisy, loss, step, size, targets=targets)
+        if phase == "paired" and (self.ar or self.tar):
+            terms = self._regularised(terms, last[0], len(batch.y) / size)
         return terms._replace(total=terms.total * batch.y.shape[1]) if self.sum_over_time else terms
+
+    def _regularised(self, terms: Terms, states: Tensor, share: float) -> Terms:
+        """With activation regularisation of the states of all views. share: of the samples, where several processes
+        have parts."""
+        ar, tar = (share * term for term in ar_and_tar(states))
+        extra = {**terms.extra, "ar": ar, "tar": tar}
+        return terms._replace(total=terms.total + self.ar * ar + self.tar * tar, extra=extra)
 
 
 class LanguageTask(Task):

@@ -147,6 +147,19 @@ def test_gamma_0_is_irl_batching_to_the_bit(folder):
     assert same_weights(a, b)
 
 
+def test_activation_regularisation_of_the_last_layer(inside):
+    task = LanguageTask(settings("baseline", "ar=2", "tar=1", "model.dropout=0"))
+    batch = task.make(0, BatchSpec(0, True, 0))
+    terms = task.module(batch, "paired", 0)
+    plain = LanguageTask(settings("baseline", "model.dropout=0")).module(batch, "paired", 0)
+    assert terms.clean == plain.clean and plain.extra == {}
+    h = task.module.model.read(batch.clean, task.module.model.first_state(8))[0].hidden["rnn.1"]
+    ar, tar = h.square().mean(), (h[:, 1:] - h[:, :-1]).square().mean()
+    torch.testing.assert_close((terms.extra["ar"], terms.extra["tar"]), (ar, tar))
+    torch.testing.assert_close(terms.total, plain.total + batch.y.shape[1] * (2 * ar + tar))
+    assert task.module(batch, "clean", 0).extra == {}
+
+
 def fraternal(a, b, y):
     """Zolna et al. 2018: the mean of both losses, and 0.15 times the mean squared difference of the logits."""
     losses = [F.cross_entropy(x.flatten(0, 1), y.flatten()) for x in (a, b)]
