@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot
 
+from irl.reporting.statistics import holm
 from irl.reporting.table import Table
 from irl.reporting.table_config import TableConfig
 
@@ -116,6 +117,42 @@ def forest(table: Table, path: Path, title: str) -> None:
     axes.set_xlabel(f"difference to {table.label(base)} in {table.metric.name},\n{table.heading(column)}{unit}")
     axes.set_title(title, fontsize=10)
     axes.grid(axis="x", alpha=0.3)
+    save_figure(fig, path)
+
+
+def differences(table: Table, path: Path, title: str) -> None:
+    """A panel for each condition: every method's difference to one of them, with its paired interval. A dot is filled
+    where the difference holds after Holm's correction for all of the figure."""
+    base, columns = table.config.compare_with, table.columns()
+    others = [m for m in reversed(table.methods) if m != base and table.plain[m] not in table.config.far_off]
+    tests = {(m, c): table.test(m, base, c) for m in others for c in columns}
+    claims = {key: test["p"] for key, test in tests.items() if "p" in test}
+    holds = {key for key, p in zip(claims, holm(list(claims.values()))) if p < 0.05}
+    fig, axes = pyplot.subplots(
+        1, len(columns), figsize=(2 + 1.5 * len(columns), 1.5 + 0.32 * len(others)), sharey=True,
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
+    for ax, column in zip(axes[0], columns):
+        ax.axvline(0, color="0.5", linestyle="--", linewidth=1)
+        for y, method in enumerate(others):
+            test = tests[method, column]
+            if "p" in test:
+                ax.plot([test["low"], test["high"]], [y, y], color="black", linewidth=1.2)
+            fill = "black" if (method, column) in holds else "white"
+            ax.plot(test["difference"], y, "o", markersize=6, markerfacecolor=fill, markeredgecolor="black")
+        ax.set_title(textwrap.fill(table.heading(column), 14), fontsize=10)
+        ax.grid(axis="x", alpha=0.3)
+        ax.margins(x=0.15, y=0.15)
+    axes[0, 0].set_yticks(range(len(others)), [table.label(m) for m in others])
+    axes[0, 0].set_ylabel("method")
+    unit = "percentage points" if table.metric.unit else "points"
+    letters = int(14 * fig.get_figwidth())  # of this size, side by side
+    label = (
+        f"difference to {table.label(base)} in {table.metric.name} ({unit}), 95 % interval; left is better",
+        f"filled: p < 0.05 after Holm's correction for {len(claims)} comparisons",
+    )
+    fig.supxlabel("\n".join(textwrap.fill(line, letters) for line in label), fontsize=9)
+    fig.suptitle(textwrap.fill(title, letters), fontsize=10)
     save_figure(fig, path)
 
 

@@ -8,6 +8,7 @@ from typing import Sequence
 
 import numpy as np
 
+from irl.reporting.statistics import holm
 from irl.reporting.table import Table
 
 
@@ -58,14 +59,21 @@ def tests(table: Table) -> list[str]:
     columns = table.columns()
     shown = [c for c in table.metric.tested or columns if c in columns]
 
-    def cell(a: str, b: str, column: str) -> str:
-        t = table.test(a, b, column)
+    found = {(a, b, column): table.test(a, b, column) for a, b in pairs for column in shown}
+    claims = {key: test["p"] for key, test in found.items() if "p" in test}
+    corrected = dict(zip(claims, holm(list(claims.values()))))
+
+    def cell(*key: str) -> str:
+        t = found[key]  # type: ignore[index]
         if "p" not in t:
             return f"{t['difference']:+.1f}"
-        return f"{t['difference']:+.1f} ({t['low']:+.1f} to {t['high']:+.1f}), p = {t['p']:.3f}"
+        mark = "\\*" if corrected[key] < 0.05 else ""  # type: ignore[index]
+        return f"{t['difference']:+.1f} ({t['low']:+.1f} to {t['high']:+.1f}), p = {t['p']:.3f}{mark}"
 
     points = "percentage points" if table.metric.unit else table.metric.name.partition(" ")[0]
     head = f"Paired bootstrap tests: difference in {points}, its 95 % interval, two-sided p."
+    if claims:
+        head += f" \\*: below 0.05 after Holm's correction for these {len(claims)} comparisons."
     rows = [[f"{table.label(a)} - {table.label(b)}", *(cell(a, b, column) for column in shown)] for a, b in pairs]
     return ["", head, "", *grid(["difference", *map(table.heading, shown)], rows)]
 

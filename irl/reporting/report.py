@@ -66,10 +66,16 @@ def write_reports(
 
 def renew(config: TableConfig, recipe: Path) -> Iterator[Report]:
     """Renew the tables and figures of all results files of a recipe that its configuration has a note for."""
+    from irl.reporting.figures import differences
+
     for name, note in config.notes.items():
         path = recipe / "results" / f"{name}.jsonl"
         lines = read_lines(path)
         modality = lines_modality(lines, path)
         files = [recipe / file for file in config.insert]
         chosen = select(lines, modality, config)
-        yield from write_reports(chosen, modality, config, path.parent, config.prefix + name, note, files)
+        for report in write_reports(chosen, modality, config, path.parent, config.prefix + name, note, files):
+            if name in config.differences:
+                figure = report.figure.with_name(f"{report.figure.stem}-differences")
+                differences(report.table, figure, f"{chosen[0]['corpus']}: {note}")
+            yield report

@@ -50,6 +50,16 @@ def edge_interval(errors: Sequence[np.ndarray], reference: Sequence[np.ndarray])
     return None
 
 
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values corrected for their number by the step-down method of Holm (1979), in the order given."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    corrected, highest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
+        corrected[i] = highest
+    return corrected
+
+
 def paired_test(rates_a: np.ndarray, rates_b: np.ndarray, observed: float) -> dict[str, float]:
     """Difference a - b with its paired bootstrap interval and two-sided p-value.
 

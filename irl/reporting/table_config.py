@@ -21,8 +21,9 @@ class TableConfig(Checked):
     variants: labels by setting of an evaluation, such as {lm: LM}. Where only some runs were evaluated with that
     setting, they have rows of their own, "... + LM".
     notes: the sentence above the table of results/NAME.jsonl, by NAME. `irl report` without arguments renews these
-    tables. prefix: begins their names in Markdown files and those of their figures. insert: Markdown files that show
-    them, relative to the recipe.
+    tables. differences: those that also get a figure NAME-differences, with the difference of every method to
+    `compare_with` under every condition. prefix: begins the names of tables in Markdown files and of their figures.
+    insert: Markdown files that show them, relative to the recipe.
     """
 
     methods: dict[str, str] = field(default_factory=dict)
@@ -31,11 +32,15 @@ class TableConfig(Checked):
     far_off: tuple[str, ...] = ()
     variants: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    differences: tuple[str, ...] = ()
     prefix: str = ""
     insert: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in self.differences:
+            if name not in self.notes or not self.compare_with:
+                raise ValueError(f"differences: {name} needs a note, and compare_with the method to compare with")
         for pair in self.tests:
             if len(pair) != 2:
                 raise ValueError(f"tests: expected pairs of methods, found {list(pair)}")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from irl.reporting.statistics import bootstrap, edge_interval, interval, paired_test
+from irl.reporting.statistics import bootstrap, edge_interval, holm, interval, paired_test
 
 
 def test_bootstrap_interval_covers():
@@ -13,6 +13,18 @@ def test_bootstrap_interval_covers():
         low, high = interval(reference, rng.binomial(reference, 0.1))
         held += low <= 0.1 <= high
     assert 180 <= held <= 198
+
+
+def test_holm_corrects_for_the_number_of_comparisons():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.2]) == [0.2] and holm([]) == [] and holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_holm_seldom_finds_what_is_not_there():
+    """Of 400 families of ten true hypotheses, about 5 % have any p below 0.05 after the correction."""
+    rng = np.random.default_rng(0)
+    found = sum(min(holm(list(rng.random(10)))) < 0.05 for _ in range(400))
+    assert 8 <= found <= 32
 
 
 def test_paired_test():

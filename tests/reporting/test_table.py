@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from irl.core import config
 from irl.core.errors import UserError
-from irl.reporting.figures import draw
+from irl.reporting.figures import differences, draw
 from irl.reporting.markdown import insert, page, pairs_to_test, rates
 from irl.reporting.table import NOISY_MEAN, Table, by_test_set, select
 from irl.reporting.table_config import TableConfig, read_table_config
@@ -137,6 +139,37 @@ def test_the_file_of_a_recipe(tmp_path, monkeypatch):
         path.write_text(text)
         with pytest.raises(UserError, match=f"table.yaml: {message}"):
             config.load(TableConfig, path)
+
+
+def test_p_values_that_hold_for_the_number_of_comparisons_are_marked():
+    """400 bottles: "loss" is better on most, "tie" only by chance."""
+    reference = [10] * 400
+    errors = {
+        "plain": [4] * 400,
+        "loss": [2] * 300 + [4] * 100,
+        "tie": [4 - i % 2 + (i % 4 == 1) * 2 for i in range(400)],
+    }
+    rows = []
+    for method, own in errors.items():
+        made = line(method, 1, {"none": own})
+        made["conditions"]["none"]["reference"] = reference
+        rows.append(made)
+    text = page(table(*rows), "")
+    assert "below 0.05 after Holm's correction for these 2 comparisons." in text
+    assert "| our loss - plain | -15.0 (-15.9 to -14.1), p = 0.001\\* |" in text
+    assert text.count("\\*") == 2, "the sentence and one of the two tests"
+
+
+def test_differences_of_every_method_under_every_condition(tmp_path):
+    errors = {"none": [3, 3, 3], "sour": [5, 5, 5], "sweet": [5, 6, 7]}
+    lines = [line(m, 1, {c: [e - i for e in v] for c, v in errors.items()}) for i, m in enumerate(("plain", "loss"))]
+    made = table(*lines, line("other", 1, errors), names=replace(NAMES, far_off=("other",)))
+    differences(made, tmp_path / "d", "title")
+    drawn = (tmp_path / "d.svg").read_text()
+    shown = ("difference to plain in share of wrong smells", "our loss", "sour", "sweet", "for 4 comparisons")
+    assert all(text in drawn for text in shown) and "other" not in drawn
+    with pytest.raises(ValueError, match="differences: mini needs a note"):
+        TableConfig(differences=("mini",))
 
 
 def test_a_single_example_has_neither_interval_nor_p():
