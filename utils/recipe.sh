@@ -100,6 +100,8 @@ finish() {
     sed -n '/^| method /,/^$/{/^$/q;p}' "$own/report/table.md"
     echo "picture: $PWD/$own/report/table.png   page: $own/report/table.md   results: $results"
     [ ! -f "results/$name.jsonl" ] || echo "reference: RESULTS.md and results/$name.jsonl, the runs of the authors"
+    # From the root of the repository. `make install` puts irl where only the recipes' PATH has it.
+    [ ! -x "$root/.venv/bin/irl" ] || set -- "${@/#irl /.venv/bin/irl }"
     printf 'next: %s\n' "$@"
 }
 

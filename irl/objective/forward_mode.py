@@ -19,7 +19,8 @@ def forward_mode_kernels(model: Any) -> Iterator[None]:
     """Of a model with LSTMs; convolutions keep their fast kernels."""
     with contextlib.ExitStack() as stack:
         if _has(model, nn.RNNBase):
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            # torch warns where TF32 is asked for and there is none.
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False, allow_tf32=False))
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         stack.enter_context(twice_differentiable_kernels(model))
         yield
