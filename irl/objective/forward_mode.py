@@ -19,8 +19,8 @@ def forward_mode_kernels(model: Any) -> Iterator[None]:
     """Of a model with LSTMs; convolutions keep their fast kernels."""
     with contextlib.ExitStack() as stack:
         if _has(model, nn.RNNBase):
-            # torch warns where TF32 is asked for and there is none.
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False, allow_tf32=False))
+            # torch warns of any setting of TF32, which only GPUs of Intel have.
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False, allow_tf32=None))
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         stack.enter_context(twice_differentiable_kernels(model))
         yield
