@@ -69,24 +69,7 @@ def compared_vectors(
     without lengths, of images (N, C, H, W). instance: after `instance_norm`. The lengths are the second's. Raises
     ValueError where the layer is no tensor, or not of one shape.
     """
-    a_out, b_out = pair
-    a, b = a_out.named()[layer], b_out.named()[layer]
-    if not isinstance(a, Tensor):
-        raise ValueError(
-            f"layer {layer!r} is a {type(a).__name__}, not a tensor: tap the module that computes it, and name that "
-            "module in layers"
-        )
-    # b may be another sample, and then has the shorter length of the two.
-    lens = b_out.lens.get(layer)
-    if lens is not None and a.shape[1] != b.shape[1]:
-        a, b = (x[:, : min(a.shape[1], b.shape[1])] for x in (a, b))
-    if not a.dim():
-        raise ValueError(f"layer {layer!r} is a single number, expected a tensor with a dimension of samples")
-    if a.shape != b.shape:
-        raise ValueError(
-            f"layer {layer!r} is {tuple(a.shape)} in one view and {tuple(b.shape)} in the other, expected one shape"
-            + ("; sequences of different lengths need lens" if lens is None and a.dim() > 2 else "")
-        )
+    a, b, lens = _tensors(pair, layer)
     size = len(a) if size is None else size
     if not size:
         raise ValueError(f"layer {layer!r} has no samples: the batch is empty")
@@ -117,6 +100,28 @@ def compared_vectors(
         weights, mask = ((x.repeat_interleave(each, 1) if each > 1 else x) for x in (weights / each, mask))
     a, b = (unpadded(x.flatten(2), mask) for x in (a, b))
     return Compared(a, b, weights, padded=True)
+
+
+def _tensors(pair: tuple[Output, Output], layer: str) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The layer of both views, of one shape, and its lengths. Raises ValueError where it is no tensor, or not alike."""
+    a, b = (view.named()[layer] for view in pair)
+    if not isinstance(a, Tensor):
+        raise ValueError(
+            f"layer {layer!r} is a {type(a).__name__}, not a tensor: tap the module that computes it, and name that "
+            "module in layers"
+        )
+    if not a.dim():
+        raise ValueError(f"layer {layer!r} is a single number, expected a tensor with a dimension of samples")
+    # The second view may be another sample, and then has the shorter length of the two.
+    lens = pair[1].lens.get(layer)
+    if lens is not None and a.shape[1] != b.shape[1]:
+        a, b = (x[:, : min(a.shape[1], b.shape[1])] for x in (a, b))
+    if a.shape != b.shape:
+        raise ValueError(
+            f"layer {layer!r} is {tuple(a.shape)} in one view and {tuple(b.shape)} in the other, expected one shape"
+            + ("; sequences of different lengths need lens" if lens is None and a.dim() > 2 else "")
+        )
+    return a, b, lens
 
 
 def instance_norm(x: Tensor, lens: Tensor | None, layer: str = "") -> Tensor:
