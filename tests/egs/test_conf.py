@@ -226,8 +226,16 @@ def test_rows_of_the_table_differ_in_what_they_are_about(folder):
 @pytest.mark.parametrize("folder", folders("ptb"), ids=lambda path: path.name)
 def test_rows_of_the_language_table_differ_in_objective_and_noise(folder):
     rows = rows_of(folder)
-    assert len(rows) == 8
+    assert len(rows) == 11
     base = rows["irl_batching_blank"]
+    for name, expected in {
+        "fraternal": {"noise", "objective"},
+        "r_drop": {"noise", "objective"},
+        "ar_tar": {"objective", "ar", "tar"},
+    }.items():
+        row = rows.pop(name)
+        assert {k for k in vars(base) if getattr(base, k) != getattr(row, k)} == expected
+        assert row.noise.p == (0 if name != "ar_tar" else 0.2)
     for name, row in rows.items():
         method, _, noise = name.rpartition("_")
         expected = ({"objective"} if method != "irl_batching" else set()) | ({"noise"} if noise == "unigram" else set())
