@@ -20,7 +20,6 @@ from harness import KEEP_MEMORY, Report, alternate, arguments, median_interval, 
 from irl_step import MELS, TOKENS, batch_of, resident
 
 from irl.data.images import Images, write
-from irl.data.text import EOS, WordVocabulary
 from irl.language.perplexity import build_model
 from irl.language.task import Batch as LanguageBatch
 from irl.language.task import LanguageStep
@@ -48,8 +47,8 @@ VISION = {
     "Mean Teacher": "special/mean_teacher",
 }  # fmt: skip
 LANGUAGE = {
-    "baseline": "methods/baseline", "data aug.": "methods/data_aug_blank", "IRL batching": "ptb_start/irl_batching_blank",
-    "IRL loss": "ptb_start/irl_loss_blank", "KL of the outputs": "methods/kl_blank", "R-Drop": "methods/r_drop",
+    "baseline": "methods/baseline", "data aug.": "methods/data_aug_blank",
+    "IRL batching": "ptb_start/irl_batching_blank", "IRL loss": "ptb_start/irl_loss_blank", "KL of the outputs": "methods/kl_blank", "R-Drop": "methods/r_drop",
     "fraternal dropout": "methods/fraternal", "AR and TAR": "methods/ar_tar",
 }  # fmt: skip
 
