@@ -47,10 +47,15 @@ VISION = {
     "Mean Teacher": "special/mean_teacher",
 }  # fmt: skip
 LANGUAGE = {
-    "baseline": "methods/baseline", "data aug.": "methods/data_aug_blank",
-    "IRL batching": "ptb_start/irl_batching_blank", "IRL loss": "ptb_start/irl_loss_blank", "KL of the outputs": "methods/kl_blank", "R-Drop": "methods/r_drop",
-    "fraternal dropout": "methods/fraternal", "AR and TAR": "methods/ar_tar",
-}  # fmt: skip
+    "baseline": "methods/baseline",
+    "data aug.": "methods/data_aug_blank",
+    "IRL batching": "ptb_start/irl_batching_blank",
+    "IRL loss": "ptb_start/irl_loss_blank",
+    "KL of the outputs": "methods/kl_blank",
+    "R-Drop": "methods/r_drop",
+    "fraternal dropout": "methods/fraternal",
+    "AR and TAR": "methods/ar_tar",
+}
 
 
 def config_of(recipe: str, corpus: str, name: str, *overrides: str) -> Any:
