@@ -70,7 +70,7 @@ class IRLMixin:
 
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs and self.irl_logs:
-            for name in self.irl_logs[-1]:
+            for name in dict.fromkeys(name for terms in self.irl_logs for name in terms):
                 values = [terms[name] for terms in self.irl_logs if name in terms]
                 logs[name] = float(sum(values)) / len(values)
             self.irl_logs.clear()

@@ -109,6 +109,7 @@ def scalars(terms: Terms, irl_loss: IRLLoss) -> dict[str, Tensor | float]:
     named = {"total": terms.total}
     named |= {"clean": terms.clean} if irl_loss.alpha > 0 else {}
     named |= {"noisy": terms.noisy} if irl_loss.beta > 0 else {}
-    named |= {"dist": terms.dist} if terms.gamma > 0 else {}
+    # Where a pass skipped every layer, there is no distance.
+    named |= {"dist": terms.dist} if terms.per_layer else {}
     named |= {f"dist/{layer}": value for layer, value in terms.per_layer.items()}
     return {"irl/gamma": terms.gamma, **{f"irl/{name}": value.detach() for name, value in named.items()}}
