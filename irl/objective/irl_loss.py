@@ -236,11 +236,9 @@ class IRLLoss:
             named = [view.named() for view in views]
             check_gradient(total, dist, {name: [values[name] for values in named] for name in per_layer})
             terms = terms._replace(total=total + gamma * dist, dist=dist, per_layer=per_layer, parts=parts)
-        return self._regularised(terms, views, global_batch_size, sample_weight) if self._regularises else terms
-
-    @property
-    def _regularises(self) -> bool:
-        return self.variance > 0 or self.covariance > 0
+        if self.variance > 0 or self.covariance > 0:
+            return self._regularised(terms, views, global_batch_size, sample_weight)
+        return terms
 
     def _regularised(self, terms: Terms, views: Sequence[Output], size: float | None, sample_weight: float) -> Terms:
         """With the terms of VICReg; a part of a batch has its share of the samples in them."""

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot
 
-from irl.reporting.statistics import holm
+from irl.reporting.statistics import holding
 from irl.reporting.table import Table
 from irl.reporting.table_config import TableConfig
 
@@ -126,8 +126,7 @@ def differences(table: Table, path: Path, title: str) -> None:
     base, columns = table.config.compare_with, table.columns()
     others = [m for m in reversed(table.methods) if m != base and table.plain[m] not in table.config.far_off]
     tests = {(m, c): table.test(m, base, c) for m in others for c in columns}
-    claims = {key: test["p"] for key, test in tests.items() if "p" in test}
-    holds = {key for key, p in zip(claims, holm(list(claims.values()))) if p < 0.05}
+    holds, claims = holding(tests)
     fig, axes = pyplot.subplots(
         1, len(columns), figsize=(2 + 1.5 * len(columns), 1.5 + 0.32 * len(others)), sharey=True,
         layout="constrained", squeeze=False,
@@ -149,7 +148,7 @@ def differences(table: Table, path: Path, title: str) -> None:
     letters = int(14 * fig.get_figwidth())  # of this size, side by side
     label = (
         f"difference to {table.label(base)} in {table.metric.name} ({unit}), 95 % interval; left is better",
-        f"filled: p < 0.05 after Holm's correction for {len(claims)} comparisons",
+        f"filled: p < 0.05 after Holm's correction for {claims} comparisons",
     )
     fig.supxlabel("\n".join(textwrap.fill(line, letters) for line in label), fontsize=9)
     fig.suptitle(textwrap.fill(title, letters), fontsize=10)

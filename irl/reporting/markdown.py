@@ -8,7 +8,7 @@ from typing import Sequence
 
 import numpy as np
 
-from irl.reporting.statistics import holm
+from irl.reporting.statistics import holding
 from irl.reporting.table import Table
 
 
@@ -60,20 +60,19 @@ def tests(table: Table) -> list[str]:
     shown = [c for c in table.metric.tested or columns if c in columns]
 
     found = {(a, b, column): table.test(a, b, column) for a, b in pairs for column in shown}
-    claims = {key: test["p"] for key, test in found.items() if "p" in test}
-    corrected = dict(zip(claims, holm(list(claims.values()))))
+    holds, claims = holding(found)
 
-    def cell(*key: str) -> str:
-        t = found[key]  # type: ignore[index]
+    def cell(a: str, b: str, column: str) -> str:
+        t = found[a, b, column]
         if "p" not in t:
             return f"{t['difference']:+.1f}"
-        mark = "\\*" if corrected[key] < 0.05 else ""  # type: ignore[index]
+        mark = "\\*" if (a, b, column) in holds else ""
         return f"{t['difference']:+.1f} ({t['low']:+.1f} to {t['high']:+.1f}), p = {t['p']:.3f}{mark}"
 
     points = "percentage points" if table.metric.unit else table.metric.name.partition(" ")[0]
     head = f"Paired bootstrap tests: difference in {points}, its 95 % interval, two-sided p."
     if claims:
-        head += f" \\*: below 0.05 after Holm's correction for these {len(claims)} comparisons."
+        head += f" \\*: below 0.05 after Holm's correction for these {claims} comparisons."
     rows = [[f"{table.label(a)} - {table.label(b)}", *(cell(a, b, column) for column in shown)] for a, b in pairs]
     return ["", head, "", *grid(["difference", *map(table.heading, shown)], rows)]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Hashable, Mapping, Sequence, TypeVar
 
 import numpy as np
 
 RESAMPLES = 2000
+Key = TypeVar("Key", bound=Hashable)
 
 
 def bootstrap(count: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -58,6 +59,12 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
         corrected[i] = highest
     return corrected
+
+
+def holding(tests: Mapping[Key, Mapping[str, float]]) -> tuple[set[Key], int]:
+    """The tests whose p is below 0.05 after Holm's correction, and the number of those that have a p."""
+    claims = {key: test["p"] for key, test in tests.items() if "p" in test}
+    return {key for key, p in zip(claims, holm(list(claims.values()))) if p < 0.05}, len(claims)
 
 
 def paired_test(rates_a: np.ndarray, rates_b: np.ndarray, observed: float) -> dict[str, float]:

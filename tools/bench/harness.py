@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 import os
 import platform
 import time
@@ -75,6 +76,20 @@ def alternate(
             if i >= 0:
                 seconds[name].append(spent)
     return {name: np.array(values) for name, values in seconds.items()}
+
+
+def peaks(measure: Callable[..., float], arguments: Mapping[str, tuple[Any, ...]]) -> dict[str, float]:
+    """What `measure`, a function of a module, returns of each tuple of arguments, in processes of their own whose
+    allocator gives freed memory back."""
+    settings = {key: os.environ.pop(key) for key in KEEP_MEMORY if key in os.environ}
+    # Every large block is a mapping of its own, given back when freed: the peak is what lives, not a heap's holes.
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
+    try:
+        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+            return {name: pool.apply(measure, own) for name, own in arguments.items()}
+    finally:
+        del os.environ["MALLOC_MMAP_THRESHOLD_"]
+        os.environ.update(settings)
 
 
 class Report:

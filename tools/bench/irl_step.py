@@ -7,13 +7,11 @@ The 4-4 encoder-decoder with CTC, forward, backward and Adam, on the same stacke
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from pathlib import Path
 from typing import Callable
 
 import torch
-from harness import KEEP_MEMORY, Report, alternate, arguments, parse
+from harness import Report, alternate, arguments, parse, peaks
 
 from irl.core.output import tree_map
 from irl.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
@@ -107,14 +105,9 @@ def main() -> None:
     steps = {name: make_step(size, name) for name in names}
     seconds = alternate(steps, args.rounds, label="steps")
     report.table(seconds, "IRL batching", 2 * rows, "rows/s")
-    for key in KEEP_MEMORY:
-        os.environ.pop(key, None)
-    # Every large block is a mapping of its own, given back when freed: the peak is what lives, not a heap's holes.
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        peaks = {name: pool.apply(peak, (size, name, args.threads)) for name in names}
-    base = peaks["IRL batching"]
-    text = ", ".join(f"{name} {value:.0f} MiB ({value / base:.3f})" for name, value in peaks.items())
+    found = peaks(peak, {name: (size, name, args.threads) for name in names})
+    base = found["IRL batching"]
+    text = ", ".join(f"{name} {value:.0f} MiB ({value / base:.3f})" for name, value in found.items())
     report.say(
         f"Peak memory of three steps and its ratio to IRL batching, once each, in a process of its own whose "
         f"allocator gives freed memory back: {text}."

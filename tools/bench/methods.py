@@ -7,16 +7,13 @@ and attacks, which look at the model or at the image.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
 import torch
-from harness import KEEP_MEMORY, Report, alternate, arguments, median_interval, parse
+from harness import Report, alternate, arguments, median_interval, parse, peaks
 from irl_step import MELS, TOKENS, batch_of, resident
 
 from irl.data.images import Images, write
@@ -160,26 +157,15 @@ def main() -> None:
             make, rows = PARTS[part]
             torch.manual_seed(0)
             seconds = alternate({row: make(row, folder) for row in rows}, args.rounds, label=part)
-            peaks = measured_peaks(part, list(rows), folder, args.threads)
+            memories = peaks(peak, {row: (part, row, folder, args.threads) for row in rows})
             print(f"| {part} | median, ms | time | peak memory, MiB | memory |\n|---|---|---|---|---|")
             base = "IRL batching"
             for row in rows:
-                time, memory = median_interval(seconds[row] / seconds[base]), peaks[row] / peaks[base]
+                time, memory = median_interval(seconds[row] / seconds[base]), memories[row] / memories[base]
                 milliseconds = 1000 * float(np.median(seconds[row]))
-                print(f"| {row} | {milliseconds:.3g} | {time} | {peaks[row]:.0f} | {memory:.2f} |")
+                print(f"| {row} | {milliseconds:.3g} | {time} | {memories[row]:.0f} | {memory:.2f} |")
             print()
     report.close()
-
-
-def measured_peaks(part: str, rows: list[str], folder: Path, threads: int) -> dict[str, float]:
-    before = {key: os.environ.pop(key, None) for key in KEEP_MEMORY}
-    # Every large block is a mapping of its own, given back when freed: the peak is what lives, not a heap's holes.
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        found = {row: pool.apply(partial(peak, part), (row, folder, threads)) for row in rows}
-    os.environ.pop("MALLOC_MMAP_THRESHOLD_")
-    os.environ.update({key: value for key, value in before.items() if value is not None})
-    return found
 
 
 if __name__ == "__main__":

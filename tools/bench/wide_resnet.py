@@ -9,8 +9,6 @@ reached.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any, Callable
 
 import numpy as np
 import torch
-from harness import KEEP_MEMORY, Report, alternate, arguments, median_interval, parse
+from harness import Report, alternate, arguments, median_interval, parse, peaks
 from irl_step import resident
 from torch.nn import functional as F
 
@@ -202,14 +200,9 @@ def make_model(model: WideResNetConfig) -> torch.nn.Module:
 
 
 def memory(report: Report, args: argparse.Namespace, folder: Path) -> None:
-    for key in KEEP_MEMORY:
-        os.environ.pop(key, None)
-    # Every large block is a mapping of its own, given back when freed: the peak is what lives, not a heap's holes.
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        peaks = {name: pool.apply(peak, (args, name, folder)) for name in [*PRESETS, SEPARATE]}
-    base = peaks["irl_batching"]
-    text = ", ".join(f"{name} {value:.0f} MiB ({value / base:.3f})" for name, value in peaks.items())
+    found = peaks(peak, {name: (args, name, folder) for name in [*PRESETS, SEPARATE]})
+    base = found["irl_batching"]
+    text = ", ".join(f"{name} {value:.0f} MiB ({value / base:.3f})" for name, value in found.items())
     report.say(f"Peak memory of three updates, measured once (in brackets its ratio to irl_batching): {text}.")
 
 
