@@ -3,6 +3,9 @@
 import numpy as np
 from tiny import run
 
+from irl.core.config import load
+from irl.language.config import LanguageConfig
+
 WORDS = ["a", "b", "c", "d"]
 # Each word is followed by one of two, with these probabilities; every line is so long that <eos> hardly counts.
 NEXT = {"a": ("b", "c"), "b": ("c", "d"), "c": ("d", "a"), "d": ("a", "b")}
@@ -49,3 +52,8 @@ def build_recipe(folder, sizes=(1300, 300, 300)):
         (folder / f"{name}.yaml").write_text("base: irl_batching.yaml\n" + text)
     run("irl.bin.prepare", "irl_batching.yaml", "--check", "data/test.txt", cwd=folder)
     return folder
+
+
+def settings(name, *overrides):
+    """A configuration of the recipe that one stands in."""
+    return load(LanguageConfig, f"{name}.yaml", overrides)

@@ -27,7 +27,7 @@ DEMUXERS = {
     ".wma": "asf",
     ".shn": "shn",
 }
-# What libsndfile gives as the length of FLAC that an encoder has written to a pipe.
+# libsndfile reports this length for FLAC that an encoder has written to a pipe.
 UNKNOWN = 2**63 - 1
 BLOCK = 2**20  # samples that are decoded at once
 # Seconds by which a decoder may fall short of the length that a file states, as encoders' delays do.

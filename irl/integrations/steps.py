@@ -27,8 +27,8 @@ class _Step(nn.Module):
 class IRLSteps:
     """The IRL loss of steps that compute their own loss.
 
-    layers: names as in model.named_modules(). irl_loss: runs with passes="separate", whatever it says: a step gives one
-    loss for its whole batch, and batch norm sees each view alone. lens(batch, output), select, time_dim, ...: those of
+    layers: names as in model.named_modules(). irl_loss: always runs with passes="separate", because a step gives one
+    loss for its whole batch; so batch norm sees each view alone. lens(batch, output), select, time_dim, ...: those of
     `irl.tap`, of the step's batch and of what the step returned.
     noise, key, copies, seed: where batches come without noisy copies, a noise of `irl.noise` for input `key` of the
     batch, the first of a tuple; draws are by a hash of the whole batch. Padded inputs need `irl.noise.paired` instead.

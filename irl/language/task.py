@@ -65,7 +65,7 @@ class LanguageStep(Step):
 
     @torch.no_grad()
     def run_teacher(self, teacher: EMA, clean: Tensor) -> Output:
-        """Its states are its own; the first ones are those of the clean view after the clean phase."""
+        """The teacher carries its own states. They begin as those of the clean view, where there was a clean phase."""
         model: LSTMLM = teacher.model
         state = self.teacher_state or self.state or model.first_state(len(clean))
         output, self.teacher_state = model.read(clean, LMState(*(part[:, : len(clean)] for part in state)))

@@ -1,4 +1,4 @@
-"""What the objective returns."""
+"""The terms of one step, as the objective returns them."""
 
 from __future__ import annotations
 

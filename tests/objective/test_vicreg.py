@@ -62,7 +62,7 @@ def test_terms_stand_beside_the_objective_in_parts_of_a_batch_too():
 
 
 def test_they_undo_a_collapse():
-    """Of two units that say the same, and hardly anything, both terms make two that differ."""
+    """Two units begin alike and nearly constant; both terms make them vary, and differ from each other."""
     torch.manual_seed(0)
     net = nn.Linear(2, 2)
     with torch.no_grad():

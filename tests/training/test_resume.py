@@ -69,7 +69,7 @@ def test_a_teacher_begins_as_the_model_after_the_clean_phase_and_resumes_to_the_
     start = ["--start", "exp/before/checkpoint.pt"]
     run("irl.bin.train", *teacher, "exp/taught", *start, "--stop", 9, cwd=recipe)
     states = [checkpoint.load(recipe / "exp" / name / "checkpoint.pt")["model"] for name in ("before", "taught")]
-    # The ninth update is the first with pairs: its targets were those of the model before it.
+    # The ninth update is the first with pairs. Its targets came from the model as it was before that update.
     for name, value in states[0].items():
         assert torch.equal(states[1][name.replace("model.", "teacher.model.", 1)], value), name
     run("irl.bin.train", *teacher, "exp/taught", *start, "--stop", 15, cwd=recipe)

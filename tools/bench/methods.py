@@ -1,4 +1,4 @@
-"""What a method costs: time and peak memory of one update of every row, beside IRL batching.
+"""Time and peak memory of one update of each method, beside IRL batching.
 
 The rows are the configuration files of the recipes, at the sizes of conf/fsdd, conf/short and conf/ptb_start, on random
 inputs. A row's update is the model, its loss, the backward pass, clipping and the optimizer; images also include noise
