@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from irl.objective.divergence import divergence
 from irl.objective.pair_sums import Sums, at_once, one_by_one, wide
 
 # A vector whose norm is at or below this counts as zero: it has no direction.
@@ -213,8 +214,7 @@ class KL(Elementary):
     """KL(softmax(a / t) || softmax(b / t)) of logits, in nats; a is the clean view.
 
     symmetric: the mean of both directions. detach_target: the distribution on the left of the bars is a constant,
-    as in knowledge distillation and CR-CTC. With r = log q - log p it is computed as sum p (exp(r) - 1 - r), whose
-    summands are all positive, because sum p (-r) cancels when a ~ b.
+    as in knowledge distillation and CR-CTC. See `irl.objective.divergence`.
     """
 
     temperature: float = 1.0
@@ -223,28 +223,9 @@ class KL(Elementary):
     name: str = "kl"
 
     def of(self, a: Tensor, b: Tensor) -> Tensor:
-        a, b = wide(a) / self.temperature, wide(b) / self.temperature
-        forward = self._one_way(a, b)
-        return (forward + self._one_way(b, a)) / 2 if self.symmetric else forward
-
-    def _one_way(self, a: Tensor, b: Tensor) -> Tensor:
-        if self.detach_target:
-            a = a.detach()
-        log_p = F.log_softmax(a, dim=-1)
-        # Classes that logits of -inf exclude from p: log q - log p is not defined there, and q is what is left of it.
-        gone = a == -math.inf
-        difference = b.masked_fill(gone, 0) - a.masked_fill(gone, 0)
-        log_q = torch.where(gone, b - torch.logsumexp(a, dim=-1, keepdim=True), log_p + difference)
-        # log q - log p = (b - a) - (lse(b) - lse(a)), and lse(b) - lse(a) = lse(log p + b - a): no large terms.
-        shift = torch.logsumexp(log_q, dim=-1, keepdim=True)
-        r = difference - shift
-        small = r.abs() < 0.02
-        t = torch.where(small, r, 0.0)
-        series = t * t * (0.5 + t * (1 / 6 + t * (1 / 24 + t / 120)))
-        p = log_p.exp()
-        # p exp(r) is written exp(log p + r): where p underflows, exp(r) may overflow.
-        summands = torch.where(small, p * series, (log_p + r).exp() - p * (1 + r))
-        return torch.where(gone, (log_q - shift).exp(), summands).sum(-1)
+        if self.temperature != 1:
+            a, b = wide(a) / self.temperature, wide(b) / self.temperature
+        return divergence(a, b, self.symmetric, self.detach_target)
 
 
 @dataclass(frozen=True)
