@@ -1,7 +1,8 @@
 # Options as in Kaldi: `--some-name value` sets the variable some_name. Give the variable a default before you source this
 # file. Words that are not options stay in "$@". --help prints the comment at the top of the script.
 # The options that $paths names are files or folders; those in _dirs are several, between spaces. Relative ones are taken from
-# where the user stands, $OLDPWD after the script's own cd, or from beside the script if they are only there.
+# where the user stands, $OLDPWD after the script's own cd, or from beside the script if they are only there, as data/ and exp/ are
+# that it makes.
 # shellcheck shell=bash disable=SC2034
 
 take_path() {
@@ -12,7 +13,7 @@ take_path() {
         if [[ $word == *[[:cntrl:]]* ]]; then
             echo "$0: --${1//_/-}: expected a path without line breaks, found ${word@Q}" >&2
             exit 1
-        elif [[ -n $word && $word != /* && $OLDPWD != "$PWD" ]] && { [ -e "$OLDPWD/$word" ] || ! [ -e "./$word" ]; }; then
+        elif [[ -n $word && $word != /* && $OLDPWD != "$PWD" ]] && { [ -e "$OLDPWD/$word" ] || ! [[ -e ./$word || $word == @(data|exp)/* ]]; }; then
             word=$OLDPWD/$word
         elif [[ $word == -* ]]; then
             word=./$word

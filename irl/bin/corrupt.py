@@ -1,7 +1,7 @@
 """Write a noisy copy of a data directory or folder of audio: irl corrupt DIR OUT_DIR --condition rir [--rirs DIR]
 
 The copy is made once, as wav files that you can listen to, so every method is tested on the same samples. The noise
-depends on --seed and the utterance ids alone. The file `params` lists the noise of each utterance. With --copies each
+depends on --seed and the utterance ids alone. The file `params` says what each utterance got. A second run replaces the copy. With --copies each
 utterance is heard several times, with other draws; the file `utt2source` then tells the utterance of each copy.
 
 A folder without wav.scp is a folder of audio, of any format, rate and number of channels, searched with all folders
@@ -17,7 +17,7 @@ from pathlib import Path
 from irl.core.arguments import Parser, natural, positive
 from irl.core.errors import run_command
 from irl.noise.bank import PARTS
-from irl.speech.conditions import NoiseConfig, condition
+from irl.speech.conditions import KINDS, NoiseConfig, condition
 from irl.speech.noisy_copy import write_copy
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument(
         "--condition",
         required=True,
-        help="additive, rir, ..., gain-20, dbfs-40; real_noise and real_rooms take any folder",
+        help=f"{', '.join(KINDS)}; gain-20 (dB), dbfs-40; real_noise and real_rooms take any folder",
     )
     parser.add_argument("--musan", default="", help="bank in MUSAN's layout")
     parser.add_argument("--rirs", default="", help="bank in RIRS_NOISES' layout")

@@ -205,10 +205,28 @@ def collate_pairs(
     collate: makes a batch of a list of items, for each view alike. By default inputs of one dimension (T,), such as
     waves and token ids, are padded with `pad`, and their lengths (N,) follow the input in a tuple, or stand under
     KEY_lens in a mapping; what has equal shapes is stacked; the rest stays a list. key: place or name of the input.
+    Raises ValueError for rows of other forms.
     """
-    pairs = [(row["clean"], row["noisy"]) if isinstance(row, Mapping) else row for row in rows]
+    pairs = [_pair_of(row) for row in rows]
     make = collate or (lambda items: _collate(items, key, pad))
     return make([clean for clean, _ in pairs]), [make(list(items)) for items in zip(*(noisy for _, noisy in pairs))]
+
+
+def is_pair(x: Any) -> bool:
+    """Whether a row or a batch is (clean, [noisy, ...])."""
+    return isinstance(x, (tuple, list)) and len(x) == 2 and isinstance(x[1], (tuple, list))
+
+
+def _pair_of(row: Any) -> tuple[Any, Sequence[Any]]:
+    if isinstance(row, Mapping) and {"clean", "noisy"} <= set(row):
+        return row["clean"], row["noisy"]
+    if is_pair(row):
+        return row[0], row[1]
+    found = f"the keys {', '.join(map(str, row))}" if isinstance(row, Mapping) else type(row).__name__
+    raise ValueError(
+        f"expected rows (clean, [noisy, ...]), found {found}: make the data set by irl.noise.paired(dataset, noise), "
+        "one of evaluation too"
+    )
 
 
 def _collate(items: list[Any], key: Key, pad: int) -> Any:

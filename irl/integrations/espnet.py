@@ -13,7 +13,8 @@ takes everything that `python -m espnet2.bin.asr_train` takes, and one key more 
     noise_db_range: "0_15"
 
 The clean view of an utterance is what ESPnet's preprocessor makes of it without augmentation, the noisy copies are what
-it makes with it. The trained model is an ESPnetASRModel with the same weights: espnet2.bin.asr_inference reads it.
+it makes with it, from numpy's global random numbers and from files as they are: noises and rooms must have the rate of
+the speech. The trained model is an ESPnetASRModel with the same weights: espnet2.bin.asr_inference reads it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from torch import Tensor
 
 from irl.core.config import from_dict
 from irl.core.errors import UserError
+from irl.integrations.steps import scalars
 from irl.models.tap import tap
 from irl.training.config import ObjectiveConfig
 
@@ -65,7 +67,8 @@ class IRLESPnetASRModel(ESPnetASRModel):
 
     Layers are the model's modules by name: "encoder", "encoder.encoders.5", "decoder", "ctc.ctc_lo". Those of the
     decoder are as long as the text and its end, all others as long as the encoder's output. In the statistics of a
-    step "loss" is the total, beside loss_clean, loss_noisy and irl_dist; the others are those of the first view.
+    step "loss" is the total, beside those of loss_clean, loss_noisy and irl_dist that are computed; the others are
+    those of the first view.
     """
 
     def __init__(self, irl_conf: Mapping[str, Any], **settings: Any) -> None:
@@ -108,8 +111,13 @@ class IRLESPnetASRModel(ESPnetASRModel):
         terms = self._irl_loss(self._irl_tapped, views[0], views[1:], loss_of, step=self._irl_steps)
         self._irl_steps += self.training
         _, stats, weight = returned[0]
-        named = {"loss": terms.total, "loss_clean": terms.clean, "loss_noisy": terms.noisy, "irl_dist": terms.dist}
-        return terms.total, {**stats, **{name: value.detach() for name, value in named.items()}}, weight
+        own_names = {"irl/total": "loss", "irl/clean": "loss_clean", "irl/noisy": "loss_noisy", "irl/dist": "irl_dist"}
+        computed = scalars(terms, self._irl_loss)
+        return (
+            terms.total,
+            {**stats, **{own_names[name]: x for name, x in computed.items() if name in own_names}},
+            weight,
+        )
 
 
 def _first_tensor(output: Any) -> Any:

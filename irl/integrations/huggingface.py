@@ -22,7 +22,8 @@ from typing import Any, Sequence
 
 from transformers import Trainer
 
-from irl.integrations.steps import IRLSteps, is_pair, scalars
+from irl.data.pairs import is_pair
+from irl.integrations.steps import IRLSteps, scalars
 from irl.objective import IRLLoss
 
 

@@ -8,7 +8,7 @@ from typing import Any, Callable, Mapping, Sequence
 from torch import Tensor, nn
 
 from irl.core.output import Output
-from irl.data.pairs import Copies, Key
+from irl.data.pairs import Copies, Key, is_pair
 from irl.models.tap import tap
 from irl.objective import IRLLoss, Terms
 
@@ -96,11 +96,6 @@ class IRLSteps:
             self.irl_loss(run, views[0], views[1:], lambda view: view.extra["loss"], step=step),
             returned,
         )
-
-
-def is_pair(batch: Any) -> bool:
-    """Whether a batch is (clean, [noisy, ...]), as `irl.noise.collate_pairs` makes it."""
-    return isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[1], (tuple, list))
 
 
 def scalars(terms: Terms, irl_loss: IRLLoss) -> dict[str, Tensor | float]:

@@ -92,7 +92,8 @@ class TappedModel(nn.Module):
                         )
                     raise ValueError(
                         f"layer {name!r} was not called in this forward pass; tap a module that is, or, if some passes "
-                        "skip it (layer drop), leave it out of these: tap(..., missing='skip')"
+                        "skip it (layer drop), leave it out of these: tap(..., missing='skip'), in a Trainer "
+                        "tap_settings={'missing': 'skip'}"
                     )
                 hidden[name] = None
         return hidden

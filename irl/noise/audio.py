@@ -1,4 +1,5 @@
-"""Acoustic noises (law 1): draw(keys, lens, speakers) -> params, apply(waves, lens, params) -> new waves.
+"""Acoustic noises (law 1): draw(keys, lens, speakers) -> params, apply(waves, lens, params) -> new waves. describe(params)
+says in words what the first row got.
 
 Waves are float32 (N, T) with lens (N,); samples past a row's length are padding and stay zero. Draws come from `Keys`
 alone. Rows are processed one by one: on a CPU that beats batches, which are bound by page faults. SNR is the ratio of
@@ -10,7 +11,6 @@ padded to a common length, begins where it sounds again.
 from __future__ import annotations
 
 import functools
-import io
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, Sequence
 
@@ -20,7 +20,6 @@ from torch import Tensor
 
 from irl.core.errors import UserError
 from irl.core.rng import Keys
-from irl.data.audio import resample
 from irl.noise.bank import Bank, Clip, RIRBank
 from irl.noise.convolution import Spectrum, reverberate, spectrum
 from irl.noise.snr import SNRS, Snrs, add_at_snr, as_snrs, draw_snrs
@@ -36,8 +35,10 @@ class Noise(Protocol):
 
     def apply(self, waves: Tensor, lens: Tensor, params: Any) -> Tensor: ...
 
+    def describe(self, params: Any) -> str: ...
 
-def _per_row(waves: Tensor, lens: Tensor, function: Any) -> Tensor:
+
+def per_row(waves: Tensor, lens: Tensor, function: Any) -> Tensor:
     """A new tensor, zero on padding, into whose row i function(i, valid samples of row i, out) writes its result. The
     input is not written."""
     x = waves.numpy()
@@ -76,7 +77,13 @@ class _FromBank:
                 segments = [s / np.sqrt(max(float(np.dot(s, s)), 1e-20)) for s in segments]
             add_at_snr(x, sum(segments[1:], segments[0]), float(params.snr[i]), out)
 
-        return _per_row(waves, lens, mix)
+        return per_row(waves, lens, mix)
+
+    def describe(self, params: Mixed) -> str:
+        clips, rate = self.bank.clips[params.category[0]], self.bank.rate
+        chosen = [(clips[int(c)].path, int(o)) for c, o in zip(params.clips[0], params.offsets[0]) if c >= 0]
+        heard = " + ".join(f"{path.relative_to(self.bank.root)} from {o / rate:.2f} s" for path, o in chosen)
+        return f"{params.category[0]} {heard} at {float(params.snr[0]):g} dB"
 
     def _sounding(self, clip: Clip, offset: int, length: int) -> np.ndarray:
         found = self.bank.segment(clip, offset, length)
@@ -183,92 +190,15 @@ class Reverberation:
         return [groups[g][int(u * len(groups[g]))] for g, u in zip(group, index)]
 
     def apply(self, waves: Tensor, lens: Tensor, params: list[Any]) -> Tensor:
-        return _per_row(waves, lens, lambda i, x, out: reverberate(x, _spectrum(self.bank, params[i]), out))
+        return per_row(waves, lens, lambda i, x, out: reverberate(x, _spectrum(self.bank, params[i]), out))
+
+    def describe(self, params: list[Any]) -> str:
+        return str(params[0].relative_to(self.bank.root))
 
 
 @functools.lru_cache(maxsize=1024)
 def _spectrum(bank: RIRBank, path: Any) -> Spectrum:
     return spectrum(bank.get(path))
-
-
-def check_samples(waves: Tensor) -> None:
-    """Raise ValueError for waves far outside [-1, 1], as 16-bit samples are, where a noise depends on it; on a GPU not:
-    looking would wait for it."""
-    if waves.is_cpu and waves.numel() and float(torch.stack(waves.aminmax()).abs().max()) > 100:
-        raise ValueError(
-            f"expected samples in [-1, 1], found {float(waves.abs().max()):g}; divide 16-bit ones by 32768"
-        )
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A gain drawn uniformly from [low, high], then what a 16-bit recorder does: rounding and clipping."""
-
-    low: float
-    high: float
-
-    def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> Tensor:
-        return keys.sub("gain").uniform(1, self.low, self.high)[:, 0]
-
-    def apply(self, waves: Tensor, lens: Tensor, params: Tensor) -> Tensor:
-        check_samples(waves)
-        scaled = waves * params.to(waves.dtype)[:, None]
-        return (scaled * 32768).round().clamp(-32768, 32767) / 32768
-
-
-@dataclass(frozen=True)
-class Level:
-    """Another recording level, without clipping: so many decibels more, or, where dbfs is set, an RMS of so many dBFS.
-    Samples are rounded to steps of 16 bits. Silence stays silence."""
-
-    decibels: float
-    dbfs: bool = False
-
-    def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> Tensor:
-        return torch.full((len(lens),), self.decibels)
-
-    def apply(self, waves: Tensor, lens: Tensor, params: Tensor) -> Tensor:
-        gain = 10 ** (params / 20)
-        if self.dbfs:
-            gain = gain / (waves.square().sum(1) / lens).sqrt().clamp(min=1e-6)
-        return (waves * gain[:, None] * 32768).round() / 32768
-
-
-@dataclass(frozen=True)
-class Telephone:
-    """A telephone line: 8 kHz, a 300-3400 Hz Butterworth band-pass of 4th order, and mu-law, A-law or GSM 06.10."""
-
-    rate: int
-    codecs: tuple[str, ...] = ("ULAW", "ALAW", "GSM610")
-
-    def draw(self, keys: Keys, lens: Tensor, speakers: Sequence[str] = ()) -> list[str]:
-        return [self.codecs[i] for i in keys.sub("codec").integers(1, len(self.codecs))[:, 0].tolist()]
-
-    def apply(self, waves: Tensor, lens: Tensor, params: list[str]) -> Tensor:
-        check_samples(waves)
-        return _per_row(waves, lens, lambda i, x, out: np.copyto(out, self._line(x, params[i])))
-
-    def _line(self, x: np.ndarray, codec: str) -> np.ndarray:
-        import soundfile
-        from scipy.signal import sosfilt
-
-        if not len(x):
-            return x.copy()
-        narrow = sosfilt(_band_pass(), resample(x, self.rate, 8000) if self.rate != 8000 else x)
-        with io.BytesIO() as file:
-            soundfile.write(file, np.clip(narrow, -1, 1), 8000, format="WAV", subtype=codec)
-            file.seek(0)
-            decoded, _ = soundfile.read(file, dtype="float32")
-        # GSM works on blocks of 160 samples and pads the last one.
-        y = resample(decoded[: len(narrow)], 8000, self.rate) if self.rate != 8000 else decoded
-        return np.pad(y, (0, max(0, len(x) - len(y))))[: len(x)]
-
-
-@functools.lru_cache(maxsize=1)
-def _band_pass() -> np.ndarray:
-    from scipy.signal import butter
-
-    return butter(4, [300, 3400], btype="bandpass", fs=8000, output="sos")
 
 
 @dataclass(frozen=True)
@@ -293,3 +223,6 @@ class OneOf:
             if len(rows):
                 y[rows] = noise.apply(waves[rows], lens[rows], drawn)
         return y
+
+    def describe(self, params: list[tuple[Tensor, Any]]) -> str:
+        return next(noise.describe(own) for noise, (rows, own) in zip(self.noises, params) if 0 in rows)

@@ -21,16 +21,18 @@ from irl.core.rng import Keys, example_ids
 
 
 class Inputs(NamedTuple):
-    """What a noise takes: its name in errors, the dimensions of a batch, and how shapes are written."""
+    """What a noise takes: its name in errors, the dimensions of a batch, how shapes are written, and what to do about
+    numbers of the other kind."""
 
     name: str
     dims: int
     shapes: str
     floating: bool = True
+    remedy: str = ""
 
 
-WAVES = Inputs("waves", 2, "(T,) or (N, T)")
-IMAGES = Inputs("images", 4, "(C, H, W) or (N, C, H, W)")
+WAVES = Inputs("waves", 2, "(T,) or (N, T)", remedy="; divide 16-bit samples by 32768")
+IMAGES = Inputs("images", 4, "(C, H, W) or (N, C, H, W)", remedy="; of bytes make x.float(), with scale=255")
 TOKENS = Inputs("token ids", 2, "(T,) or (N, T)", floating=False)
 
 
@@ -113,14 +115,13 @@ class NoiseFunction(ABC):
 
     def _batch(self, x: Any) -> Tensor:
         """float32, or int64, of an example or a batch; checks kind and shape."""
-        name, dims, shapes, floating = self.inputs
+        name, dims, shapes, floating, remedy = self.inputs
         if not isinstance(x, Tensor):
             array = np.ascontiguousarray(_array(x))
             x = torch.from_numpy(array if array.flags.writeable else array.copy()) if array.dtype != object else None
         if x is None or x.dim() not in (dims - 1, dims):
             raise ValueError(f"expected {name} {shapes}, found {'ragged lists' if x is None else list(x.shape)}")
         if x.is_floating_point() != floating:
-            remedy = "; divide 16-bit samples by 32768" if name == "waves" else ""
             kind = "floating-point" if floating else "whole"
             raise ValueError(f"expected {name} of {kind} numbers, found {x.dtype}{remedy}")
         return x.detach().to(torch.float32 if floating else torch.int64)

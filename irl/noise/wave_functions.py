@@ -1,4 +1,4 @@
-"""Acoustic noises, each made by one call: `irl.noise.audio` in other people's code."""
+"""Acoustic noises, each made by one call: `irl.noise.audio` and `channel` in other people's code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from irl.core.errors import UserError
 from irl.core.rng import Keys
-from irl.noise import audio
+from irl.noise import audio, channel
 from irl.noise.bank import Bank, Part, RIRBank
 from irl.noise.functions import WAVES, NoiseFunction
 from irl.noise.snr import Between, Snrs, as_snrs
@@ -30,7 +30,7 @@ class WaveFunction(NoiseFunction):
         self.noise, self.rate = noise, rate
 
     def apply(self, x: Tensor, lens: Tensor, keys: Keys, y: Tensor | None = None) -> Tensor:
-        if not isinstance(self.noise, audio.Volume):
+        if not isinstance(self.noise, channel.Volume):
             # The others work row by row, on the CPU.
             keys = replace(keys, ids=keys.ids.cpu())
         home = torch.device("cpu") if keys.ids.is_cpu else x.device
@@ -108,12 +108,12 @@ def volume(low: float = 0.125, high: float = 2.0) -> NoiseFunction:
     """A gain drawn uniformly from [low, high], then rounding and clipping to 16 bits. The defaults are Kaldi's."""
     if not 0 < low <= high < math.inf or low == high == 1:
         raise ValueError(f"volume: expected gains 0 < low <= high, not both 1, found {low!r} and {high!r}")
-    return WaveFunction(audio.Volume(low, high))
+    return WaveFunction(channel.Volume(low, high))
 
 
-def telephone(rate: int = 16000, codecs: Sequence[str] = audio.Telephone.codecs) -> NoiseFunction:
+def telephone(rate: int = 16000, codecs: Sequence[str] = channel.Telephone.codecs) -> NoiseFunction:
     """A telephone line: 8 kHz, 300-3400 Hz, and one of the codecs. rate: of the waves in Hz."""
-    known = audio.Telephone.codecs
+    known = channel.Telephone.codecs
     if not codecs or isinstance(codecs, str) or not set(codecs) <= set(known):
         raise ValueError(f"codecs: expected some of {', '.join(known)}, found {codecs!r}")
-    return WaveFunction(audio.Telephone(_hz(rate), tuple(codecs)), rate)
+    return WaveFunction(channel.Telephone(_hz(rate), tuple(codecs)), rate)

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, get_args
 
 from irl.core.errors import UserError
 from irl.core.types import Checked, Natural, NonEmpty
-from irl.noise.audio import Additive, Category, Level, Noise, OneOf, OverlappedSpeech, Reverberation, Telephone, Volume
+from irl.noise.audio import Additive, Category, Noise, OneOf, OverlappedSpeech, Reverberation
 from irl.noise.bank import ROOMS, Bank, Part, RIRBank
+from irl.noise.channel import Level, Telephone, Volume
 
 Kind = Literal["additive", "rir", "speech", "vup", "vdown", "volume", "tel", "real_noise", "real_rooms"]
 KINDS = get_args(Kind)

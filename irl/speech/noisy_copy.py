@@ -10,7 +10,7 @@ import numpy as np
 from irl.core.errors import UserError
 from irl.core.logging import progress
 from irl.core.rng import Keys, hash_ids
-from irl.data.audio import read_audio, write_wav
+from irl.data.audio import audio_info, read_audio, write_wav
 from irl.data.features import pad_waves
 from irl.data.kaldi import Utterance, read_data_dir, read_wave, write_data_dir, write_table
 from irl.noise.bank import folder_files
@@ -56,10 +56,11 @@ def write_copy(
     write_table(target / "params", {})
     noisy: list[Utterance] = []
     sources, params = {}, {}
-    clipped, samples, checksum = 0, 0, 0
+    clipped, samples, checksum, resampled = 0, 0, 0, 0
     asked = [(u, copy) for u in utterances for copy in range(copies)]
     for u, copy in progress(asked, f"{source.name} {kind}", unit="utt"):
         x = read_audio(u.wav, rate, any_rate=True, any_channels=True) if folder else read_wave(u, rate)
+        resampled += folder and audio_info(u.wav).rate != rate
         if not len(x):
             raise UserError(f"{u.wav}: no samples")
         waves, lens = pad_waves([x])
@@ -73,7 +74,7 @@ def write_copy(
         key = f"{u.id}-{copy + 1}" if copies > 1 else u.id
         write_wav(wav / f"{key}.wav", y, rate, "FLOAT" if headroom else "PCM_16")
         noisy.append(Utterance(key, str(wav / f"{key}.wav"), u.speaker, u.text))
-        sources[key], params[key] = u.id, " ".join(str(drawn).split())
+        sources[key], params[key] = u.id, noise.describe(drawn)
     write_table(target / "params", params)
     if copies > 1:
         write_table(target / SOURCES, sources)
@@ -81,4 +82,5 @@ def write_copy(
         write_data_dir(target, noisy)
         record_copy(target, source)
     share = clipped / max(samples, 1)
-    return f"{target}: {len(noisy)} utterances, {share:.2%} of samples at full scale, crc32 {checksum:08x}"
+    converted = f", {resampled} of another rate resampled to {rate} Hz" if resampled else ""
+    return f"{target}: {len(noisy)} utterances{converted}, {share:.2%} of samples at full scale, crc32 {checksum:08x}"

@@ -1,5 +1,7 @@
 """Noisy copies of data directories: ids, several copies, levels that do not clip, and how their errors are summed."""
 
+import re
+
 import numpy as np
 import pytest
 import soundfile
@@ -60,7 +62,25 @@ def test_real_noises_and_rooms_need_their_folders(data, tmp_path, monkeypatch):
         run(monkeypatch, data, tmp_path / "out", "--condition", "real_noise", "--noises", tmp_path / "nowhere")
 
 
-def test_a_folder_of_audio_is_copied_as_a_tree(tmp_path, monkeypatch):
+def test_params_say_what_each_utterance_got(data, tmp_path, monkeypatch, capsys):
+    for name, seconds in (("noises/rain.wav", 2), ("rooms/hall.wav", 1)):
+        (tmp_path / name).parent.mkdir()
+        soundfile.write(tmp_path / name, 0.3 * np.random.default_rng(1).normal(size=seconds * RATE), RATE)
+    for condition, line in {
+        "real_noise": r"a noise rain.wav from [01]\.\d\d s at \d+ dB",
+        "real_rooms": "a hall.wav",
+        "volume": r"a gain [012]\.\d+",
+        "gain-20": "a -20 dB",
+        "dbfs-40": "a -40 dBFS",
+        "tel": "a (ULAW|ALAW|GSM610)",
+    }.items():
+        target, folders = tmp_path / condition, ["--noises", tmp_path / "noises", "--rooms", tmp_path / "rooms"]
+        run(monkeypatch, data, target, "--condition", condition, *folders)
+        assert re.fullmatch(line, (target / "params").read_text().splitlines()[0])
+    assert "resampled" not in capsys.readouterr().out
+
+
+def test_a_folder_of_audio_is_copied_as_a_tree(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     source, target = tmp_path / "mine", tmp_path / "noisy"
     for name, rate, channels in (("a/x y.flac", RATE, 1), ("b.c/z.wav", 2 * RATE, 2), ("w.ogg", RATE, 1)):
@@ -68,14 +88,11 @@ def test_a_folder_of_audio_is_copied_as_a_tree(tmp_path, monkeypatch):
         soundfile.write(source / name, 0.1 * rng.normal(size=(rate, channels)), rate)
     (source / "notes.txt").write_text("not audio")
     run(monkeypatch, source, target, "--condition", "volume")
+    assert "3 utterances, 1 of another rate resampled to 8000 Hz" in capsys.readouterr().out
     names = sorted(path.relative_to(target).as_posix() for path in target.rglob("*.wav"))
     assert names == ["a/x y.wav", "b.c/z.wav", "w.wav"]
     assert {soundfile.info(target / name).samplerate for name in names} == {RATE}
-    assert [line.split(" tensor")[0] for line in (target / "params").read_text().splitlines()] == [
-        "a/x y",
-        "b.c/z",
-        "w",
-    ]
+    assert [line.split(" gain ")[0] for line in (target / "params").read_text().splitlines()] == ["a/x y", "b.c/z", "w"]
     # The noise is that of the id, whatever else is in the folder; a second run replaces the first.
     first = soundfile.read(target / "w.wav")[0]
     (source / "a" / "x y.flac").unlink()

@@ -55,6 +55,17 @@ def test_audio_with_labels():
             assert not noisy[i, n:].any()
 
 
+@pytest.mark.parametrize(
+    "row, found", [({"x": 1, "labels": 2}, "the keys x, labels"), ((WAVES[0], 3), "tuple"), (WAVES[0], "Tensor")]
+)
+def test_rows_that_are_no_pairs_are_refused(row, found):
+    """As those of a data set that was not given to `paired`."""
+    with pytest.raises(
+        ValueError, match=rf"expected rows \(clean, .*, found {found}: make the data set by irl.noise.paired"
+    ):
+        collate_pairs([row, row])
+
+
 def test_images_tokens_and_mappings():
     images = torch.rand(4, 3, 5, 5)
     noise = image_noise(0.5, scale=1)

@@ -1,5 +1,7 @@
 """ESPnet2's own trainer with the IRL loss, on a small Kaldi directory: a Conformer with CTC and attention."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import soundfile
@@ -88,27 +90,33 @@ def test_espnets_own_trainer(tasks, folder):
     assert all(torch.equal(x, weights[name]) for name, x in model.state_dict().items())
 
 
-def test_a_step_equals_two_passes_by_hand(tasks, folder):
-    ASRTask, IRLTask = tasks
-    config = yaml.safe_load((folder / "irl" / "config.yaml").read_text()) if (folder / "irl").exists() else None
-    if config is None:
-        train(IRLTask, folder, "irl")
-        config = yaml.safe_load((folder / "irl" / "config.yaml").read_text())
-    from argparse import Namespace
+def configuration(tasks, folder):
+    """Of a trained model, with all of ESPnet's defaults."""
+    if not (folder / "irl" / "config.yaml").exists():
+        train(tasks[1], folder, "irl")
+    return yaml.safe_load((folder / "irl" / "config.yaml").read_text())
 
-    torch.manual_seed(0)
-    model = IRLTask.build_model(Namespace(**config)).train()
-    plain = ASRTask.build_model(Namespace(**config)).train()
-    plain.load_state_dict(model.state_dict())
-    preprocess = IRLTask.build_preprocess_fn(Namespace(**config), True)
-    collate = IRLTask.build_collate_fn(Namespace(**config), True)
+
+def batch_of(tasks, folder, config):
+    preprocess = tasks[1].build_preprocess_fn(Namespace(**config), True)
+    collate = tasks[1].build_collate_fn(Namespace(**config), True)
     rows = []
     for i in range(2):
         wave, _ = soundfile.read(folder / f"u{i}.wav", dtype="float32")
         row = preprocess(f"u{i}", {"speech": wave, "text": "AB" * (1 + i)})
         assert np.array_equal(row["speech"], wave) and not np.allclose(row["noisy_speech1"], wave, atol=1e-3)
         rows.append((f"u{i}", row))
-    _, batch = collate(rows)
+    return collate(rows)[1]
+
+
+def test_a_step_equals_two_passes_by_hand(tasks, folder):
+    ASRTask, IRLTask = tasks
+    config = configuration(tasks, folder)
+    torch.manual_seed(0)
+    model = IRLTask.build_model(Namespace(**config)).train()
+    plain = ASRTask.build_model(Namespace(**config)).train()
+    plain.load_state_dict(model.state_dict())
+    batch = batch_of(tasks, folder, config)
 
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()
     loss, stats, weight = model(**batch)
@@ -133,6 +141,14 @@ def test_a_step_equals_two_passes_by_hand(tasks, folder):
     torch.testing.assert_close(stats["irl_dist"].squeeze(), dist.detach())
     for (name, p), q in zip(plain.named_parameters(), model.parameters()):
         torch.testing.assert_close(q.grad, p.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("term, missing", [("alpha", "loss_clean"), ("beta", "loss_noisy"), ("gamma", "irl_dist")])
+def test_what_is_not_computed_is_not_logged(tasks, folder, term, missing):
+    config = configuration(tasks, folder)
+    model = tasks[1].build_model(Namespace(**{**config, "irl_conf": {**config["irl_conf"], term: 0.0}})).train()
+    _, stats, _ = model(**batch_of(tasks, folder, config))
+    assert {"loss", "loss_clean", "loss_noisy", "irl_dist"} - set(stats) == {missing}
 
 
 def test_noise_is_needed(tasks, folder):

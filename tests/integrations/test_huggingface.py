@@ -68,8 +68,9 @@ class Recording(IRLTrainer):
         return loss
 
 
-def trainer(model, data, folder, **settings):
+def trainer(model, data, folder, more=(), **settings):
     arguments = transformers.TrainingArguments(
+        **dict(more),
         output_dir=str(folder), max_steps=2, per_device_train_batch_size=2, report_to=[], use_cpu=True,
         disable_tqdm=True, save_strategy="no", logging_steps=1, learning_rate=1e-2, max_grad_norm=0.0,
     )  # fmt: skip
@@ -132,6 +133,29 @@ def test_two_passes_by_hand_and_from_pretrained(tmp_path, make, shape, layer, se
     own.load_state_dict(weights)
     plain.train()
     assert any(not torch.equal(x, y) for x, y in zip(own.state_dict().values(), model.state_dict().values()))
+
+
+def test_bf16(tmp_path):
+    run = trainer(
+        wav2vec2(),
+        rows("input_values", 200),
+        tmp_path,
+        {"bf16": True},
+        layers=["wav2vec2.encoder.layers.1", "lm_head"],
+        irl_loss=IRLLoss(gamma=0.3),
+    )
+    kinds = set()
+    run.model.lm_head.register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
+    run.train()
+    assert kinds == {torch.bfloat16} and run.state.log_history[0]["irl/dist/lm_head"] > 0
+    assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in run.model.parameters())
+
+
+def test_evaluation_data_without_pairs_are_refused_with_the_remedy(tmp_path):
+    data = rows("input_values", 200)
+    run = trainer(wav2vec2(), data, tmp_path, layers=["wav2vec2.encoder"])
+    with pytest.raises(ValueError, match="make the data set by irl.noise.paired.*, one of evaluation too"):
+        run.evaluate([clean for clean, _ in data])
 
 
 def test_noise_of_one_call(tmp_path):

@@ -12,7 +12,20 @@ from torch import nn
 from irl.core.errors import UserError
 from irl.core.output import Output
 from irl.core.rng import Keys
-from irl.noise import additive, audio, babble, fgsm, image_noise, one_of, pgd, reverb, telephone, volume, word_noise
+from irl.noise import (
+    additive,
+    audio,
+    babble,
+    channel,
+    fgsm,
+    image_noise,
+    one_of,
+    pgd,
+    reverb,
+    telephone,
+    volume,
+    word_noise,
+)
 from irl.noise.adversarial import Attack, AttackConfig
 from irl.noise.bank import Bank, RIRBank
 from irl.noise.image import ImageNoise, ImageNoiseConfig, lighting_of
@@ -71,8 +84,8 @@ def test_waves_equal_the_noises_of_the_recipes(folders, waves, wave_noises):
         "additive": audio.Additive(bank, snrs=Between(0, 15)),
         "babble": audio.Additive(Bank(folders / "talkers", RATE, {"speech": "."}), ("babble",), (5.0,)),
         "reverb": audio.Reverberation(RIRBank(folders / "rooms", RATE)),
-        "volume": audio.Volume(0.125, 2.0),
-        "telephone": audio.Telephone(RATE),
+        "volume": channel.Volume(0.125, 2.0),
+        "telephone": channel.Telephone(RATE),
     }
     for name, noise in wave_noises.items():
         expected = own[name].apply(waves, LENS, own[name].draw(keys(), LENS, ()))

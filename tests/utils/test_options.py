@@ -38,6 +38,8 @@ def test_paths_are_taken_from_where_the_user_stands(options, tmp_path):
     assert options("--source", "/a", "--test-dirs", "a  b/c /d") == ["/a", "", f"{here}/a {here}/b/c /d", ""]
     # What is only beside the script, such as its configurations, needs no other path.
     assert options("--source", "conf") == ["conf", "", "", ""]
+    # What the script will make there, before and after it is made.
+    assert options("--test-dirs", "data/mine/dev") == ["", "", "data/mine/dev", ""]
 
 
 def test_paths_stay_as_they_are_beside_the_script(options):

@@ -27,7 +27,8 @@ from irl.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from irl.models.lstm_lm import LSTMLM, FromEmbeddings, LSTMLMConfig
 from irl.models.wide_resnet import WideResNet, WideResNetConfig
 from irl.noise.adversarial import Attack, AttackConfig
-from irl.noise.audio import Volume, _per_row, add_at_snr
+from irl.noise.audio import add_at_snr, per_row
+from irl.noise.channel import Volume
 from irl.noise.image import ImageNoise, ImageNoiseConfig
 from irl.noise.spec_augment import SpecAugment
 from irl.noise.text import WordNoise, WordNoiseConfig
@@ -145,7 +146,7 @@ def volume(waves: Tensor, lens: Tensor) -> Tensor:
 
 def added(waves: Tensor, lens: Tensor) -> Tensor:
     clips = torch.sin(torch.arange(waves.shape[1])).numpy()
-    return _per_row(waves, lens, lambda i, x, out: add_at_snr(x, clips[: len(x)], 5.0, out))
+    return per_row(waves, lens, lambda i, x, out: add_at_snr(x, clips[: len(x)], 5.0, out))
 
 
 def check_waves(device: str, noise: Callable[[Tensor, Tensor], Tensor]) -> Row:

@@ -89,7 +89,8 @@ MATRIX = (
             "data_collator=functools.partial(collate_pairs, collate=my_collator)",
             'layers=["wav2vec2.encoder.layers.5"], irl_loss=IRLLoss(gamma=0.5)',
         ),
-        ("integrations/test_huggingface.py::test_two_passes_by_hand_and_from_pretrained", "", "",
+        ("integrations/test_huggingface.py::test_two_passes_by_hand_and_from_pretrained", "",
+         "integrations/test_huggingface.py::test_bf16",
          "integrations/test_huggingface.py::test_two_passes_by_hand_and_from_pretrained"),
     ),
     Integration(
