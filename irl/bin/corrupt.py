@@ -1,8 +1,9 @@
 """Write a noisy copy of a data directory or folder of audio: irl corrupt DIR OUT_DIR --condition rir [--rirs DIR]
 
 The copy is made once, as wav files that you can listen to, so every method is tested on the same samples. The noise
-depends on --seed and the utterance ids alone. The file `params` says what each utterance got. A second run replaces the copy. With --copies each
-utterance is heard several times, with other draws; the file `utt2source` then tells the utterance of each copy.
+depends on --seed and the utterance ids alone. The file `params` says what each utterance got. A second run replaces the
+copy. With --copies each utterance is heard several times, with other draws; the file `utt2source` then tells the
+utterance of each copy.
 
 A folder without wav.scp is a folder of audio, of any format, rate and number of channels, searched with all folders
 below it. Its copy has the same folders and names, as wav files of one channel at --rate; an id is a path without its

@@ -14,10 +14,9 @@ from irl.core.fingerprint import file_fingerprint
 from irl.core.logging import progress
 from irl.core.output import Output, tree_map
 from irl.core.rng import Keys
-from irl.data.text import WordVocabulary
 from irl.language.perplexity import EVALUATED, load, read_through
 from irl.models.lstm_lm import FromEmbeddings
-from irl.noise.text import WordNoise
+from irl.noise.text import DRAWN, WordNoise
 from irl.objective.smoothness import lambda_r
 from irl.training.layer_stats import LayerPair
 
@@ -32,17 +31,12 @@ def layer_pairs(run: Path, args: argparse.Namespace, row: int = 50) -> Iterator[
     kind, device = str(args.noisy), args.device
     model, vocabulary, config = load(run / "checkpoint.pt", device)
     words = vocabulary.encode(args.clean).to(device)
-    counts = [1] * len(vocabulary)
-    if kind == "unigram":
-        counted = WordVocabulary.read(Path(config.vocabulary))
-        if counted.words != vocabulary.words:
-            raise UserError(f"{config.vocabulary}: has other words than {run} was trained with")
-        counts = counted.counts
     try:
         noise_config = dataclasses.replace(config.noise, kind=kind)  # type: ignore[arg-type]  # checked there
     except ValueError as error:
         raise UserError(f"--noisy: {error}") from None
-    noise = WordNoise(noise_config, torch.tensor(counts))
+    heard = vocabulary.encode(Path(config.train_text)) if kind in DRAWN else words.cpu()
+    noise = WordNoise.of_text(noise_config, heard, len(vocabulary))
     noisy = noise.apply(words, noise.draw(Keys(torch.arange(len(words), device=device), 0, "noise/test", 0, 1)))
     differentiable, generator = FromEmbeddings(model), torch.Generator(device).manual_seed(0)
     with progress(None, "analyse", total=-(-(len(words) - 1) // EVALUATED), unit="chunk") as bar:

@@ -1,5 +1,5 @@
-"""Acoustic noises (law 1): draw(keys, lens, speakers) -> params, apply(waves, lens, params) -> new waves. describe(params)
-says in words what the first row got.
+"""Acoustic noises (law 1): draw(keys, lens, speakers) -> params, apply(waves, lens, params) -> new waves, and
+describe(params) -> in words what the first row got.
 
 Waves are float32 (N, T) with lens (N,); samples past a row's length are padding and stay zero. Draws come from `Keys`
 alone. Rows are processed one by one: on a CPU that beats batches, which are bound by page faults. SNR is the ratio of

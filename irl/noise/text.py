@@ -14,8 +14,10 @@ from torch import Tensor
 from irl.core.rng import Keys
 from irl.core.types import Checked, Fraction
 
-Kind = Literal["blank", "unigram", "drop"]
+Kind = Literal["blank", "unigram", "drop", "kneser_ney"]
 KINDS = get_args(Kind)
+# Words are replaced by draws of words.
+DRAWN = ("unigram", "kneser_ney")
 # Input symbols beyond the vocabulary: a blank with an embedding of its own, and one whose embedding is zero.
 EXTRA = {"blank": 0, "drop": 1}
 
@@ -23,7 +25,9 @@ EXTRA = {"blank": 0, "drop": 1}
 @dataclass(frozen=True)
 class WordNoiseConfig(Checked):
     """Each input word is replaced with probability p: "blank" by a special token, "unigram" by a draw from the training
-    text's unigram distribution, "drop" by nothing, a zero embedding (word dropout)."""
+    text's unigram distribution, "drop" by nothing, a zero embedding (word dropout). "kneser_ney": with p times the
+    share of different followers among all of the word's, by a word drawn in proportion to its different predecessors;
+    the paper then replaces the next word too, which here stays what the views have in common."""
 
     kind: Kind = "blank"
     p: Fraction = 0.2
@@ -49,40 +53,67 @@ def bounds_of(counts: Tensor) -> Tensor:
     return (shares / shares[-1] * LARGEST).round().long()
 
 
+def bigram_counts(words: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each of `size` words in a text (T,): how often a word follows it, how many different ones do, and how many
+    different ones precede it, int64 (size,) each. In the paper c(x), N1+(x, .) and N1+(., x)."""
+    before, after = words[:-1], words[1:]
+    pairs = torch.unique(before * size + after)
+    followers, predecessors = (torch.bincount(x, minlength=size) for x in (pairs // size, pairs % size))
+    return torch.bincount(before, minlength=size), followers, predecessors
+
+
 class WordNoise:
     """The noise of a configuration. counts: of the vocabulary's V words in training, or their probabilities, (V,).
 
     blank: the input symbol that stands for a blank, by default V. protected: ids of words that are never replaced.
+    shares: by word, what p is multiplied by, (V,).
     """
 
     def __init__(
-        self, config: WordNoiseConfig, counts: Tensor, blank: int | None = None, protected: Sequence[int] = ()
+        self,
+        config: WordNoiseConfig,
+        counts: Tensor,
+        blank: int | None = None,
+        protected: Sequence[int] = (),
+        shares: Tensor | None = None,
     ) -> None:
         self.config = config
+        self.rates = None if shares is None else config.p * shares
         self.size = len(counts)
         self.blank = self.size if blank is None else blank
         self.protected = torch.tensor(protected, dtype=torch.int64)
-        if config.kind == "unigram":
+        if config.kind in DRAWN:
             # Bounds in whole numbers: a word's share of the draws is its share of the counts, to 2**-31. The last one
             # is kept as a number of Python's: to read it from a GPU would wait for what runs there.
             self.bounds = bounds_of(counts)
             self.total = int(self.bounds[-1])
 
+    @classmethod
+    def of_text(cls, config: WordNoiseConfig, words: Tensor, size: int) -> WordNoise:
+        """The noise for a training text (T,) of a vocabulary of `size` words."""
+        if config.kind != "kneser_ney":
+            return cls(config, torch.bincount(words, minlength=size))
+        counts, followers, predecessors = bigram_counts(words, size)
+        return cls(config, predecessors, shares=followers / counts.clamp(min=1))
+
     def draw(self, keys: Keys, length: int = 1) -> tuple[Tensor, Tensor]:
-        """Of N texts of so many positions, or of N positions, whether each word is replaced, bool (N * length,), and by
-        which input symbol, int64 (N * length,)."""
-        c = self.config
-        replaced = keys.sub("where").uniform(length).flatten() < c.p
-        if c.kind == "unigram":
+        """Of N texts of so many positions, or of N positions, a number in [0, 1), below which a word's probability of
+        being replaced leaves it as it is, (N * length,), and by which input symbol, int64 (N * length,)."""
+        chance = keys.sub("where").uniform(length).flatten()
+        kind = self.config.kind
+        if kind in DRAWN:
             self.bounds = self.bounds.to(keys.ids.device)
             place = keys.sub("word").integers(length, self.total).flatten()
-            return replaced, torch.searchsorted(self.bounds, place, right=True)
-        symbol = self.blank if c.kind == "blank" else self.size + EXTRA[c.kind]
-        return replaced, torch.full_like(replaced, symbol, dtype=torch.int64)
+            return chance, torch.searchsorted(self.bounds, place, right=True)
+        symbol = self.blank if kind == "blank" else self.size + EXTRA[kind]
+        return chance, torch.full_like(chance, symbol, dtype=torch.int64)
 
     def apply(self, words: Tensor, params: tuple[Tensor, Tensor]) -> Tensor:
         """Input words of the positions that were drawn for, of any shape -> new ones."""
-        replaced, by = (x.view(words.shape) for x in params)
+        chance, by = (x.view(words.shape) for x in params)
+        if self.rates is not None:
+            self.rates = self.rates.to(words.device)
+        replaced = chance < (self.config.p if self.rates is None else self.rates[words])
         if len(self.protected):
             self.protected = self.protected.to(words.device)
             replaced = replaced & ~torch.isin(words, self.protected)
