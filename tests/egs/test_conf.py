@@ -14,6 +14,7 @@ from irl.core import config
 from irl.core.errors import UserError
 from irl.data.images import Images, write
 from irl.data.kaldi import Utterance, write_data_dir
+from irl.noise.text import KINDS
 from irl.objective import PRESETS
 from irl.reporting import results
 from irl.training.registry import read_config, saved_config
@@ -226,7 +227,7 @@ def test_rows_of_the_table_differ_in_what_they_are_about(folder):
 @pytest.mark.parametrize("folder", folders("ptb"), ids=lambda path: path.name)
 def test_rows_of_the_language_table_differ_in_objective_and_noise(folder):
     rows = rows_of(folder)
-    assert len(rows) == 11
+    assert len(rows) == 13
     base = rows["irl_batching_blank"]
     for name, expected in {
         "fraternal": {"noise", "objective"},
@@ -237,11 +238,13 @@ def test_rows_of_the_language_table_differ_in_objective_and_noise(folder):
         assert {k for k in vars(base) if getattr(base, k) != getattr(row, k)} == expected
         assert row.noise.p == (0 if name != "ar_tar" else 0.2)
     for name, row in rows.items():
-        method, _, noise = name.rpartition("_")
-        expected = ({"objective"} if method != "irl_batching" else set()) | ({"noise"} if noise == "unigram" else set())
+        method, noise = next((name.removesuffix(f"_{n}"), n) for n in (*KINDS, "") if name.endswith(n))
+        assert row.noise.kind == noise or name == "baseline"
+        expected = {"objective"} if method != "irl_batching" else set()
+        expected |= {"noise"} if noise not in ("blank", "") else set()
         assert {k for k in vars(base) if getattr(base, k) != getattr(row, k)} == expected
         weights = (row.objective.alpha, row.objective.beta, row.objective.gamma)
-        assert weights == PRESETS["irl_loss" if method == "kl" else method or name] and row.noise.p == 0.2
+        assert weights == PRESETS["irl_loss" if method == "kl" else method] and row.noise.p == 0.2
     for method in ("data_aug", "irl_batching", "irl_loss"):
         assert rows[f"{method}_blank"].objective == rows[f"{method}_unigram"].objective
 

@@ -273,7 +273,8 @@ def test_layers_of_a_text_and_its_noisy_copies(folder):
         # A fifth of the words are replaced, all are another word than that of another row, or the same one.
         assert 0.1 < l2 / between < 0.45 and cosine > 0 and norm > 0
     wrong = run(*analyse, "fog", cwd=folder, check=False)
-    assert wrong.returncode == 1 and "--noisy: kind: expected one of blank, unigram, drop, kneser_ney, found 'fog'" in wrong.stderr
+    assert wrong.returncode == 1
+    assert "--noisy: kind: expected one of blank, unigram, drop, kneser_ney, found 'fog'" in wrong.stderr
 
 
 def test_rows_of_one_row():
