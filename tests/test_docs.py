@@ -126,7 +126,7 @@ CHECKED = [
     *(f"models/{name}.py" for name in ("tap", "hooks", "lens", "ema")),
     *(
         f"objective/{name}.py"
-        for name in ("irl_loss", "passes", "view_check", "vectors", "vicreg", "distances", "gradient_check")
+        for name in ("irl_loss", "pairing", "passes", "view_check", "vectors", "vicreg", "distances", "gradient_check")
     ),
     *(f"noise/{name}.py" for name in ("functions", "wave_functions", "image_functions", "word_functions")),
     *("core/output.py", "core/epoch.py", "data/pairs.py"),

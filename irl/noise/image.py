@@ -26,6 +26,7 @@ from torch import Tensor
 from irl.core.output import constant
 from irl.core.rng import Keys, to_normal, to_uniform
 from irl.core.types import Checked, Fraction, NonNegative
+from irl.noise import augmix
 
 GRAY = (0.299, 0.587, 0.114)
 # NTSC's luma and chroma, to three digits as usual. Rotation keeps Y, so gray stays what it is.
@@ -91,7 +92,8 @@ def hue_rotation(angle: Tensor) -> Tensor:
 class ImageNoiseConfig(Checked):
     """Strengths, 0 for none: brightness, contrast, saturation in [0, 1] as s above; hue as h; lighting as the standard
     deviation of alpha, lighting_axes "eigenvalues" (Krizhevsky) or "deviations" (their roots); gaussian: standard
-    deviation of noise on every value, on the scale 0-255, added last.
+    deviation of noise on every value, on the scale 0-255, added last. augmix: AugMix with levels up to this, in [0, 1],
+    before all others; 0.3 is that paper's (irl.noise.augmix).
 
     clip: the result to 0-255.
     """
@@ -103,6 +105,7 @@ class ImageNoiseConfig(Checked):
     lighting: NonNegative = 0.1
     lighting_axes: LightingAxes = "eigenvalues"
     gaussian: NonNegative = 0.0
+    augmix: Fraction = 0.0
     clip: bool = False
 
 
@@ -145,7 +148,8 @@ class ImageNoise:
         return self.directions * self.directions.norm(dim=1, keepdim=True) / 255
 
     def draw(self, keys: Keys, shape: Sequence[int] = (0, 0)) -> Params:
-        """Factors (N,) by name, "hue" an angle (N,), "lighting" a shift (N, 3), "gaussian" noise (N, 3, H, W)."""
+        """Factors (N,) by name, "hue" an angle (N,), "lighting" a shift (N, 3), "gaussian" noise (N, 3, H, W), and the
+        draws of "augmix"."""
         c, found = self.config, {}
         wanted = [name for name in (*JITTERS, "hue", "lighting") if getattr(c, name)]
         if wanted:
@@ -157,6 +161,8 @@ class ImageNoise:
                     found[name] = alpha @ self.axes.to(alpha.device)
                 else:
                     found[name] = u * (c.hue * math.pi) if name == "hue" else 1 + u * getattr(c, name)
+        if c.augmix:
+            found["augmix"] = augmix.draw(keys)
         if c.gaussian:
             noise = keys.sub("gaussian").normal(3 * shape[0] * shape[1]) * c.gaussian
             found["gaussian"] = noise.float().view(-1, 3, *shape)
@@ -184,6 +190,8 @@ class ImageNoise:
         another scale (`check_scale`); on a GPU, where looking would wait, it does not look."""
         if x.is_cpu:
             check_scale(x, 255.0)
+        if "augmix" in params:
+            x = augmix.apply(x, params["augmix"], self.config.augmix)
         out = self.map(x, params)(x)
         if "gaussian" in params:
             out = out + params["gaussian"]

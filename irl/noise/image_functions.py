@@ -70,6 +70,7 @@ def image_noise(
     hue: float = 0.0,
     lighting: float = 0.0,
     gaussian: float = 0.0,
+    augmix: float = 0.0,
     *,
     scale: float,
     mean: Any = None,
@@ -82,13 +83,13 @@ def image_noise(
 
     scale: what the images are, 1 for pixels in [0, 1], 255 for 0-255. mean, std: for images that are normalised,
     (pixel - mean) / std, each a number or three, on that scale. gaussian: standard deviation, on that scale. clip:
-    pixels to 0 ... scale. colors: images (N, 3, H, W) of the training set, as the noise gets them; lighting follows the
+    pixels to 0 ... scale. augmix: the strength of AugMix (`irl.noise.augmix`), whose paper takes 0.3. colors: images (N, 3, H, W) of the training set, as the noise gets them; lighting follows the
     covariance of their colours.
     """
     pixels = Pixels(scale, mean, std)
     strengths = (brightness, contrast, saturation, hue, lighting)
-    config = ImageNoiseConfig(*strengths, lighting_axes, gaussian * 255 / scale, clip)
-    if not any((*strengths, gaussian)):
+    config = ImageNoiseConfig(*strengths, lighting_axes, gaussian * 255 / scale, augmix, clip)
+    if not any((*strengths, gaussian, augmix)):
         raise ValueError("image_noise: every strength is 0, so the noise would do nothing")
     if (colors is None) == bool(lighting):
         raise ValueError("lighting and colors go together: lighting needs images of the training set, colors=images")

@@ -8,7 +8,6 @@ over the pairs of views and over the batch. Gradients flow to both sides of a pa
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Literal, Mapping, Sequence, get_args
@@ -16,9 +15,10 @@ from typing import Any, Callable, Literal, Mapping, Sequence, get_args
 import torch
 from torch import Tensor, distributed
 
-from irl.core.output import Output, constant, next_example, shorter
+from irl.core.output import Output, constant
 from irl.objective.distances import L2, Cosine, Distance
 from irl.objective.gradient_check import check_gradient
+from irl.objective.pairing import Pairs, pairs_of
 from irl.objective.passes import no_gradient_of, run_views
 from irl.objective.terms import Terms
 from irl.objective.vectors import averages, compared_vectors
@@ -34,7 +34,6 @@ PRESETS = {
     "weighted_adversarial": (0.8, 0.2, 0.0),
     "weighted_adversarial_irl_loss": (0.8, 0.2, 1.0),
 }
-Pairs = Literal["clean", "noisy", "all", "in_batch"]
 StopGrad = Literal["none", "clean", "noisy"]
 Over = Literal["frame", "sample"]
 Passes = Literal["stacked", "separate", "unchecked"]
@@ -52,7 +51,8 @@ class IRLLoss:
         those of the model's hidden states and extra outputs, or "logits".
     from_layer: with layers None, only this hidden state and those above it.
     pairs: "clean": clean with each noisy copy; "noisy": among the noisy copies; "all": both; "in_batch": each sample of
-        the views that carry a task loss with the next sample of the batch, as in clean logit pairing.
+        the views that carry a task loss with the next sample of the batch, as in clean logit pairing; "mixture": all
+        views with the mean of their distributions: with KL the Jensen-Shannon divergence, as in AugMix.
     stop_grad: "none", or the side of a clean-noisy pair that is held constant, "clean" or "noisy".
     over: "frame": a layer with lengths is compared frame by frame; "sample": each sample as one long vector, padding
         left out. A layer without lengths is always one vector per sample.
@@ -111,8 +111,12 @@ class IRLLoss:
         for name, allowed in settings.items():
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
-        if self.stop_grad != "none" and self.pairs in ("noisy", "in_batch"):
+        if self.stop_grad != "none" and self.pairs not in ("clean", "all"):
             raise ValueError(f"stop_grad names a side of clean-noisy pairs, there are none with pairs={self.pairs!r}")
+        if self.pairs == "mixture" and self.distance.only(of_logits=False):
+            raise ValueError(
+                "pairs='mixture' takes the mean of distributions, so the distance must be one of them: KL()"
+            )
         if isinstance(self.layers, str):
             raise ValueError(f"layers must be a sequence of names or a mapping to weights, got {self.layers!r}")
         if self.over == "sample" and self.distance.only(of_logits=True):
@@ -265,17 +269,7 @@ class IRLLoss:
         weights = {n: w for n, w in weights.items() if all(values[n] is not None for values in named)}
         if not weights:
             return torch.zeros(()), {}, {}
-        pairs: list[tuple[Output, Output]] = []
-        if self.pairs == "in_batch":
-            pairs += [(view, next_example(view)) for view in views]
-        elif self.pairs != "noisy":
-            assert clean is not None
-            pairs += [(clean, copy) for copy in noisy]
-        if self.pairs in ("noisy", "all"):
-            if len(noisy) < 2:
-                raise ValueError(f"pairs={self.pairs!r} needs at least 2 noisy copies, got {len(noisy)}")
-            pairs += itertools.combinations(noisy, 2)
-        pairs = [(a, shorter(a, b)) for a, b in pairs]
+        pairs = pairs_of(self.pairs, clean, noisy, weights)
         means: dict[str, Tensor] = {}
         for of_logits in (False, True):
             distance = self.distance.only(of_logits)

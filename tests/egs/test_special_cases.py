@@ -166,6 +166,16 @@ def test_the_attack_of_trades_ascends_the_divergence(build):
     assert torch.allclose(moved, expected, atol=1e-5)
 
 
+def test_augmix(build):
+    """12 times the mean divergence of three predictions from their mean."""
+    step, batch = build("augmix")
+    assert len(batch.noisy) == 2 and not torch.equal(*batch.noisy)
+    logits = together(step.model, [batch.clean, *batch.noisy])
+    mean = torch.stack([x.softmax(1) for x in logits]).mean(0)
+    js = sum(kl(x, mean.log()) for x in logits) / 3
+    same(step, batch, F.cross_entropy(logits[0], batch.y) + 12 * js)
+
+
 def test_pi_model(build):
     step, batch = build("pi_model")
     assert batch.clean is None and len(batch.noisy) == 2

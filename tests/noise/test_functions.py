@@ -61,6 +61,7 @@ def image_noises():
     return {
         "colours": image_noise(0.3, 0.2, 0.1, 0.1, lighting=0.1, gaussian=0.02, scale=1, colors=colors),
         "normalised": image_noise(0.3, gaussian=0.1, scale=1, mean=0.5, std=(0.2, 0.25, 0.3)),
+        "augmix": image_noise(augmix=0.3, scale=1),
     }
 
 
