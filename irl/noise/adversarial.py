@@ -20,7 +20,7 @@ from irl.core.rng import Keys
 from irl.core.types import Checked, Count, NonNegative
 from irl.noise.lp_ball import LpBall, column
 
-Kind = Literal["", "fgsm", "pgd", "apgd_ce", "apgd_dlr", "random"]
+Kind = Literal["", "fgsm", "pgd", "apgd_ce", "apgd_dlr", "random", "vat"]
 KINDS = get_args(Kind)[1:]
 Norm = Literal["linf", "l2"]
 Units = Literal["normalised", "pixels"]
@@ -33,12 +33,12 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 @dataclass(frozen=True)
 class AttackConfig(Checked):
     """kind: "fgsm" (Goodfellow et al. 2015), "pgd" (Madry et al. 2018), "apgd_ce" or "apgd_dlr" (Croce and Hein 2020),
-    "random": random signs (linf) or a random direction (l2) of size eps; "" is none.
+    "random": random signs (linf) or a random direction (l2) of size eps, "vat" (Miyato et al. 2018); "" is none.
 
-    steps, restarts, step_size: settings of the iterated attacks; step_size 0 means 2.5 eps / steps for PGD, and an
-    initial step of 2 eps for APGD.
-    against: the quantity that the attack increases: the loss of the "labels" or, for pgd, the KL divergence from the
-    model's own prediction for the clean image, "itself" (TRADES, Zhang et al. 2019).
+    steps, restarts, step_size: settings of the iterated attacks; step_size 0 means 2.5 eps / steps for PGD, an initial
+    step of 2 eps for APGD, and eps / 10 for VAT.
+    against: the quantity that the attack increases: the loss of the "labels" or, for pgd and vat, the KL divergence
+    from the model's own prediction for the clean image, "itself" (TRADES, Zhang et al. 2019), which needs no labels.
     clip: clip attacked images to valid pixels. eval_mode: attack the model in evaluation mode; otherwise in training
     mode, where batch norm uses the batch and its running statistics do not change.
     """
@@ -56,8 +56,10 @@ class AttackConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.against == "itself" and self.kind != "pgd":
-            raise ValueError(f"against 'itself' needs kind pgd, got {self.kind!r}")
+        if self.against == "itself" and self.kind not in ("pgd", "vat"):
+            raise ValueError(f"against 'itself' needs kind pgd or vat, got {self.kind!r}")
+        if self.kind == "vat" and (self.against, self.norm, self.restarts) != ("itself", "l2", 1):
+            raise ValueError("kind 'vat' needs against itself, norm l2 and one start")
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -124,6 +126,19 @@ def pgd(
     for _ in range(steps):
         z = ball.project(z + size * ball.steepest(_ascent(model, z, y, loss)[2]))
     return z
+
+
+def vat(
+    model: Model, ball: LpBall, y: Tensor, keys: Keys, loss: Loss = cross_entropy, steps: int = 1, size: float = 0.0
+) -> Tensor:
+    """Virtual adversarial noise (Miyato et al. 2018): from a random direction, power iterations towards that in which
+    the divergence from the model's own prediction grows fastest, by its gradients at this distance from the center,
+    which is their xi; then as far as the surface. size: 0 is eps / 10."""
+    size = size or ball.eps / 10
+    direction = ball.steepest(ball.surface_point(keys) - ball.center)
+    for _ in range(steps):
+        direction = ball.steepest(_ascent(model, ball.center + size * direction, y, loss)[2])
+    return ball.project(ball.center + ball.eps * direction)
 
 
 def apgd(
@@ -237,7 +252,7 @@ class Attack:
             raise ValueError(f"attack {c.kind!r} draws at random: give keys")
         if c.kind == "random":
             return random_noise(ball, keys)
-        attack = pgd if c.kind == "pgd" else apgd
+        attack = {"pgd": pgd, "vat": vat}.get(c.kind, apgd)
         starts = [keys.sub(f"restart{i}") for i in range(c.restarts)]
         points = (attack(model, ball, y, start, loss, c.steps, c.step_size) for start in starts)
         return next(points) if c.restarts == 1 else worst(model, ball, y, points, loss)

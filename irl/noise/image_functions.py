@@ -82,9 +82,9 @@ def image_noise(
     """Colour jitter, lighting and Gaussian noise, of the strengths of `irl.noise.image`; 0 is none.
 
     scale: what the images are, 1 for pixels in [0, 1], 255 for 0-255. mean, std: for images that are normalised,
-    (pixel - mean) / std, each a number or three, on that scale. gaussian: standard deviation, on that scale. clip:
-    pixels to 0 ... scale. augmix: the strength of AugMix (`irl.noise.augmix`), whose paper takes 0.3. colors: images (N, 3, H, W) of the training set, as the noise gets them; lighting follows the
-    covariance of their colours.
+    (pixel - mean) / std, each a number or three, on that scale. gaussian: standard deviation, on that scale. augmix:
+    the strength of AugMix (`irl.noise.augmix`), 0.3 in its paper. clip: pixels to 0 ... scale. colors: images
+    (N, 3, H, W) of the training set, as the noise gets them; lighting follows the covariance of their colours.
     """
     pixels = Pixels(scale, mean, std)
     strengths = (brightness, contrast, saturation, hue, lighting)

@@ -51,8 +51,10 @@ class VisionConfig(Checked):
             raise ValueError(
                 "compile needs smoothness.method forward: it alone can differentiate a compiled model twice"
             )
-        if self.unlabelled and self.attack.kind:
-            raise ValueError("unlabelled images cannot be attacked: attacks need labels")
+        if self.unlabelled and self.attack.kind and self.attack.against == "labels":
+            raise ValueError(
+                "unlabelled images cannot be attacked: attacks need labels, unless attack.against is itself"
+            )
         names = self.model.layer_names()
         self.objective.check_layers([*names, "logits"], names)
         if self.smoothness.used:

@@ -166,6 +166,33 @@ def test_the_attack_of_trades_ascends_the_divergence(build):
     assert torch.allclose(moved, expected, atol=1e-5)
 
 
+def test_vat(build):
+    """The direction by one step of the power method, and the divergence from the clean prediction, held constant."""
+    step, batch = build("vat")
+    (moved,) = step.copies(batch, 0)
+    model, x = step.model, batch.clean
+    assert torch.allclose((moved - x).flatten(1).norm(dim=1), torch.tensor(5.0), rtol=1e-4)
+    from irl.core.rng import Keys
+
+    keys = Keys(batch.ids, step.seed, "attack", 0, 1).sub("restart0")
+    d = LpBall(x, 1.0, "l2").surface_point(keys) - x
+    with attacked(model, eval_mode=False):
+        z = (x + 0.5 * d).requires_grad_()
+        (g,) = torch.autograd.grad(kl(model(x).logits.detach(), model(z).logits), z)
+    expected = x + 5 * g / g.flatten(1).norm(dim=1)[:, None, None, None]
+    torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-3)
+    a, b = together(model, [x, moved])
+    same(step, batch, F.cross_entropy(a, batch.y) + kl(a.detach(), b))
+
+
+def test_vat_needs_no_labels(build):
+    step, batch = build("vat", "labels=6", "unlabelled=4", "train.batch_size=3", "train.clean_updates=0")
+    (moved,) = step.copies(batch, 0)
+    assert len(batch.y) == 3 and len(moved) == len(batch.clean) == 7
+    a, b = together(step.model, [batch.clean, moved])
+    same(step, batch, F.cross_entropy(a[:3], batch.y) + kl(a.detach(), b))
+
+
 def test_augmix(build):
     """12 times the mean divergence of three predictions from their mean."""
     step, batch = build("augmix")

@@ -101,12 +101,14 @@ def test_what_is_found_lies_in_the_ball(kind, norm, units, clip, eps):
     x, y = (pixels - MEAN.view(3, 1, 1)) / STD.view(3, 1, 1), torch.arange(4)
     before = x.clone()
     eps = eps * (50 if units == "pixels" else 1)
-    found = attack(kind, eps=eps, norm=norm, units=units, clip=clip, steps=4).apply(x, y, Network().eval(), keys(4))
+    norm, against = ("l2", "itself") if kind == "vat" else (norm, "labels")
+    settings = {"eps": eps, "norm": norm, "units": units, "clip": clip, "steps": 4, "against": against}
+    found = attack(kind, **settings).apply(x, y, Network().eval(), keys(4))
     assert torch.equal(x, before) and not found.requires_grad
     away = (found - x) * (STD.view(3, 1, 1) if units == "pixels" else 1.0)
     size = away.abs().flatten(1).amax(1) if norm == "linf" else away.flatten(1).norm(dim=1)
     assert (size <= eps * (1 + 1e-4) + 1e-4).all()
-    if kind in ("fgsm", "random") and not clip:
+    if kind in ("fgsm", "random", "vat") and not clip:
         torch.testing.assert_close(size, torch.full_like(size, eps), rtol=1e-3, atol=1e-3)
     if clip:
         back = found * STD.view(3, 1, 1) + MEAN.view(3, 1, 1)

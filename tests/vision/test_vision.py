@@ -166,7 +166,10 @@ def test_attacks_in_training_are_redrawn_each_step_and_follow_the_weights(inside
         (["labels=8", "unlabelled=4", "objective.gamma=1", "attack.kind=fgsm"], "attacks need labels"),
         (["model.depth=11"], "model.depth: expected int of the form 6n + 4, n >= 1, found 11"),
         (["noise.hue=2"], "noise.hue: expected float in [0, 1], found 2"),
-        (["attack.kind=magic"], "attack.kind: expected one of '', fgsm, pgd, apgd_ce, apgd_dlr, random, found 'magic'"),
+        (
+            ["attack.kind=magic"],
+            "attack.kind: expected one of '', fgsm, pgd, apgd_ce, apgd_dlr, random, vat, found 'magic'",
+        ),
         (["objective.gamma=1", "objective.from_layer=group4.block0"], "unknown layer 'group4.block0'"),
         (["train.decay=steps"], "train: milestones: decay steps, and no other, needs some"),
         (["crops=8"], "data/train.npz: crops 8 must be smaller than the images, 8x8"),
