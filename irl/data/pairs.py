@@ -213,19 +213,26 @@ def collate_pairs(
 
 
 def is_pair(x: Any) -> bool:
-    """Whether a row or a batch is (clean, [noisy, ...])."""
-    return isinstance(x, (tuple, list)) and len(x) == 2 and isinstance(x[1], (tuple, list))
+    """Whether a row or a batch is (clean, [noisy, ...]). A list of numbers or words is a label, no list of copies."""
+    if not (isinstance(x, (tuple, list)) and len(x) == 2 and isinstance(x[1], (tuple, list))):
+        return False
+    return not any(isinstance(copy, (int, float, str)) for copy in x[1])
 
 
 def _pair_of(row: Any) -> tuple[Any, Sequence[Any]]:
-    if isinstance(row, Mapping) and {"clean", "noisy"} <= set(row):
+    if isinstance(row, Mapping) and "clean" in row and isinstance(row.get("noisy"), (tuple, list)):
         return row["clean"], row["noisy"]
     if is_pair(row):
         return row[0], row[1]
-    found = f"the keys {', '.join(map(str, row))}" if isinstance(row, Mapping) else type(row).__name__
+    if isinstance(row, Mapping):
+        found = f"the keys {', '.join(map(str, row))}"
+    elif isinstance(row, (tuple, list)):
+        found = f"{type(row).__name__} of {', '.join(type(x).__name__ for x in row[:5])}"
+    else:
+        found = type(row).__name__
     raise ValueError(
-        f"expected rows (clean, [noisy, ...]), found {found}: make the data set by irl.noise.paired(dataset, noise), "
-        "one of evaluation too"
+        f"expected rows (clean, [noisy, ...]), found {found}: wrap the data set, that of evaluation too: "
+        "irl.noise.paired(dataset, noise)"
     )
 
 

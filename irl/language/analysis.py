@@ -14,6 +14,7 @@ from irl.core.fingerprint import file_fingerprint
 from irl.core.logging import progress
 from irl.core.output import Output, tree_map
 from irl.core.rng import Keys
+from irl.data.text import WordVocabulary, words_of
 from irl.language.perplexity import EVALUATED, load, read_through
 from irl.models.lstm_lm import FromEmbeddings
 from irl.noise.text import DRAWN, WordNoise
@@ -35,7 +36,12 @@ def layer_pairs(run: Path, args: argparse.Namespace, row: int = 50) -> Iterator[
         noise_config = dataclasses.replace(config.noise, kind=kind)  # type: ignore[arg-type]  # checked there
     except ValueError as error:
         raise UserError(f"--noisy: {error}") from None
-    heard = vocabulary.encode(Path(config.train_text)) if kind in DRAWN else words.cpu()
+    heard = words.cpu()
+    if kind in DRAWN:
+        counted = WordVocabulary.of((word for _, word in words_of(Path(config.train_text))), config.min_count)
+        if counted.words != vocabulary.words:
+            raise UserError(f"{config.train_text}: has other words than {run} was trained with")
+        heard = vocabulary.encode(Path(config.train_text))
     noise = WordNoise.of_text(noise_config, heard, len(vocabulary))
     noisy = noise.apply(words, noise.draw(Keys(torch.arange(len(words), device=device), 0, "noise/test", 0, 1)))
     differentiable, generator = FromEmbeddings(model), torch.Generator(device).manual_seed(0)

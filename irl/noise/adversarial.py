@@ -36,7 +36,7 @@ class AttackConfig(Checked):
     "random": random signs (linf) or a random direction (l2) of size eps, "vat" (Miyato et al. 2018); "" is none.
 
     steps, restarts, step_size: settings of the iterated attacks; step_size 0 means 2.5 eps / steps for PGD, an initial
-    step of 2 eps for APGD, and eps / 10 for VAT.
+    step of 2 eps for APGD, and eps / 10 for VAT, whose paper takes one step.
     against: the quantity that the attack increases: the loss of the "labels" or, for pgd and vat, the KL divergence
     from the model's own prediction for the clean image, "itself" (TRADES, Zhang et al. 2019), which needs no labels.
     clip: clip attacked images to valid pixels. eval_mode: attack the model in evaluation mode; otherwise in training
@@ -131,9 +131,9 @@ def pgd(
 def vat(
     model: Model, ball: LpBall, y: Tensor, keys: Keys, loss: Loss = cross_entropy, steps: int = 1, size: float = 0.0
 ) -> Tensor:
-    """Virtual adversarial noise (Miyato et al. 2018): from a random direction, power iterations towards that in which
-    the divergence from the model's own prediction grows fastest, by its gradients at this distance from the center,
-    which is their xi; then as far as the surface. size: 0 is eps / 10."""
+    """Virtual adversarial noise (Miyato et al. 2018): the point of the surface in the direction in which the divergence
+    from the model's own prediction grows fastest. steps of the power method find it from a random direction. size is
+    their xi, the distance from the center at which gradients are taken; 0 is eps / 10."""
     size = size or ball.eps / 10
     direction = ball.steepest(ball.surface_point(keys) - ball.center)
     for _ in range(steps):
@@ -245,7 +245,12 @@ class Attack:
 
     def _find(self, model: Model, ball: LpBall, y: Tensor, keys: Keys | None) -> Tensor:
         c = self.config
-        loss = self._loss(model, ball)
+        loss: Loss = dlr if c.kind == "apgd_dlr" else cross_entropy
+        if c.against == "itself":
+            # Cross entropy with a constant distribution and the KL divergence from it have the same gradient.
+            with torch.no_grad():
+                prediction = model(ball.center).float().softmax(1)
+            y, loss = prediction.argmax(1), lambda logits, _: cross_entropy(logits, prediction)
         if c.kind == "fgsm":
             return fgsm(model, ball, y, loss)
         if keys is None:
@@ -256,11 +261,3 @@ class Attack:
         starts = [keys.sub(f"restart{i}") for i in range(c.restarts)]
         points = (attack(model, ball, y, start, loss, c.steps, c.step_size) for start in starts)
         return next(points) if c.restarts == 1 else worst(model, ball, y, points, loss)
-
-    def _loss(self, model: Model, ball: LpBall) -> Loss:
-        if self.config.against == "itself":
-            # Cross entropy with a constant distribution and the KL divergence from it have the same gradient.
-            with torch.no_grad():
-                prediction = model(ball.center).float().softmax(1)
-            return lambda logits, _: cross_entropy(logits, prediction)
-        return dlr if self.config.kind == "apgd_dlr" else cross_entropy

@@ -1,5 +1,5 @@
 """Acoustic noises (law 1): draw(keys, lens, speakers) -> params, apply(waves, lens, params) -> new waves, and
-describe(params) -> in words what the first row got.
+describe(params) -> a text that says which noise the first row got.
 
 Waves are float32 (N, T) with lens (N,); samples past a row's length are padding and stay zero. Draws come from `Keys`
 alone. Rows are processed one by one: on a CPU that beats batches, which are bound by page faults. SNR is the ratio of
@@ -88,7 +88,11 @@ class _FromBank:
     def _sounding(self, clip: Clip, offset: int, length: int) -> np.ndarray:
         found = self.bank.segment(clip, offset, length)
         # Most clips sound from the first samples on, and to look at all of them takes as long as two sums of squares.
-        return found if found[:1000].any() or found.any() else self.bank.segment(clip, self.bank.onset(clip, offset), length)
+        return (
+            found
+            if found[:1000].any() or found.any()
+            else self.bank.segment(clip, self.bank.onset(clip, offset), length)
+        )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ CHAINS, LONGEST = 3, 3
 def draw(keys: Keys) -> Tensor:
     """Numbers in [0, 1), (N, 1 + CHAINS * (2 + 3 * LONGEST)): the share of the chains in the result; of each chain its
     weight and length, and of each operation which one it is, its level and its sign."""
-    return keys.sub("augmix").uniform(1 + CHAINS * (2 + 3 * LONGEST)).float()
+    # In float32 the largest draws would round to 1.
+    return keys.sub("augmix").uniform(1 + CHAINS * (2 + 3 * LONGEST)).float().clamp(max=1 - 2**-24)
 
 
 def apply(x: Tensor, drawn: Tensor, strength: float) -> Tensor:
@@ -30,7 +31,7 @@ def apply(x: Tensor, drawn: Tensor, strength: float) -> Tensor:
     # Weights of a flat Dirichlet distribution: exponential draws, divided by their sum.
     weights = -torch.log1p(-rest[..., 0])
     weights = share[:, None] * weights / weights.sum(1, keepdim=True).clamp(min=1e-12)
-    start = x.round().clamp(0, 255)
+    start, least = x.round().clamp(0, 255), min(0.01, strength)
     mixed = x * (1 - share)[:, None, None, None]
     for chain in range(CHAINS):
         length, steps = 1 + (rest[:, chain, 1] * LONGEST).long(), rest[:, chain, 2:].unflatten(1, (LONGEST, 3))
@@ -40,7 +41,7 @@ def apply(x: Tensor, drawn: Tensor, strength: float) -> Tensor:
             for number, operation in enumerate(OPERATIONS):
                 rows = (which == number).nonzero()[:, 0]
                 if len(rows):
-                    level = 0.01 + steps[rows, step, 1] * (strength - 0.01)
+                    level = least + steps[rows, step, 1] * (strength - least)
                     sign = torch.where(steps[rows, step, 2] > 0.5, -1.0, 1.0)
                     image[rows] = operation(image[rows], level, sign)
         mixed += weights[:, chain, None, None, None] * image

@@ -15,6 +15,7 @@ in the order brightness, contrast, saturation, hue, lighting. Images are float (
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass, field
 from typing import Literal, Sequence
@@ -128,13 +129,15 @@ def check_scale(x: Tensor, largest: float) -> None:
 class ImageNoise:
     """The noise of a configuration. directions: (3, 3), row i is 255 sqrt(lambda_i) e_i (`lighting_of`).
 
-    Raises ValueError if lighting has no directions.
+    Raises ValueError if lighting has no directions, or AugMix no torchvision.
     """
 
     config: ImageNoiseConfig
     directions: Tensor = field(default_factory=lambda: torch.zeros(3, 3))
 
     def __post_init__(self) -> None:
+        if self.config.augmix and importlib.util.find_spec("torchvision") is None:
+            raise ValueError("augmix needs torchvision: pip install '.[vision]'")
         if self.config.lighting and not self.directions.any():
             raise ValueError(
                 f"lighting {self.config.lighting:g} without directions changes nothing: give the directions of the "

@@ -26,8 +26,9 @@ EXTRA = {"blank": 0, "drop": 1}
 class WordNoiseConfig(Checked):
     """Each input word is replaced with probability p: "blank" by a special token, "unigram" by a draw from the training
     text's unigram distribution, "drop" by nothing, a zero embedding (word dropout). "kneser_ney": with p times the
-    share of different followers among all of the word's, by a word drawn in proportion to its different predecessors;
-    the paper then replaces the next word too, which here stays what the views have in common."""
+    number of a word's different followers over the number of all of them, by a word drawn in proportion to the number
+    of its different predecessors. The paper then replaces the next word too; here it is kept, so that all views predict
+    the same words."""
 
     kind: Kind = "blank"
     p: Fraction = 0.2
@@ -77,6 +78,8 @@ class WordNoise:
         protected: Sequence[int] = (),
         shares: Tensor | None = None,
     ) -> None:
+        if (config.kind == "kneser_ney") != (shares is not None):
+            raise ValueError("kind 'kneser_ney' and shares go together; WordNoise.of_text counts them")
         self.config = config
         self.rates = None if shares is None else config.p * shares
         self.size = len(counts)
@@ -97,8 +100,8 @@ class WordNoise:
         return cls(config, predecessors, shares=followers / counts.clamp(min=1))
 
     def draw(self, keys: Keys, length: int = 1) -> tuple[Tensor, Tensor]:
-        """Of N texts of so many positions, or of N positions, a number in [0, 1), below which a word's probability of
-        being replaced leaves it as it is, (N * length,), and by which input symbol, int64 (N * length,)."""
+        """Of N texts of so many positions, or of N positions, a number u in [0, 1), (N * length,): a word is replaced
+        if u is below its probability of being replaced; and by which input symbol, int64 (N * length,)."""
         chance = keys.sub("where").uniform(length).flatten()
         kind = self.config.kind
         if kind in DRAWN:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional as F
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from irl.objective.pair_sums import wide, with_signature
 
@@ -23,7 +24,7 @@ from irl.objective.pair_sums import wide, with_signature
 SMALL = 0.02
 # Where r is larger, exp(r) may overflow although p exp(r) does not.
 LARGE = 60.0
-# Numbers of a block of rows.
+# Numbers in a block of rows.
 BLOCK = 1 << 16
 
 
@@ -36,6 +37,10 @@ def divergence(a: Tensor, b: Tensor, symmetric: bool, detach_target: bool) -> Te
         return (forward + _one_way(b.detach() if detach_target else b, a)) / 2 if symmetric else forward
 
     a, b = wide(a), wide(b)
+    if detach_target and not symmetric:
+        a = a.detach()
+    if not torch.is_grad_enabled():
+        a, b = a.detach(), b.detach()
     if not _by_blocks(a, b):
         return plain(a, b)
     value: Tensor = _Divergence.apply(a, b, symmetric, detach_target, plain)
@@ -43,10 +48,12 @@ def divergence(a: Tensor, b: Tensor, symmetric: bool, detach_target: bool) -> Te
 
 
 def _by_blocks(a: Tensor, b: Tensor) -> bool:
-    """Whether `_Divergence` can take it: no transformation of functions, and no logits of -inf."""
-    if torch.compiler.is_compiling() or a.device.type != "cpu" or a.shape != b.shape:
+    """Whether `_Divergence` can take it: nothing is compiled, traced or transformed, and no logits are -inf."""
+    if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
         return False
     if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+        return False
+    if a.device.type != "cpu" or a.shape != b.shape or a.dtype != b.dtype or not a.numel():
         return False
     return math.isfinite(float(a.detach().sum()) + float(b.detach().sum()))
 
@@ -74,7 +81,7 @@ def _series(r: Tensor) -> Tensor:
 
 @with_signature
 class _Divergence(torch.autograd.Function):
-    """With e = q - p the slopes of KL(p || q) are e to the logits of q and -p (r + KL(p || q)) to those of p."""
+    """With e = q - p the gradients of KL(p || q) are e by the logits of q and -p (r + KL(p || q)) by those of p."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -82,7 +89,10 @@ class _Divergence(torch.autograd.Function):
     ) -> Tensor:
         value = a.new_empty(a.shape[:-1])
         needs = ctx.needs_input_grad[:2]
-        slopes = [torch.empty(x.shape, dtype=x.dtype) if need else None for x, need in zip((a, b), needs)]
+        slopes = [
+            torch.empty_like(x, memory_format=torch.contiguous_format) if need else None
+            for x, need in zip((a, b), needs)
+        ]
         rows = max(1, BLOCK // max(1, a.shape[-1]))
         parts = [x.reshape(-1, a.shape[-1]).split(rows) for x in (a, b)]
         outs = [repeat(None) if x is None else x.view(-1, a.shape[-1]).split(rows) for x in slopes]
@@ -95,9 +105,11 @@ class _Divergence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b, *slopes = ctx.saved_tensors
-        if torch.is_grad_enabled():  # It is differentiated twice.
-            given = [x for x, slope in zip((a, b), slopes) if slope is not None]
-            made = iter(torch.autograd.grad(ctx.plain(a, b), given, grad, create_graph=True))
+        if torch.is_grad_enabled():  # With create_graph=True.
+            # One may be computed from the other: as views of their own, each has its own share of the gradient.
+            x, y = a.view_as(a), b.view_as(b)
+            wanted = [z for z, slope in zip((x, y), slopes) if slope is not None]
+            made = iter(torch.autograd.grad(ctx.plain(x, y), wanted, grad, create_graph=True))
             found = [None if slope is None else next(made) for slope in slopes]
         else:
             found = [None if slope is None else grad.unsqueeze(-1) * slope for slope in slopes]
@@ -107,7 +119,7 @@ class _Divergence(torch.autograd.Function):
 def _block(
     a: Tensor, b: Tensor, value: Tensor, slope_a: Tensor | None, slope_b: Tensor | None, symmetric: bool, detached: bool
 ) -> None:
-    """Writes the divergence of rows (R, V) into value (R,), and the slopes to a and b."""
+    """Writes the divergence of rows (R, V) into value (R,), and its gradients by a and b."""
     log_p = F.log_softmax(a, dim=-1)
     r = b - a
     r -= torch.logsumexp(log_p + r, dim=-1, keepdim=True)

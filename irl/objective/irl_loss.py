@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, distributed
 
 from irl.core.output import Output, constant
-from irl.objective.distances import L2, Cosine, Distance
+from irl.objective.distances import KL, L2, Cosine, Distance
 from irl.objective.gradient_check import check_gradient
 from irl.objective.pairing import Pairs, pairs_of
 from irl.objective.passes import no_gradient_of, run_views
@@ -113,9 +113,11 @@ class IRLLoss:
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {getattr(self, name)!r}")
         if self.stop_grad != "none" and self.pairs not in ("clean", "all"):
             raise ValueError(f"stop_grad names a side of clean-noisy pairs, there are none with pairs={self.pairs!r}")
-        if self.pairs == "mixture" and self.distance.only(of_logits=False):
+        if self.pairs == "mixture" and not all(
+            isinstance(part, KL) and part.temperature == 1 for _, part in self.distance.weighted
+        ):
             raise ValueError(
-                "pairs='mixture' takes the mean of distributions, so the distance must be one of them: KL()"
+                "pairs='mixture' takes the mean of distributions: expected distance=KL(), without a temperature"
             )
         if isinstance(self.layers, str):
             raise ValueError(f"layers must be a sequence of names or a mapping to weights, got {self.layers!r}")

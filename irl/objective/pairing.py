@@ -37,14 +37,24 @@ def pairs_of(
 
 
 def mixture(views: Sequence[Output], layers: Iterable[str]) -> Output:
-    """The layers as logarithms of the mean of the views' distributions: over the last dimension, or over the channels
-    of images without lengths."""
-    named, lens = [view.named() for view in views], views[0].lens
+    """The logarithms of the mean of the views' distributions, of each layer: over its last dimension, or over the
+    channels of images without lengths. Its lengths are the shortest. Raises ValueError for layers that are no tensors
+    of one shape."""
+    named = [view.named() for view in views]
+    lens = views[0].lens
+    for view in views[1:]:
+        lens = shorter(Output(None, {}, lens), view).lens
 
     def mixed(layer: str) -> Tensor:
-        dim = 1 if named[0][layer].dim() > 3 and layer not in lens else -1
-        logs = torch.stack([wide(values[layer]).log_softmax(dim) for values in named])
-        return logs.logsumexp(0) - math.log(len(views))
+        logits = [values[layer] for values in named]
+        shapes = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in logits]
+        if not isinstance(logits[0], Tensor) or len(set(shapes)) > 1:
+            raise ValueError(f"pairs='mixture' needs tensors of one shape, layer {layer!r} is {shapes}")
+        dim = 1 if logits[0].dim() > 3 and layer not in lens else -1
+        logs = torch.stack([wide(x).log_softmax(dim) for x in logits])
+        # What all views exclude has no gradient.
+        gone = logs.isneginf().all(0)
+        return (logs.masked_fill(gone, 0).logsumexp(0) - math.log(len(views))).masked_fill(gone, -math.inf)
 
     found = {layer: mixed(layer) for layer in layers}
     return Output(found.pop("logits", None), found, lens)

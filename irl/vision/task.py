@@ -41,9 +41,7 @@ class VisionStep(Step):
             return batch.noisy
         assert self.attack is not None and batch.clean is not None
         keys = [Keys(batch.ids, self.seed, stream, step, copy) for copy in range(1, batch.attacked + 1)]
-        # Attacks against the model itself do not look at labels, which unlabelled images have not.
-        y = F.pad(batch.y, (0, len(batch.clean) - len(batch.y)))
-        return [self.attack.apply(batch.clean, y, self.model, k) for k in keys]
+        return [self.attack.apply(batch.clean, batch.y, self.model, k) for k in keys]
 
     def forward(self, batch: Batch, phase: Phase, step: int) -> Terms:
         # Images without labels come last: their logits enter no task loss, their hidden states the distance.

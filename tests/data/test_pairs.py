@@ -56,12 +56,19 @@ def test_audio_with_labels():
 
 
 @pytest.mark.parametrize(
-    "row, found", [({"x": 1, "labels": 2}, "the keys x, labels"), ((WAVES[0], 3), "tuple"), (WAVES[0], "Tensor")]
+    "row, found",
+    [
+        ({"x": 1, "labels": 2}, "the keys x, labels"),
+        ((WAVES[0], 3), "tuple of Tensor, int"),
+        ((WAVES[0], [1, 2]), "tuple of Tensor, list"),
+        ({"clean": 1, "noisy": WAVES[0]}, "the keys clean, noisy"),
+        (WAVES[0], "Tensor"),
+    ],
 )
 def test_rows_that_are_no_pairs_are_refused(row, found):
     """As those of a data set that was not given to `paired`."""
     with pytest.raises(
-        ValueError, match=rf"expected rows \(clean, .*, found {found}: make the data set by irl.noise.paired"
+        ValueError, match=rf"expected rows \(clean, .*, found {found}: wrap the data set, .* irl.noise.paired"
     ):
         collate_pairs([row, row])
 

@@ -203,6 +203,14 @@ def test_augmix(build):
     same(step, batch, F.cross_entropy(logits[0], batch.y) + 12 * js)
 
 
+def test_attacks_on_the_model_itself_look_at_no_labels(build):
+    """With several starts the worst is chosen: by the divergence, and by whether the prediction changes."""
+    step, batch = build("trades", "attack.restarts=3", "attack.steps=2")
+    (moved,) = step.copies(batch, 0)
+    (again,) = step.copies(batch._replace(y=(batch.y + 1) % 3), 0)
+    assert torch.equal(moved, again) and not torch.equal(moved, batch.clean)
+
+
 def test_pi_model(build):
     step, batch = build("pi_model")
     assert batch.clean is None and len(batch.noisy) == 2

@@ -154,7 +154,7 @@ def test_bf16(tmp_path):
 def test_evaluation_data_without_pairs_are_refused_with_the_remedy(tmp_path):
     data = rows("input_values", 200)
     run = trainer(wav2vec2(), data, tmp_path, layers=["wav2vec2.encoder"])
-    with pytest.raises(ValueError, match="make the data set by irl.noise.paired.*, one of evaluation too"):
+    with pytest.raises(ValueError, match="wrap the data set, that of evaluation too: irl.noise.paired"):
         run.evaluate([clean for clean, _ in data])
 
 

@@ -87,6 +87,21 @@ def test_draws_belong_to_an_image_and_leave_it_as_it_is():
     assert (together - x).abs().flatten(1).mean(1).min() > 0.1
 
 
+def test_the_largest_draws_make_an_image():
+    """Weights are logarithms of draws, of which none may be 1."""
+    x = torch.from_numpy(pixels(2)).float()
+
+    class Largest:
+        def sub(self, name):
+            return self
+
+        def uniform(self, count):
+            return torch.full((2, count), 1 - 2.0**-32, dtype=torch.float64)
+
+    drawn = augmix.draw(Largest())
+    assert float(drawn.max()) < 1 and bool(augmix.apply(x, drawn, 0.3).isfinite().all())
+
+
 def test_weights_are_flat_dirichlet_and_shares_uniform():
     """By their means and variances: 1/3 and 1/18, 1/2 and 1/12."""
     drawn = augmix.draw(Keys(range(50_000), 0))

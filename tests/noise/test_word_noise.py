@@ -4,8 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irl.core.rng import Keys
-from irl.noise.text import DRAWN, KINDS, WordNoise, WordNoiseConfig, bigram_counts
+from irl.noise.text import KINDS, WordNoise, WordNoiseConfig, bigram_counts
 
+# Of text alone: kneser_ney, which has a test of its own.
+PLAIN = tuple(kind for kind in KINDS if kind != "kneser_ney")
 COUNTS = torch.tensor([50, 30, 15, 4, 1])
 
 
@@ -14,7 +16,7 @@ def drawn(kind, positions, p=0.2, epoch=0, copy=1):
     return noise, noise.draw(Keys(positions, 1, "noise", epoch, copy))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PLAIN)
 def test_frequencies(kind):
     """p of the words are replaced, unigram draws have the counts' shares; both within four standard errors."""
     n = 200_000
@@ -27,7 +29,7 @@ def test_frequencies(kind):
     assert abs(replaced.double().mean() - 0.2) < 4 * (0.2 * 0.8 / n) ** 0.5
     assert torch.equal(found[~replaced], words[~replaced])
     new = found[replaced]
-    if kind in DRAWN:
+    if kind == "unigram":
         for word, count in enumerate(COUNTS.tolist()):
             q = count / 100
             assert abs((new == word).double().mean() - q) < 4 * (q * (1 - q) / len(new)) ** 0.5
@@ -37,7 +39,7 @@ def test_frequencies(kind):
         assert (new == 5 + (kind == "drop")).all()
 
 
-@given(cut=st.integers(1, 99), rows=st.sampled_from([1, 2, 4, 5, 10]), kind=st.sampled_from(KINDS))
+@given(cut=st.integers(1, 99), rows=st.sampled_from([1, 2, 4, 5, 10]), kind=st.sampled_from(PLAIN))
 def test_draws_do_not_depend_on_batches_or_steps(cut, rows, kind):
     whole = drawn(kind, torch.arange(100))[1]
     parts = [drawn(kind, part)[1] for part in torch.arange(100).split(cut)]
@@ -82,6 +84,11 @@ def test_kneser_ney_by_the_papers_formulas():
         by_word.append(torch.bincount(by, minlength=6))
     shares = torch.stack(by_word).sum(0) / (6 * n)
     torch.testing.assert_close(shares, torch.tensor(before) / sum(before), rtol=0, atol=0.003)
+
+
+def test_kneser_ney_needs_its_counts():
+    with pytest.raises(ValueError, match="WordNoise.of_text counts them"):
+        WordNoise(WordNoiseConfig("kneser_ney"), COUNTS)
 
 
 @pytest.mark.parametrize("wrong", [{"p": -0.1}, {"p": 1.5}, {"kind": "typo"}])
