@@ -91,8 +91,17 @@ def test_a_step_of_timm_equals_two_passes_by_hand():
     same(loss(tap(net, ["layer4"]), x, [noisy], lambda view: task_loss(view.logits, y)), expected, net)
 
 
-def test_a_step_of_accelerate_equals_two_passes_by_hand():
-    accelerate = pytest.importorskip("accelerate")
+@pytest.fixture
+def accelerate():
+    """Without the state, its precision among it, that Accelerate keeps for a process."""
+    module = pytest.importorskip("accelerate")
+    reset = module.state.AcceleratorState._reset_state
+    reset(reset_partial_state=True)
+    yield module
+    reset(reset_partial_state=True)
+
+
+def test_a_step_of_accelerate_equals_two_passes_by_hand(accelerate):
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(20, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
     x, y = torch.randn(6, 20), torch.arange(6) % 2
@@ -143,12 +152,10 @@ def test_icefall_loop(tmp_path, method):
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_accelerate_loop(precision, monkeypatch):
-    accelerate = pytest.importorskip("accelerate")
+def test_accelerate_loop(precision, monkeypatch, accelerate):
     import accelerate_loop
 
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)  # as accelerate launch does
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     net = accelerate_loop.train(100, IRLLoss(warmup=50))
     assert accelerate.Accelerator(cpu=True).mixed_precision == precision
     x, y = accelerate_loop.points().tensors
