@@ -35,13 +35,14 @@ SPEECH = {
     "IRL loss": "fsdd/irl_loss", "clean loss and distance": "fsdd/unseen/beta_0", "norms": "fsdd/ablations/norms",
     "instance-normalised": "fsdd/unseen/instance", "EMA teacher": "fsdd/unseen/ema", "VICReg": "fsdd/unseen/vicreg",
     "KL of CTC posteriors": "fsdd/unseen/kl_ctc", "KL of the decoder": "fsdd/unseen/kl_decoder",
+    "CR-CTC": "fsdd/unseen/cr_ctc",
     "IRL batching, 2 copies": "fsdd/ablations/batching_copies_2", "IRL loss, 2 copies": "fsdd/ablations/copies_2",
 }  # fmt: skip
 VISION = {
     "baseline": "methods/baseline", "data aug.": "methods/data_aug", "IRL batching": "short/irl_batching",
     "IRL loss": "methods/irl_loss", "adv. trn.": "methods/adversarial", "stability": "special/stability",
     "TRADES": "special/trades", "Pi-model": "special/pi_model", "R-Drop": "special/r_drop",
-    "Mean Teacher": "special/mean_teacher",
+    "Mean Teacher": "special/mean_teacher", "VAT": "special/vat", "AugMix": "special/augmix",
 }  # fmt: skip
 LANGUAGE = {
     "baseline": "methods/baseline",
