@@ -84,8 +84,9 @@ MATRIX = (
     Integration(
         "Hugging Face's Trainer", "trainers.md", "tools/docs/pages/integrations/trainers.md",
         (
+            'noise = additive("noises/", rate=16000)',
             "trainer = IRLTrainer(",
-            'train_dataset=paired(dataset, additive("noises/", rate=16000), key="input_values")',
+            'train_dataset=paired(dataset, noise, key="input_values")',
             "data_collator=functools.partial(collate_pairs, collate=my_collator)",
             'layers=["wav2vec2.encoder.layers.5"], irl_loss=IRLLoss(gamma=0.5)',
         ),
