@@ -1,8 +1,8 @@
 # Options as in Kaldi: `--some-name value` sets the variable some_name. Give the variable a default before you source this
 # file. Words that are not options stay in "$@". --help prints the comment at the top of the script.
 # The options that $paths names are files or folders; those in _dirs are several, between spaces. Relative ones are taken from
-# where the user stands, $OLDPWD after the script's own cd, or from beside the script if they are only there, as data/ and exp/ are
-# that it makes.
+# where the user stands, $OLDPWD after the script's own cd, or from beside the script if they are only there or lie in data/ or
+# exp/, which it makes.
 # shellcheck shell=bash disable=SC2034
 
 take_path() {

@@ -36,6 +36,8 @@ from irl.models.tap import tap
 from irl.training.config import ObjectiveConfig
 
 NOISY = "noisy_speech"
+# The terms by their names in ESPnet's statistics.
+LOGGED = {"irl/total": "loss", "irl/clean": "loss_clean", "irl/noisy": "loss_noisy", "irl/dist": "irl_dist"}
 IRL_LOSS = {"alpha": 0.5, "beta": 0.5, "gamma": 1.0, "layers": {"encoder": 1.0}}
 Data = dict[str, Any]
 
@@ -67,8 +69,8 @@ class IRLESPnetASRModel(ESPnetASRModel):
 
     Layers are the model's modules by name: "encoder", "encoder.encoders.5", "decoder", "ctc.ctc_lo". Those of the
     decoder are as long as the text and its end, all others as long as the encoder's output. In the statistics of a
-    step "loss" is the total, beside those of loss_clean, loss_noisy and irl_dist that are computed; the others are
-    those of the first view.
+    step "loss" is the total. loss_clean, loss_noisy and irl_dist stand beside it where they are computed. All others
+    are those of the first view.
     """
 
     def __init__(self, irl_conf: Mapping[str, Any], **settings: Any) -> None:
@@ -111,13 +113,8 @@ class IRLESPnetASRModel(ESPnetASRModel):
         terms = self._irl_loss(self._irl_tapped, views[0], views[1:], loss_of, step=self._irl_steps)
         self._irl_steps += self.training
         _, stats, weight = returned[0]
-        own_names = {"irl/total": "loss", "irl/clean": "loss_clean", "irl/noisy": "loss_noisy", "irl/dist": "irl_dist"}
-        computed = scalars(terms, self._irl_loss)
-        return (
-            terms.total,
-            {**stats, **{own_names[name]: x for name, x in computed.items() if name in own_names}},
-            weight,
-        )
+        computed = {LOGGED[name]: x for name, x in scalars(terms, self._irl_loss).items() if name in LOGGED}
+        return terms.total, {**stats, **computed}, weight
 
 
 def _first_tensor(output: Any) -> Any:

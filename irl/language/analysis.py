@@ -14,7 +14,7 @@ from irl.core.fingerprint import file_fingerprint
 from irl.core.logging import progress
 from irl.core.output import Output, tree_map
 from irl.core.rng import Keys
-from irl.data.text import WordVocabulary, words_of
+from irl.data.text import WordVocabulary
 from irl.language.perplexity import EVALUATED, load, read_through
 from irl.models.lstm_lm import FromEmbeddings
 from irl.noise.text import DRAWN, WordNoise
@@ -36,13 +36,15 @@ def layer_pairs(run: Path, args: argparse.Namespace, row: int = 50) -> Iterator[
         noise_config = dataclasses.replace(config.noise, kind=kind)  # type: ignore[arg-type]  # checked there
     except ValueError as error:
         raise UserError(f"--noisy: {error}") from None
-    heard = words.cpu()
+    counts, heard = [1] * len(vocabulary), words
     if kind in DRAWN:
-        counted = WordVocabulary.of((word for _, word in words_of(Path(config.train_text))), config.min_count)
+        counted = WordVocabulary.read(Path(config.vocabulary))
         if counted.words != vocabulary.words:
-            raise UserError(f"{config.train_text}: has other words than {run} was trained with")
+            raise UserError(f"{config.vocabulary}: has other words than {run} was trained with")
+        counts = counted.counts
+    if kind == "kneser_ney":
         heard = vocabulary.encode(Path(config.train_text))
-    noise = WordNoise.of_text(noise_config, heard, len(vocabulary))
+    noise = WordNoise.of_text(noise_config, heard, torch.tensor(counts))
     noisy = noise.apply(words, noise.draw(Keys(torch.arange(len(words), device=device), 0, "noise/test", 0, 1)))
     differentiable, generator = FromEmbeddings(model), torch.Generator(device).manual_seed(0)
     with progress(None, "analyse", total=-(-(len(words) - 1) // EVALUATED), unit="chunk") as bar:

@@ -112,7 +112,7 @@ class LanguageTask(Task):
         self.dev = self.vocabulary.encode(Path(config.dev_text))
         if len(self.dev) < 2:
             raise UserError(f"{config.dev_text}: no word to predict")
-        self.noise = WordNoise.of_text(config.noise, train, len(self.vocabulary))
+        self.noise = WordNoise.of_text(config.noise, train, torch.tensor(self.vocabulary.counts))
         torch.manual_seed(config.seed)
         self.module = LanguageStep(build_model(config, len(self.vocabulary)), config)
 

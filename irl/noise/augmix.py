@@ -1,7 +1,7 @@
 """AugMix (Hendrycks et al. 2020): three chains of one to three operations on an image, mixed with it by random weights.
 
-The operations are those of the paper's own code, at levels drawn from a hundredth to the strength, of images with
-pixels 0-255. Draws come from `Keys` alone; the images of a batch that drew one operation go through it together.
+The operations are those of the paper's own code, on pixels 0-255. Their levels are drawn between a hundredth and the
+strength. Draws come from `Keys` alone; the images of a batch that drew one operation go through it together.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a recorder and a telephone line do to a wave: noises as in `irl.noise.audio`, without banks."""
+"""What a recorder and a telephone line do to a wave. These noises work as in `irl.noise.audio`, and need no bank."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ from irl.core.rng import Keys, example_ids
 
 
 class Inputs(NamedTuple):
-    """What a noise takes: its name in errors, the dimensions of a batch, how shapes are written, and what to do about
-    numbers of the other kind."""
+    """What a noise takes. name, shapes: how errors call it and write its shapes. dims: dimensions of a batch. remedy:
+    what to do where whole numbers are given for floating-point ones, or the reverse."""
 
     name: str
     dims: int

@@ -55,8 +55,8 @@ def bounds_of(counts: Tensor) -> Tensor:
 
 
 def bigram_counts(words: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each of `size` words in a text (T,): how often a word follows it, how many different ones do, and how many
-    different ones precede it, int64 (size,) each. In the paper c(x), N1+(x, .) and N1+(., x)."""
+    """Three counts of each word x of a text (T,), int64 (size,): c(x), its followers; N1+(x, .), its different
+    followers; N1+(., x), its different predecessors."""
     before, after = words[:-1], words[1:]
     pairs = torch.unique(before * size + after)
     followers, predecessors = (torch.bincount(x, minlength=size) for x in (pairs // size, pairs % size))
@@ -92,12 +92,12 @@ class WordNoise:
             self.total = int(self.bounds[-1])
 
     @classmethod
-    def of_text(cls, config: WordNoiseConfig, words: Tensor, size: int) -> WordNoise:
-        """The noise for a training text (T,) of a vocabulary of `size` words."""
+    def of_text(cls, config: WordNoiseConfig, words: Tensor, counts: Tensor) -> WordNoise:
+        """The noise for a training text (T,) with these counts of the vocabulary's words, (V,)."""
         if config.kind != "kneser_ney":
-            return cls(config, torch.bincount(words, minlength=size))
-        counts, followers, predecessors = bigram_counts(words, size)
-        return cls(config, predecessors, shares=followers / counts.clamp(min=1))
+            return cls(config, counts)
+        followed, followers, predecessors = bigram_counts(words, len(counts))
+        return cls(config, predecessors, shares=followers / followed.clamp(min=1))
 
     def draw(self, keys: Keys, length: int = 1) -> tuple[Tensor, Tensor]:
         """Of N texts of so many positions, or of N positions, a number u in [0, 1), (N * length,): a word is replaced

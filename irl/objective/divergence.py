@@ -14,11 +14,10 @@ from typing import Any, Callable
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from irl.objective.pair_sums import wide, with_signature
+from irl.objective.pair_sums import transformed, wide, with_signature
 
 # Where |r| is smaller, exp(r) - 1 - r is taken from its series.
 SMALL = 0.02
@@ -49,9 +48,7 @@ def divergence(a: Tensor, b: Tensor, symmetric: bool, detach_target: bool) -> Te
 
 def _by_blocks(a: Tensor, b: Tensor) -> bool:
     """Whether `_Divergence` can take it: nothing is compiled, traced or transformed, and no logits are -inf."""
-    if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
-        return False
-    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+    if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None or transformed():
         return False
     if a.device.type != "cpu" or a.shape != b.shape or a.dtype != b.dtype or not a.numel():
         return False
@@ -81,7 +78,7 @@ def _series(r: Tensor) -> Tensor:
 
 @with_signature
 class _Divergence(torch.autograd.Function):
-    """With e = q - p the gradients of KL(p || q) are e by the logits of q and -p (r + KL(p || q)) by those of p."""
+    """The gradient of KL(p || q) is q - p by the logits of q, and -p (r + KL(p || q)) by those of p."""
 
     @staticmethod
     def forward(  # type: ignore[override]

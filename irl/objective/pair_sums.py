@@ -100,12 +100,17 @@ class OfSums(Protocol):
 IN_KERNELS = (torch.float32, torch.bfloat16, torch.float16)
 
 
+def transformed() -> bool:
+    """Whether forward mode or a transformation of torch.func is at work."""
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+
+
 def at_once(parts: Sequence[OfSums], pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
     """Distances of vectors (..., D), float32 (K, N_1 M_1 + ...) for K parts, by kernels for a GPU. None where there are
     no kernels: on a CPU, in float64, in forward mode, and for other distances."""
     tensors = [x for pair in pairs for x in pair]
     kernels = kernels_for(tensors[0]) if parts and tensors else None
-    if kernels is None or forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+    if kernels is None or transformed():
         return None
     if not all(part.kernel in kernels.KINDS for part in parts) or any(x.dtype not in IN_KERNELS for x in tensors):
         return None

@@ -56,11 +56,10 @@ def write_copy(
     write_table(target / "params", {})
     noisy: list[Utterance] = []
     sources, params = {}, {}
-    clipped, samples, checksum, resampled = 0, 0, 0, 0
+    clipped, samples, checksum = 0, 0, 0
     asked = [(u, copy) for u in utterances for copy in range(copies)]
     for u, copy in progress(asked, f"{source.name} {kind}", unit="utt"):
         x = read_audio(u.wav, rate, any_rate=True, any_channels=True) if folder else read_wave(u, rate)
-        resampled += folder and audio_info(u.wav).rate != rate
         if not len(x):
             raise UserError(f"{u.wav}: no samples")
         waves, lens = pad_waves([x])
@@ -82,5 +81,6 @@ def write_copy(
         write_data_dir(target, noisy)
         record_copy(target, source)
     share = clipped / max(samples, 1)
+    resampled = copies * sum(audio_info(u.wav).rate != rate for u in utterances) if folder else 0
     converted = f", {resampled} of another rate resampled to {rate} Hz" if resampled else ""
     return f"{target}: {len(noisy)} utterances{converted}, {share:.2%} of samples at full scale, crc32 {checksum:08x}"

@@ -72,7 +72,7 @@ def test_kneser_ney_by_the_papers_formulas():
     counts, followers, predecessors = bigram_counts(text, 6)
     assert counts.tolist() == [len(follow[x]) for x in range(6)] == [4, 4, 1, 1, 3, 0]
     assert followers.tolist() == [len(set(follow[x])) for x in range(6)] and predecessors.tolist() == before
-    noise, n = WordNoise.of_text(WordNoiseConfig("kneser_ney", 0.5), text, 6), 100_000
+    noise, n = WordNoise.of_text(WordNoiseConfig("kneser_ney", 0.5), text, torch.bincount(text, minlength=6)), 100_000
     by_word = []
     for word in range(6):
         words = torch.full((n,), word)
