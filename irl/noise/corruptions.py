@@ -85,6 +85,11 @@ def _paths(folder: Path) -> list[Path]:
     return [path for path in paths if path.stem in PUBLISHED] if found > PUBLISHED else paths
 
 
+def names(folder: Path) -> list[str]:
+    """Of the corruptions that are tested, in order."""
+    return [path.stem for path in _paths(folder)]
+
+
 def digest(folder: Path) -> str:
     """Of the names and contents of a folder of corruptions."""
     paths = _paths(folder)
@@ -105,7 +110,7 @@ def read(folder: Path, images: np.ndarray, labels: np.ndarray) -> dict[str, np.n
     Arrays are mapped, not loaded. Raises UserError for other shapes or labels.
     """
     found = {}
-    logger.info(f"{folder}: {', '.join(path.stem for path in _paths(folder))}")
+    logger.info(f"{folder}: {', '.join(names(folder))}")
     expected = (SEVERITIES * len(images), *images.shape[1:])
     for path in _paths(folder):
         array = _load(path)

@@ -25,15 +25,21 @@ def check_data(path: Path, made: Mapping[str, Any], data: str) -> None:
         raise UserError(f"{path}: was evaluated on other data than there are now; run stage 5 again")
 
 
-def read_counts(folder: Path, test_data: Mapping[str, str]) -> Iterator[Condition]:
+def read_counts(folder: Path, test_data: Mapping[str, str], also: Sequence[str] = ()) -> Iterator[Condition]:
     """Counts by example from FOLDER/NAME.json, as `write_product` left them, for each name of a condition.
-    test_data: the fingerprints of the data that there are now."""
+    test_data: the fingerprints of the data that there are now. also: other keys to take where they are there."""
     for name, data in test_data.items():
         path = folder / f"{name}.json"
         product = evaluated(path, ("errors", "reference"))
         made = product["fingerprint"]
         check_data(path, made, data)
-        yield name, made, {"reference": product["reference"], "errors": product["errors"], "data": made["data"]}
+        others = {key: product[key] for key in also if key in product}
+        yield name, made, {
+            "reference": product["reference"],
+            "errors": product["errors"],
+            "data": made["data"],
+            **others,
+        }
 
 
 def evaluated(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class Vision(Modality):
     heading = lazily("table_sections")
 
     def read_evaluation(self, run: Path, args: argparse.Namespace) -> Evaluation:
-        return collect(run, read_counts(run / "evaluate" / args.data.stem, self.test_data(args.conditions, args)))
+        folder, data = run / "evaluate" / args.data.stem, self.test_data(args.conditions, args)
+        return collect(run, read_counts(folder, data, also=["kinds"]))
 
     def describe(self, settings: Mapping[str, Any]) -> str:
         given = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items() if value != "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, NamedTuple
 
 import numpy as np
 import torch
@@ -63,9 +63,18 @@ def data_fingerprint(own: str, condition: str, folder: Path) -> str:
     return f"{own}+{corruptions.digest(folder)}"
 
 
+class Errors(NamedTuple):
+    """wrong, tried: int64 (N,), how often each image was wrong and was tried. by_view: int64, the images that were
+    wrong in each view of a condition; a corruption has a view a severity, other conditions have one."""
+
+    wrong: np.ndarray
+    tried: np.ndarray
+    by_view: np.ndarray
+
+
 @dataclass
 class Test:
-    """A classifier before a test set. `errors` counts, for each image, the times it was tried and was wrong."""
+    """A classifier before a test set."""
 
     classifier: Classifier
     images: Images
@@ -86,21 +95,28 @@ class Test:
         """Tells what a condition was tested on."""
         return data_fingerprint(self.images.digest(), condition, self.corrupted)
 
-    def errors(self, condition: str, batch_size: int, bar: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray]:
-        """(wrong, tried), int64 (N,) each. bar: wraps an iterable over batches."""
+    def errors(self, condition: str, batch_size: int, bar: Callable[..., Any]) -> Errors:
+        """bar: wraps an iterable over batches."""
         wrong = np.zeros(len(self.images), np.int64)
         tried = np.zeros_like(wrong)
         batches = list(self._batches(condition, batch_size))
+        by_view = np.zeros(len(batches[0][1]), np.int64)
         for rows, views in bar(batches):
             labels = torch.from_numpy(self.images.labels[rows]).to(self.classifier.device)
-            for view in views:
+            for number, view in enumerate(views):
                 with torch.no_grad():
                     logits = self.classifier.model(view(labels)).logits
                 if not torch.isfinite(logits).all():
                     raise UserError(f"{condition}: the model's outputs are not finite")
-                wrong[rows] += (logits.argmax(1) != labels).cpu().numpy()
+                found = (logits.argmax(1) != labels).cpu().numpy()
+                wrong[rows] += found
                 tried[rows] += 1
-        return wrong, tried
+                by_view[number] += found.sum()
+        return Errors(wrong, tried, by_view)
+
+    def corruptions(self) -> list[str]:
+        """Their names in the order of views, five severities each."""
+        return corruptions.names(self.corrupted)
 
     def _batches(self, condition: str, size: int) -> Iterator[tuple[slice, list[Callable[[Tensor], Tensor]]]]:
         """Slices of the test set, each with functions from its labels to normalised images."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Mapping, Sequence
 
-from irl.core import config
+from irl.core import atomic_io, config
 from irl.core.arguments import positive
 from irl.core.fingerprint import file_fingerprint, read_product, write_product
 from irl.core.logging import log_to, logger, progress
 from irl.core.machine import device_named
 from irl.data import images
+from irl.noise.corruptions import SEVERITIES
 from irl.reporting.results import pack
 from irl.training.modality import Planned
 from irl.vision.classifier import Classifier, Test, corrupted_folder, data_fingerprint
@@ -78,8 +79,24 @@ def evaluate(args: argparse.Namespace) -> None:
             logger.info(f"{path}: already evaluated in this way")
             continue
         begin = time.monotonic()
-        wrong, tried = test.errors(name, args.batch_size, lambda b: progress(b, name, unit="batch"))
+        wrong, tried, by_view = test.errors(name, args.batch_size, lambda b: progress(b, name, unit="batch"))
+        counts: dict[str, Any] = {"errors": pack(wrong), "reference": pack(tried)}
+        count = int((tried > 0).sum())
+        if name == "corruption":
+            counts["kinds"] = dict(zip(test.corruptions(), by_view.reshape(-1, SEVERITIES).tolist()))
+            table = path.with_name("unaggregated_results.csv")
+            atomic_io.write(table, accuracies(args.checkpoint.parent.name, counts["kinds"], count))
+            for kind, found in counts["kinds"].items():
+                logger.info(f"{kind}: error {sum(found) / count / SEVERITIES:.2%}")
         seconds = round(time.monotonic() - begin, 2)
-        write_product(path, fingerprint, errors=pack(wrong), reference=pack(tried), seconds=seconds)
-        rate = wrong.sum() / tried.sum()
-        logger.info(f"{path}: error {rate:.2%} on {(tried > 0).sum()} images, {seconds} s")
+        write_product(path, fingerprint, **counts, seconds=seconds)
+        logger.info(f"{path}: error {wrong.sum() / tried.sum():.2%} on {count} images, {seconds} s")
+
+
+def accuracies(model: str, kinds: Mapping[str, Sequence[int]], images: int) -> str:
+    """Accuracy by corruption and severity in the layout of RobustBench's unaggregated_results.csv: two lines of heads
+    and a line for the model. kinds: images that were wrong at each severity."""
+    heads = [(kind, severity) for kind, found in kinds.items() for severity in range(1, len(found) + 1)]
+    lines = [["", *(kind for kind, _ in heads)], ["", *(str(severity) for _, severity in heads)]]
+    lines.append([model, *(f"{1 - kinds[kind][severity - 1] / images:.6g}" for kind, severity in heads)])
+    return "".join(",".join(line) + "\n" for line in lines)

@@ -1,8 +1,11 @@
-"""Additional sections in tables of image classifiers: names of attacks, and a check for masked gradients."""
+"""Additional sections in tables of image classifiers: names of attacks, errors by corruption, and a check for masked
+gradients."""
 
 from __future__ import annotations
 
 import re
+
+import numpy as np
 
 from irl.reporting.markdown import grid
 from irl.reporting.table import Table
@@ -22,6 +25,29 @@ def heading(condition: str) -> str:
 
 
 def table_sections(table: Table) -> list[str]:
+    return [*corruptions(table), *masking(table)]
+
+
+def corruptions(table: Table) -> list[str]:
+    """Errors by corruption, averaged over severities, and the mean over corruptions, mCE; as RobustBench does for
+    CIFAR, without dividing by another model's. Runs of earlier versions do not tell kinds apart."""
+    rows: list[list[str]] = []
+    kinds: list[str] = []
+    for method in table.methods:
+        found = [line["conditions"].get("corruption", {}) for line in table.lines if line["method"] == method]
+        if not all("kinds" in own for own in found) or not found:
+            continue
+        images = int((table.reference["corruption"] > 0).sum())
+        kinds = kinds or sorted(found[0]["kinds"])
+        rates = [100 * np.mean([own["kinds"][kind] for own in found]) / images for kind in kinds]
+        rows.append([table.label(method), *(f"{rate:.1f}" for rate in [*rates, np.mean(rates)])])
+    if not rows:
+        return []
+    heads = [kind.replace("_", " ") for kind in kinds]
+    return ["", "Corruptions: error in %, the mean over severities.", "", *grid(["method", *heads, "mCE"], rows)]
+
+
+def masking(table: Table) -> list[str]:
     """Errors under random noise, FGSM and PGD side by side, for each size that FGSM and PGD share, on the images that
     all of them saw."""
     rows = []

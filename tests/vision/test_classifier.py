@@ -1,3 +1,4 @@
+import csv
 import json
 import sys
 import types
@@ -57,6 +58,15 @@ def test_conditions(folder):
     errors, reference = counts(folder, "corruption")
     assert (errors == np.where(np.arange(20) < 10, 5 * wrong + 5 * black, 0)).all()
     assert reference.tolist() == [10] * 10 + [0] * 10
+    # By corruption and severity, as RobustBench lists accuracies.
+    expected = {"black": [int(black[:10].sum())] * 5, "nothing": [int(wrong[:10].sum())] * 5}
+    assert json.loads((folder / "exp/irl_batching.1/evaluate/test/corruption.json").read_text())["kinds"] == expected
+    with open(folder / "exp/irl_batching.1/evaluate/test/unaggregated_results.csv", newline="") as file:
+        kinds, severities, (name, *accuracies) = csv.reader(file)
+    assert name == "irl_batching.1" and severities == ["", *"12345" * 2]
+    assert kinds == ["", *["black"] * 5, *["nothing"] * 5]
+    for kind, severity, accuracy in zip(kinds[1:], severities[1:], accuracies):
+        assert float(accuracy) == pytest.approx(1 - expected[kind][int(severity) - 1] / 10)
     for name in names[3:]:
         assert counts(folder, name)[1].astype(bool).sum() == (20 if name.startswith(("fgsm", "random")) else 10)
     assert counts(folder, "fgsm_0.1")[0].sum() >= wrong.sum()
@@ -104,6 +114,20 @@ def test_scores_table_and_masking(folder):
     results.append(folder / "r.jsonl", line, modality)
     out = run("irl.bin.report", "r.jsonl", "--corpus", "p", "--out", "report", cwd=folder).stdout
     assert "| 0.0 | 100.0 | masked |" in out
+
+
+def test_the_table_tells_corruptions_apart(folder):
+    score(folder, ["none", "corruption"], "kinds.jsonl")
+    lines = results.read(folder / "kinds.jsonl")
+    rates = [[10 * np.mean(line["conditions"]["corruption"]["kinds"][kind]) for kind in ("black", "nothing")]
+             for line in lines]  # fmt: skip
+    cells = [f"| {black:.1f} | {nothing:.1f} | {(black + nothing) / 2:.1f} |" for black, nothing in rates]
+    out = run("irl.bin.report", "kinds.jsonl", "--corpus", "p", "--out", "kinds", cwd=folder).stdout
+    assert "| method | black | nothing | mCE |" in out and all(cell in out for cell in cells)
+    # A run of an earlier version does not.
+    del lines[0]["conditions"]["corruption"]["kinds"]
+    results.append(folder / "old.jsonl", lines[0], modality)
+    assert "mCE" not in run("irl.bin.report", "old.jsonl", "--corpus", "p", "--out", "kinds", cwd=folder).stdout
 
 
 def test_missing_runs(folder):
