@@ -44,11 +44,12 @@ def errors(
     if recogniser.updates < recogniser.config.train.updates:
         raise UserError(f"{checkpoint}: training is not finished, so weights are not to be tuned on it")
     # If there are too many utterances, take those with the smallest hash, the same for every recogniser.
-    utterances = sorted(read_data_dir(data, allow_pipes=pipes), key=lambda u: stable_hash(u.id))[:most]
+    utterances = read_data_dir(data, allow_pipes=pipes)
+    chosen = sorted(range(len(utterances)), key=lambda i: stable_hash(utterances.ids[i]))[:most]
     rate = recogniser.config.features.rate
     found, reference = [0] * len(grid), 0
-    with progress(None, f"{checkpoint.parent.name}, {data.name}", total=len(utterances), unit="utt") as bar:
-        for batch in batches_of(data, utterances, rate, size):
+    with progress(None, f"{checkpoint.parent.name}, {data.name}", total=len(chosen), unit="utt") as bar:
+        for batch in batches_of(data, utterances, rate, size, chosen):
             encoded = recogniser.encode([read_wave(u, rate) for u in batch])
             reference += sum(len(u.text or "") for u in batch)
             for i, options in enumerate(grid):

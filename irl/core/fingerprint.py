@@ -9,6 +9,7 @@ module needs no torch: processes that only read and write audio start faster.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping
@@ -73,10 +74,10 @@ def write_product(path: Path, fingerprint: Mapping[str, Any], **content: Any) ->
 _taken: dict[str, str] = {}
 
 
-def remembered(path: Path, stamps: Any, make: Callable[[], str]) -> str:
+def remembered(path: Path, stamps: Iterable[Any], make: Callable[[], str]) -> str:
     """A fingerprint that is slow to take, kept in the file `path` beside `stamps`, such as sizes and times, by which it
     is known to be still right. A folder that cannot be written costs the time again, nothing else."""
-    stamped = content_fingerprint([json.dumps([str(path.resolve()), stamps]).encode()])
+    stamped = content_fingerprint(json.dumps(part).encode() for part in itertools.chain([str(path.resolve())], stamps))
     if stamped in _taken:
         return _taken[stamped]
     known = read_product(path, {"stamps": stamped}, "value")

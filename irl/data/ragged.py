@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
-from typing import Iterable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,25 +9,20 @@ from torch.nn.utils.rnn import pad_sequence
 
 
 class Ragged:
-    """int64 sequences by index."""
+    """Sequences of numbers, none of them negative, by index. numbers: (total,), all in a row, kept in the smallest type
+    that holds them. lengths: (N,)"""
 
-    def __init__(self, sequences: Iterable[list[int]]) -> None:
-        numbers, ends = array("i"), [0]
-        for sequence in sequences:
-            numbers.extend(sequence)
-            ends.append(len(numbers))
-        self.numbers = torch.from_numpy(np.array(numbers, dtype=np.int32))
-        self.ends = torch.tensor(ends)
-
-    @property
-    def lengths(self) -> list[int]:
-        return self.ends.diff().tolist()
+    def __init__(self, numbers: np.ndarray, lengths: np.ndarray) -> None:
+        self.lengths = lengths
+        self._numbers = numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))), copy=False)
+        self._ends = np.concatenate(([0], lengths.cumsum()))
 
     def count(self, rows: list[int]) -> int:
         """How many numbers these sequences have."""
-        return sum(int(self.ends[i + 1] - self.ends[i]) for i in rows)
+        return int(self.lengths[rows].sum())
 
     def batch(self, rows: list[int]) -> tuple[Tensor, Tensor]:
         """int64 (N, longest), padded with -1, and lengths (N,)."""
-        chosen = [self.numbers[self.ends[i] : self.ends[i + 1]].long() for i in rows]
-        return pad_sequence(chosen, batch_first=True, padding_value=-1), torch.tensor([len(x) for x in chosen])
+        chosen = [self._numbers[self._ends[i] : self._ends[i + 1]].astype(np.int64) for i in rows]
+        y = pad_sequence([torch.from_numpy(x) for x in chosen], batch_first=True, padding_value=-1)
+        return y, torch.from_numpy(self.lengths[rows])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
-
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,19 +13,21 @@ GROUP = 32
 
 
 def epoch_batches(
-    ids: Tensor, lengths: Sequence[int], batch_size: int, seed: int, epoch: int, short_first: bool = False
+    ids: Tensor, lengths: np.ndarray, batch_size: int, seed: int, epoch: int, short_first: bool = False
 ) -> list[list[int]]:
     """Every example once, in batches of similar lengths and, but for the last ones of groups, of batch_size examples.
 
-    ids: int64 (N,) from `hash_ids`. short_first: batches in order of length, a curriculum for the first epoch.
+    ids: int64 (N,) from `hash_ids`. lengths: (N,). short_first: batches in order of length, a curriculum for the first
+    epoch.
     """
     keys = Keys(ids, seed, "order", epoch)
     draws = keys.uniform(1)[:, 0]
-    order = torch.argsort(draws, stable=True).tolist()
+    order = torch.argsort(draws, stable=True).numpy()
     size = len(order) if short_first else GROUP * batch_size
     batches = []
     for begin in range(0, len(order), size):
-        group = sorted(order[begin : begin + size], key=lambda i: lengths[i])
+        group = order[begin : begin + size]
+        group = group[np.argsort(lengths[group], kind="stable")].tolist()
         batches += [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
     if short_first:
         return batches
@@ -40,9 +41,7 @@ class EpochBatches:
     short_first: the first epoch, 0, is in order of length.
     """
 
-    def __init__(
-        self, ids: Tensor, lengths: Sequence[int], batch_size: int, seed: int, short_first: bool = False
-    ) -> None:
+    def __init__(self, ids: Tensor, lengths: np.ndarray, batch_size: int, seed: int, short_first: bool = False) -> None:
         self.ids, self.lengths, self.batch_size, self.seed = ids, lengths, batch_size, seed
         self.short_first = short_first
         self._last: tuple[int, list[list[int]]] = (-1, [])

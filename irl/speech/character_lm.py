@@ -115,7 +115,8 @@ class CharacterLMTask(Task):
         self.module = CharacterLMStep(LSTMLM(len(self.vocabulary), config.model), config.objective.build())
 
     def _sentences(self, texts: Iterable[tuple[str, str]]) -> Ragged:
-        return Ragged([*self.vocabulary.encode(text, where), self.vocabulary.eos] for where, text in texts)
+        places, found = zip(*texts)
+        return self.vocabulary.encode_all(found, places.__getitem__)
 
     def batches_in(self, epoch: int) -> int:
         return len(self.batches[epoch])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,6 @@ from irl.core.rng import Keys, hash_ids
 from irl.data.augment import AugmentConfig, change_gains, change_speeds
 from irl.data.features import pad_waves
 from irl.data.kaldi import num_samples, read_data_dir, read_wave
-from irl.data.ragged import Ragged
 from irl.data.sampler import EpochBatches
 from irl.data.vocabulary import Vocabulary
 from irl.noise.audio import Noise
@@ -51,14 +51,12 @@ class SpeechData(torch.utils.data.Dataset):
         self.path, self.config, self.shard = path, config, shard
         self.stream = f"noise/{part}"
         self.augment = config.augment if part == "train" else AugmentConfig()
-        self.utterances = read_data_dir(path, allow_pipes=config.allow_pipes)
-        counts = num_samples(path, self.utterances, config.features.rate)
-        lengths = [counts[u.id] for u in self.utterances]
-        self.ids = hash_ids([u.id for u in self.utterances])
+        found = read_data_dir(path, allow_pipes=config.allow_pipes)
+        self.targets = vocabulary.encode_all(found.texts or (), lambda i: f"{path}/text: {found.ids[i]}")
+        self.utterances = replace(found, texts=None)
+        lengths = num_samples(path, self.utterances, config.features.rate)
+        self.ids = hash_ids(self.utterances.ids)
         self.batches = EpochBatches(self.ids, lengths, config.train.batch_size, config.seed, config.short_first)
-        self.targets = Ragged(
-            [*vocabulary.encode(u.text or "", f"{path}/text: {u.id}"), vocabulary.eos] for u in self.utterances
-        )
         self.eos = vocabulary.eos
         self.features = config.features.build()
         self.masks = SpecAugment(config.features.mels, config.features.hop_ms / 1000 * config.features.stack)

@@ -15,14 +15,16 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Iterable, NamedTuple
+
+import numpy as np
 
 from irl.core import atomic_io
 from irl.core.arguments import positive
 from irl.core.errors import UserError
 from irl.core.fingerprint import file_fingerprint, read_product, write_product
 from irl.core.logging import log_to, logger, progress
-from irl.data.kaldi import Utterance, num_samples, read_data_dir, read_wave, write_table
+from irl.data.kaldi import Utterance, Utterances, num_samples, read_data_dir, read_wave, write_table
 from irl.reporting.results import run_fingerprint
 from irl.speech import search_options
 from irl.speech.fingerprint import of_test_set
@@ -111,10 +113,13 @@ def lm_fingerprint(path: Path | None) -> str | None:
     return run_fingerprint(saved_config(checkpoint.load(path), path))
 
 
-def batches_of(data: Path, utterances: list[Utterance], rate: int, size: int) -> list[list[Utterance]]:
-    """Utterances of similar lengths together."""
-    lengths = num_samples(data, utterances, rate)
-    order = sorted(utterances, key=lambda u: (lengths[u.id], u.id))
+def batches_of(
+    data: Path, utterances: Utterances, rate: int, size: int, chosen: Iterable[int] | None = None
+) -> list[list[Utterance]]:
+    """Utterances of similar lengths together: all, or those of the chosen numbers."""
+    rows = np.arange(len(utterances)) if chosen is None else np.sort(list(chosen))
+    lengths = num_samples(data, utterances, rate)[rows]
+    order = [utterances[i] for i in rows[np.argsort(lengths, kind="stable")]]
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
@@ -123,9 +128,9 @@ def decode_part(
 ) -> None:
     """Decode batches into a part file: a line with its fingerprint, then one line an utterance."""
     vocabulary, rate = recogniser.vocabulary, recogniser.config.features.rate
-    for u in (u for batch in batches for u in batch):
-        # A reference with a character that cannot be written would count as errors of the model.
-        vocabulary.encode(u.text or "", f"{data / 'text'}: {u.id}")
+    heard = [u for batch in batches for u in batch]
+    # A reference with a character that cannot be written would count as errors of the model.
+    vocabulary.encode_all((u.text or "" for u in heard), lambda i: f"{data / 'text'}: {heard[i].id}")
     lines, audio, begin = [], 0.0, time.monotonic()
     with progress(None, data.name, total=sum(map(len, batches)), unit="utt") as bar:
         for batch in batches:
@@ -166,7 +171,7 @@ def read_part(path: Path, fingerprint: dict[str, Any]) -> Part | None:
 def join(
     out: Path,
     parts: list[Path],
-    utterances: list[Utterance],
+    utterances: Utterances,
     tokens: list[str],
     fingerprint: dict[str, Any],
     part_fingerprint: dict[str, Any],

@@ -37,10 +37,14 @@ def data_fingerprint(folder: Path) -> str:
                 heard.add(file)
                 yield from file_chunks(file)
 
-    files = dict.fromkeys(u.wav for u in utterances)
-    stamps = [[u.id, u.wav, u.text, u.start, u.end] for u in utterances]
-    stamps += [[str(file), *stamp(file)] for file in map(_file, files) if file is not None]
-    return remembered(folder / ".fingerprint.json", stamps, lambda: content_fingerprint(chunks()))
+    def stamps() -> Iterator[list[Any]]:
+        yield from ([u.id, u.wav, u.text, u.start, u.end] for u in utterances)
+        for wav in utterances.wavs:
+            file = _file(wav)
+            if file is not None:
+                yield [str(file), *stamp(file)]
+
+    return remembered(folder / ".fingerprint.json", stamps(), lambda: content_fingerprint(chunks()))
 
 
 def _file(wav: str) -> Path | None:

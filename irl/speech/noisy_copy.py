@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import Sequence
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def check_target(source: Path, target: Path, folder: bool) -> None:
         raise UserError(f"{target}: a folder that irl corrupt did not make; expected a new one")
 
 
-def read_folder(source: Path) -> list[Utterance]:
+def read_folder(source: Path) -> Sequence[Utterance]:
     """Every recording of a folder. Raises UserError where two of them differ by their suffix alone."""
     found: dict[str, Utterance] = {}
     for path in folder_files(source, ""):
@@ -46,7 +47,7 @@ def write_copy(
     folder = source.is_dir() and not (source / "wav.scp").exists()
     check_target(source, target, folder)
     wav = target if folder else target / "wav"
-    utterances = read_folder(source) if folder else read_data_dir(source, allow_pipes=allow_pipes)
+    utterances: Sequence[Utterance] = read_folder(source) if folder else read_data_dir(source, allow_pipes=allow_pipes)
     for u in utterances:
         if Path(u.wav).resolve().is_relative_to(wav.resolve()):
             raise UserError(f"{u.wav}: a recording of {source}, which the copy in {target} could overwrite")

@@ -12,7 +12,7 @@ import torch
 from irl.core import atomic_io
 from irl.core.fingerprint import record_inputs
 from irl.core.logging import progress
-from irl.data.kaldi import read_data_dir, read_wave
+from irl.data.kaldi import read_data_dir, read_texts, read_wave
 from irl.data.vocabulary import Vocabulary
 from irl.speech.config import SpeechConfig
 from irl.speech.fingerprint import data_fingerprint, transcripts_fingerprint
@@ -23,10 +23,10 @@ def prepare(settings: SpeechConfig, check: Sequence[str], methods: Sequence[Spee
     """Write the vocabulary of the training transcripts and the sums of the features, a line for each of the feature
     settings of all methods. check: test sets whose characters must be in the vocabulary."""
     utterances = read_data_dir(settings.train_dir, allow_pipes=settings.allow_pipes)
-    vocabulary = Vocabulary.from_texts(u.text or "" for u in utterances)
+    vocabulary = Vocabulary.from_texts(utterances.texts or ())
     for folder in [settings.dev_dir, *check]:
-        for u in read_data_dir(folder, allow_pipes=settings.allow_pipes):
-            vocabulary.encode(u.text or "", f"{folder}/text: {u.id}")
+        ids, texts = read_texts(Path(folder) / "text")
+        vocabulary.encode_all(texts, lambda i: f"{folder}/text: {ids[i]}")
     lines, counts = [], []
     for features in dict.fromkeys(own.features for own in (settings, *methods)):
         extract = features.build()

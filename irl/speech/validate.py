@@ -13,7 +13,7 @@ from typing import Iterable, Iterator, Mapping
 from irl.core.errors import UserError
 from irl.core.fingerprint import content_fingerprint
 from irl.core.logging import logger, progress
-from irl.data.kaldi import Utterance, read_data_dir, read_table, read_wave, write_table
+from irl.data.kaldi import Utterances, read_data_dir, read_table, read_wave, write_table
 from irl.speech.config import SpeechConfig
 from irl.training.registry import read_config
 
@@ -75,9 +75,7 @@ def validate(args: argparse.Namespace) -> Iterator[str]:
         raise UserError("; ".join(problems))
 
 
-def _read(
-    folder: Path, utterances: list[Utterance], rate: int, found: Found
-) -> tuple[dict[str, int], list[str], list[str]]:
+def _read(folder: Path, utterances: Utterances, rate: int, found: Found) -> tuple[dict[str, int], list[str], list[str]]:
     """Lengths in samples by id, what is wrong with each bad utterance, and notes on silence and repetition."""
     counts: dict[str, int] = {}
     bad, silent = [], []
@@ -131,9 +129,7 @@ def _write_counts(folder: Path, counts: dict[str, int]) -> None:
         logger.warning(f"{error}; each later stage takes the lengths from the recordings")
 
 
-def _too_short(
-    folder: Path, utterances: list[Utterance], counts: dict[str, int], config: SpeechConfig
-) -> Iterator[str]:
+def _too_short(folder: Path, utterances: Utterances, counts: dict[str, int], config: SpeechConfig) -> Iterator[str]:
     """CTC emits one character a frame, and a blank between two that are alike."""
     short = []
     for u in utterances if config.ctc_weight > 0 else ():
@@ -147,7 +143,7 @@ def _too_short(
         yield f"{folder}: {len(short)} utterances have no CTC alignment, and CTC learns nothing of them: {_some(short)}"
 
 
-def check_texts(folders: dict[Path, list[Utterance]]) -> tuple[list[str], list[str]]:
+def check_texts(folders: dict[Path, Utterances]) -> tuple[list[str], list[str]]:
     """(notes, problems) of the characters of the texts. The first directory is the one to train on: a character of
     another that it has not is a problem, for its vocabulary will not have it."""
     train = next(iter(folders))
@@ -190,7 +186,7 @@ def _name(character: str) -> str:
     return f"{character!r} (U+{ord(character):04X} {unicodedata.name(character, 'without a name').lower()})"
 
 
-def _normal_forms(folders: dict[Path, list[Utterance]], whole: set[str]) -> list[str]:
+def _normal_forms(folders: dict[Path, Utterances], whole: set[str]) -> list[str]:
     """whole: the characters that are a letter and its mark in one, which in other texts are two: two spellings."""
     texts = [(f"{folder} {u.id}", u.text or "") for folder, utterances in folders.items() for u in utterances]
     split = [place for place, text in texts if not unicodedata.is_normalized("NFC", text)]

@@ -10,6 +10,8 @@ import soundfile
 from needs import needs
 from tiny import RATE, metrics, run, same_weights
 
+from irl.core.fingerprint import stable_hash
+from irl.data.kaldi import read_data_dir
 from irl.training import checkpoint
 
 needs("lightning_fabric")
@@ -160,6 +162,12 @@ def test_weights_are_tuned_on_dev_and_fusion_equals_espnets(recipe, reference, l
     best = found["grid"][found["errors"].index(min(found["errors"]))]
     assert all(found["options"][key] == value for key, value in best.items())
     assert "already tuned" in run(*tune, *grid, cwd=recipe).stderr
+    # Of the utterances with the smallest hashes, whose lengths are listed with those of all.
+    few = ["--utterances", 2, "--out", "exp/few.json"]
+    run(*tune, *grid, *few, cwd=recipe)
+    chosen = sorted(read_data_dir(recipe / "data/dev"), key=lambda u: stable_hash(u.id))[:2]
+    expected = sum(len(u.text) for u in chosen)
+    assert json.loads((recipe / "exp/few.json").read_text())["reference"] == expected < found["reference"]
     other = run(*tune, *grid, "--beam", 3, cwd=recipe, check=False)
     assert other.returncode == 1 and "search.json: was tuned with a different grid; remove it" in other.stderr
     out = ["--lm", lm, "--tuned", "exp/search.json", "--out", "exp/tuned"]

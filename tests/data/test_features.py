@@ -4,9 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irl.core.errors import UserError
 from irl.data.features import FeatureConfig, KaldiFbank, LogMel, pad_waves
-from irl.data.vocabulary import Vocabulary
 
 NORMALISE = ["global", "utterance", "mean", "level"]
 
@@ -157,18 +155,3 @@ def test_silence_is_finite_and_is_not_amplified_to_speech(kind, normalise):
 def test_bad_settings(settings):
     with pytest.raises(ValueError):
         FeatureConfig(**settings)
-
-
-def test_vocabulary(tmp_path):
-    vocabulary = Vocabulary.from_texts(["one two", "abc"])
-    assert vocabulary.tokens == ["<blank>", "<unk>", "<space>", *"abcenotw", "<sos/eos>"] and vocabulary.eos == 11
-    numbers = vocabulary.encode("two a", "here")
-    assert vocabulary.decode([*numbers, vocabulary.eos]) == "two a"
-    vocabulary.write(tmp_path / "tokens.txt")
-    assert Vocabulary.read(tmp_path / "tokens.txt").tokens == vocabulary.tokens
-    with pytest.raises(UserError, match=r"utt1: unknown character 'é' \(U\+00E9\)"):
-        vocabulary.encode("é", "utt1")
-    with pytest.raises(UserError, match="no such vocabulary; run stage 3"):
-        Vocabulary.read(tmp_path / "none")
-    with pytest.raises(UserError, match="must begin with"):
-        Vocabulary(["a", "b"])

@@ -29,7 +29,7 @@ def test_segments_cut_recordings(folder):
     whole, _ = soundfile.read(folder.parent / "rec1.wav", dtype="float32")
     parts = [read_wave(u, 16000) for u in utterances]
     np.testing.assert_array_equal(np.concatenate(parts[:2]), whole)
-    assert num_samples(folder, utterances, 16000) == {"a-1": 4000, "a-2": 12000, "b-1": 8000}
+    assert num_samples(folder, utterances, 16000).tolist() == [4000, 12000, 8000]
 
 
 def test_archives_by_kaldiio(folder):
@@ -42,7 +42,7 @@ def test_archives_by_kaldiio(folder):
     (folder / "segments").unlink()
     write_table(folder / "utt2spk", {"rec1": "a", "rec2": "b"})
     write_table(folder / "text", {"rec1": "x", "rec2": "y"})
-    assert num_samples(folder, read_data_dir(folder), 16000) == {"rec1": 800, "rec2": 500}
+    assert num_samples(folder, read_data_dir(folder), 16000).tolist() == [800, 500]
 
 
 def test_pipes_only_when_allowed(folder, tmp_path):
@@ -81,14 +81,14 @@ def test_tabs_and_odd_spaces(folder):
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_byte_order_marks_are_no_part_of_a_word(folder, encoding):
-    before = read_data_dir(folder)
+    before = list(read_data_dir(folder))
     for name in ("wav.scp", "segments", "utt2spk", "text"):
         (folder / name).write_text((folder / name).read_text(), encoding=encoding)
-    assert read_data_dir(folder) == before
+    assert list(read_data_dir(folder)) == before
     # As two files that were joined.
     lines = (folder / "text").read_text(encoding=encoding).splitlines()
     (folder / "text").write_text("".join(f"\ufeff{line}\n" for line in lines), encoding="utf-8")
-    assert read_data_dir(folder) == before
+    assert list(read_data_dir(folder)) == before
 
 
 def test_a_segment_beyond_its_recording(folder):
@@ -180,7 +180,7 @@ def test_data_dir_round_trip(folder, tmp_path):
     utterances = [u for u in read_data_dir(folder) if u.id != "a-2"]
     whole = [type(u)(u.id, u.wav, u.speaker, u.text) for u in utterances]
     write_data_dir(tmp_path / "copy", whole)
-    assert read_data_dir(tmp_path / "copy") == whole
+    assert list(read_data_dir(tmp_path / "copy")) == whole
 
 
 def test_an_id_that_occurs_twice_is_not_written(tmp_path):

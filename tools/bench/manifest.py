@@ -1,0 +1,103 @@
+"""Start-up and memory of training on a large corpus: its list alone, made up, with no audio.
+
+A process of its own reads the data directory as training does: ids, recordings, speakers, targets, lengths, the hashes
+of the ids, and the batches of two epochs. Another opens the same list as lhotse's cuts in memory, where lhotse is
+installed; it reads no targets, and makes no batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import importlib.util
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from harness import machine
+
+WORDS, PER_SPEAKER = 5000, 200
+
+
+def write_list(folder: Path, count: int) -> None:
+    """A data directory of utterances of 1 to 16 s and 5 to 35 words, and the same as lhotse's cuts."""
+    draw = random.Random(1)
+    words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9))) for _ in range(WORDS)]
+    names = ("wav.scp", "text", "utt2spk", "utt2num_samples")
+    files = [open(folder / name, "w") for name in names]
+    with gzip.open(folder / "cuts.jsonl.gz", "wt", compresslevel=1) as cuts:
+        for i in range(count):
+            speaker = f"spk{i // PER_SPEAKER:06d}"
+            key, samples = f"{speaker}-{i:08d}", draw.randint(16000, 256000)
+            path, text = f"/corpora/large/{speaker}/{key}.flac", " ".join(draw.choices(words, k=draw.randint(5, 35)))
+            for file, value in zip(files, (path, text, speaker, samples)):
+                file.write(f"{key} {value}\n")
+            shared = {"id": key, "duration": samples / 16000, "channel": 0}
+            source = {"type": "file", "channels": [0], "source": path}
+            recording = {"id": key, "sources": [source], "sampling_rate": 16000, "num_samples": samples}
+            cut = {**shared, "start": 0, "type": "MonoCut", "recording": {**recording, "duration": samples / 16000}}
+            cut["supervisions"] = [{**shared, "recording_id": key, "start": 0, "text": text, "speaker": speaker}]
+            cuts.write(json.dumps(cut) + "\n")
+    for file in files:
+        file.close()
+
+
+def read(kind: str, folder: Path) -> None:
+    """Open the list, and print CPU seconds and MB: what importing the packages took, and what there was at the most."""
+    begin = time.process_time()
+    if kind == "lhotse":
+        import lhotse
+
+        imported = time.process_time(), memory()
+        lhotse.CutSet.from_file(folder / "cuts.jsonl.gz").to_eager()
+    else:
+        from irl.data.kaldi import read_texts
+        from irl.data.vocabulary import Vocabulary
+        from irl.speech.config import SpeechConfig
+        from irl.speech.data import SpeechData
+        from irl.training.config import ObjectiveConfig
+
+        imported = time.process_time(), memory()
+        config = SpeechConfig(str(folder), str(folder), "", "", objective=ObjectiveConfig(alpha=1, beta=0, gamma=0))
+        vocabulary = Vocabulary.from_texts(read_texts(folder / "text")[1])
+        data = SpeechData(config.train_dir, config, vocabulary, "train")
+        for epoch in (0, 1):
+            data.batches[epoch]
+    print(json.dumps([imported[0] - begin, time.process_time() - imported[0], imported[1], memory()]))
+
+
+def memory() -> float:
+    """Of this process at the most, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--utterances", type=int, default=1_000_000)
+    parser.add_argument("--read", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.read:
+        read(args.read[0], Path(args.read[1]))
+        return
+    print(f"## The list of {args.utterances:,} utterances\n")
+    print("| | CPU s, imports | CPU s, the list | MB after imports | MB at the most |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        write_list(Path(folder), args.utterances)
+        for kind in ("irl", *(["lhotse"] if importlib.util.find_spec("lhotse") else [])):
+            command = [sys.executable, __file__, "--read", kind, folder]
+            run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            print(
+                f"| {kind} | "
+                + " | ".join(f"{x:.1f}" if x < 100 else f"{x:.0f}" for x in json.loads(run.stdout))
+                + " |"
+            )
+    print(f"\n{machine('lhotse') if importlib.util.find_spec('lhotse') else machine()}.")
+
+
+if __name__ == "__main__":
+    main()
