@@ -59,21 +59,17 @@ class Crops:
     pad: int = 4
     flip: bool = True
 
-    def padded(self, images: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) -> (N, H + 2 pad, W + 2 pad, 3), once for a whole set."""
-        x = images.movedim(3, 1)
-        return torch.cat([self._pad(part) for part in x.split(1000)]).movedim(1, 3).contiguous()
-
-    def _pad(self, x: Tensor) -> Tensor:
-        # Reflection is not written for bytes; in float16 they are exact.
-        return torch.nn.functional.pad(x.half(), (self.pad,) * 4, mode="reflect").byte() if self.pad else x
-
-    def apply(self, padded: Tensor, rows: Tensor, keys: Keys) -> Tensor:
-        """Rows of a padded set, each with its own crop and flip: uint8 (B, 3, H, W), channels last in memory."""
-        draws = keys.integers(2, 2 * self.pad + 1)
-        size = [n - 2 * self.pad for n in padded.shape[1:3]]
-        windows = padded.unfold(1, size[0], 1).unfold(2, size[1], 1)  # (N, 2 pad + 1, 2 pad + 1, 3, H, W), a view
-        x = windows[rows, draws[:, 0], draws[:, 1]]
+    def apply(self, images: Tensor, rows: Tensor, keys: Keys) -> Tensor:
+        """Rows of uint8 (N, H, W, 3), each with its own crop and flip: uint8 (B, 3, H, W), channels last in memory.
+        Only these rows are read: the set itself may be larger than memory."""
+        draws, pad, size = keys.integers(2, 2 * self.pad + 1), self.pad, images.shape[1:3]
+        x = images.index_select(0, rows)
+        for dim, n in enumerate(size, 1) if pad else ():
+            # torch's padding by reflection is not written for bytes.
+            before, after = x.narrow(dim, 1, pad).flip(dim), x.narrow(dim, n - pad - 1, pad).flip(dim)
+            x = torch.cat([before, x, after], dim)
+        windows = x.unfold(1, size[0], 1).unfold(2, size[1], 1)  # (B, 2 pad + 1, 2 pad + 1, 3, H, W), a view
+        x = windows[torch.arange(len(rows), device=x.device), draws[:, 0], draws[:, 1]]
         if self.flip:
             flipped = keys.sub("flip").integers(1, 2).bool()[:, :, None, None]
             x = torch.where(flipped, x.flip(3), x)

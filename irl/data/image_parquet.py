@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 from pathlib import Path
-from typing import Iterable, Iterator, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -58,6 +58,17 @@ def label_column(path: Path, column: str = "") -> tuple[str, list[str]]:
     return column, []
 
 
+def _rows(path: Path, file: Any, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    """The cells of these columns, some thousand rows in memory at a time."""
+    batches = file.iter_batches(1024, columns=columns)
+    while True:
+        with _named(path):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield from zip(*(batch.column(name).to_pylist() for name in columns))
+
+
 def from_parquet(path: Path, classes: Sequence[str], column: str = LABELS[0]) -> Images:
     """The layout of data sets published as parquet: columns img (or image) {bytes, path} and one of labels.
 
@@ -71,12 +82,13 @@ def from_parquet(path: Path, classes: Sequence[str], column: str = LABELS[0]) ->
     def decoded() -> Iterator[tuple[str, np.ndarray]]:
         for part in parts:
             with _named(part):
-                table = pyarrow.parquet.read_table(part)
-            image = next((name for name in ("img", "image") if name in table.column_names), None)
-            if image is None or column not in table.column_names:
-                raise UserError(f"{part}: expected columns img and {column}, found {', '.join(table.column_names)}")
-            rows = zip(table[image].to_pylist(), table[column].to_pylist())
-            for row, (cell, label) in enumerate(progress(rows, part.name, total=table.num_rows, unit="image")):
+                file = pyarrow.parquet.ParquetFile(part)
+            names, total = file.schema_arrow.names, file.metadata.num_rows
+            image = next((name for name in ("img", "image") if name in names), None)
+            if image is None or column not in names:
+                raise UserError(f"{part}: expected columns img and {column}, found {', '.join(names)}")
+            rows = _rows(part, file, [image, column])
+            for row, (cell, label) in enumerate(progress(rows, part.name, total=total, unit="image")):
                 where = f"{part}: row {row}"
                 content = cell.get("bytes") if isinstance(cell, dict) else None
                 if not isinstance(content, bytes):

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import struct
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable, Sequence
@@ -17,6 +20,8 @@ from irl.core.fingerprint import content_fingerprint
 from irl.core.logging import logger, progress
 from irl.data.image_folder import FORMATS, class_folders
 
+# Images that are hashed at once.
+PART = 1000
 # Pixels of an image, before it is decoded: a header may promise more than memory holds.
 LARGEST = 2**24
 
@@ -39,28 +44,47 @@ class Images:
 
     def digest(self) -> str:
         arrays = (self.images, self.labels, self.numbers)
-        return content_fingerprint(np.ascontiguousarray(array).tobytes() for array in arrays)
+        parts = (part for array in arrays for part in np.split(array, range(PART, len(array), PART)))
+        return content_fingerprint(np.ascontiguousarray(part).tobytes() for part in parts)
 
 
 def write(path: Path, images: Images) -> None:
     """As .npz, whole or not at all."""
-    buffer = io.BytesIO()
     arrays = {"images": images.images, "labels": images.labels, "numbers": images.numbers}
-    np.savez(buffer, allow_pickle=False, classes=np.array(images.classes, dtype=str), **arrays)
-    atomic_io.write(path, buffer.getvalue())
+    with atomic_io.replacing(path) as temporary, open(temporary, "xb") as file:
+        np.savez(file, allow_pickle=False, classes=np.array(images.classes, dtype=str), **arrays)
 
 
 def read(path: Path) -> Images:
-    """What `write` wrote. Raises UserError for a file that is missing, damaged or of another form."""
+    """What `write` wrote. Pixels are mapped, not loaded, so that a set may be larger than memory. Raises UserError for
+    a file that is missing, damaged or of another form."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise ValueError("a sum that is not right")
+            pixels = _mapped(path, archive.getinfo("images.npy"))
         with np.load(path, allow_pickle=False) as content:
-            pixels, labels, numbers = (content[name] for name in ("images", "labels", "numbers"))
+            labels, numbers = content["labels"], content["numbers"]
             classes = [str(name) for name in content["classes"]]
     except FileNotFoundError:
         raise UserError(f"{path}: no such set of images; run stage 0 first") from None
     except Exception:  # zipfile and numpy raise many kinds for damaged files
         raise UserError(f"{path}: damaged, or not a set of images written by this package") from None
     return check(Images(pixels, labels, numbers, classes), str(path))
+
+
+def _mapped(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
+    """An array that lies in an archive as it is, mapped; what is written to it stays in memory."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("compressed")
+    with open(path, "rb") as file:
+        # The header before the member's content: 30 bytes, the last four of them the lengths of its name and of extras.
+        file.seek(member.header_offset + 26)
+        file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("an array of another form")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        return np.memmap(path, dtype, "c", file.tell(), shape, "F" if fortran else "C")
 
 
 def check(images: Images, where: str) -> Images:
@@ -100,14 +124,15 @@ def decode(content: bytes | Path, where: str) -> np.ndarray:
 
 
 def stack(decoded: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
-    """(N, H, W, 3) of images with their names. Raises UserError where their sizes differ."""
-    found: list[np.ndarray] = []
+    """uint8 (N, H, W, 3) of images with their names. Raises UserError where their sizes differ."""
+    content, shape = bytearray(), (0, 0, 3)
     for where, image in decoded:
-        if found and image.shape != found[0].shape:
+        if content and image.shape != shape:
             raise UserError(f"{where}: {image.shape[1]}x{image.shape[0]}, the images before it are "
-                            f"{found[0].shape[1]}x{found[0].shape[0]}: all must have one size")  # fmt: skip
-        found.append(image)
-    return np.stack(found) if found else np.empty((0, 0, 0, 3), np.uint8)
+                            f"{shape[1]}x{shape[0]}: all must have one size")  # fmt: skip
+        shape = image.shape
+        content += image.tobytes()
+    return np.frombuffer(content, np.uint8).reshape(-1, *shape) if content else np.empty((0, *shape), np.uint8)
 
 
 def from_folder(path: Path, classes: Sequence[str] | None = None) -> Images:
@@ -163,13 +188,14 @@ def split(images: Images, dev: int, train: int = 0, draws: np.ndarray | None = N
             "--train-images and --dev-images"
         )
     end = len(images) - dev
-    order = np.arange(len(images))
+    train_rows, dev_rows = slice(train or end), slice(end, None)
     classes = len(np.unique(images.labels))
-    parts = [part for part in (images.labels[: train or end], images.labels[end:]) if len(part) >= classes]
+    parts = [part for part in (images.labels[train_rows], images.labels[dev_rows]) if len(part) >= classes]
     if any(len(np.unique(part)) < classes for part in parts):
         logger.warning("the images are sorted by class: training and dev are drawn from all classes")
         order = _evenly(images.labels, np.zeros(len(images)) if draws is None else draws)
-    return images.rows(order[: train or end]), images.rows(order[end:])
+        return images.rows(order[train_rows]), images.rows(order[dev_rows])
+    return images.rows(train_rows), images.rows(dev_rows)
 
 
 def _evenly(labels: np.ndarray, draws: np.ndarray) -> np.ndarray:

@@ -88,7 +88,7 @@ class VisionData:
                 f"{path}: crops {config.crops} must be smaller than the images, {self.size[1]}x{self.size[0]}"
             )
         self.digest = content.digest()
-        self.images = self.crops.padded(torch.from_numpy(content.images))
+        self.images = torch.from_numpy(content.images)
         self.labels, self.numbers = torch.from_numpy(content.labels), torch.from_numpy(content.numbers)
         everything = torch.arange(len(content))
         self.labelled, self.unlabelled = everything, everything[:0]

@@ -22,12 +22,34 @@ def test_what_is_written_is_read(tmp_path):
     assert data.rows(slice(1, 3)).digest() != data.digest()
 
 
+def test_pixels_are_mapped_and_the_file_stays(tmp_path):
+    path = tmp_path / "a.npz"
+    write(path, made(7))
+    before = path.read_bytes()
+    found = read(path)
+    assert isinstance(found.images, np.memmap) and not isinstance(found.labels, np.memmap)
+    found.images[:] = 0
+    assert path.read_bytes() == before and same(read(path), made(7))
+
+
 def test_damaged_sets_are_one_line(tmp_path):
     path = tmp_path / "a.npz"
     with pytest.raises(UserError, match="a.npz: no such set of images"):
         read(path)
     write(path, made(7))
     path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UserError, match="a.npz: damaged"):
+        read(path)
+    # A pixel that is not what was written; a set of an archiver that compresses, and one of objects.
+    write(path, made(7))
+    content = bytearray(path.read_bytes())
+    place = content.index(made(7).images.tobytes())
+    content[place + 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="a.npz: damaged"):
+        read(path)
+    data = made(7)
+    np.savez_compressed(path, images=data.images, labels=data.labels, numbers=data.numbers, classes=data.classes)
     with pytest.raises(UserError, match="a.npz: damaged"):
         read(path)
     np.savez(path, images=np.array([object()]), allow_pickle=True)

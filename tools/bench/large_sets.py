@@ -1,8 +1,8 @@
-"""Start-up and memory of training on a large corpus: its list alone, made up, with no audio.
+"""Start-up and memory of training on large sets, made up: a list of utterances without audio, and images.
 
-A process of its own reads the data directory as training does: ids, recordings, speakers, targets, lengths, the hashes
-of the ids, and the batches of two epochs. Another opens the same list as lhotse's cuts in memory, where lhotse is
-installed; it reads no targets, and makes no batches.
+Each alternative has a process of its own. Of the list, training reads ids, recordings, speakers, targets and lengths,
+hashes the ids, and makes the batches of two epochs; lhotse, where it is installed, opens the same list as cuts in
+memory, and makes no batches. Of the images, training opens the set and makes 300 batches of pairs; numpy only loads it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import gzip
 import importlib.util
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from harness import machine
 
 WORDS, PER_SPEAKER = 5000, 200
+CONF = Path(__file__).parents[2] / "egs/cifar/conf/short/irl_batching.yaml"
 
 
 def write_list(folder: Path, count: int) -> None:
@@ -47,14 +48,38 @@ def write_list(folder: Path, count: int) -> None:
         file.close()
 
 
+def write_images(path: Path, count: int) -> None:
+    from irl.data.images import Images, write
+
+    draw = np.random.default_rng(1)
+    pixels = draw.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    write(path, Images(pixels, draw.integers(0, 10, count), np.arange(count), [str(i) for i in range(10)]))
+
+
 def read(kind: str, folder: Path) -> None:
-    """Open the list, and print CPU seconds and MB: what importing the packages took, and what there was at the most."""
+    """Open a set, and print CPU seconds and MB: what importing the packages took, and what there was at the most."""
     begin = time.process_time()
-    if kind == "lhotse":
+    if kind == "lhotse, cuts":
         import lhotse
 
         imported = time.process_time(), memory()
         lhotse.CutSet.from_file(folder / "cuts.jsonl.gz").to_eager()
+    elif kind == "numpy, images":
+        imported = time.process_time(), memory()
+        with np.load(folder / "images.npz") as content:
+            content["images"]
+    elif kind == "irl, images":
+        import torch
+
+        from irl.training.registry import read_config
+        from irl.training.task import BatchSpec
+        from irl.vision.data import Statistics, VisionData
+
+        imported = time.process_time(), memory()
+        statistics = Statistics(torch.full((3,), 128.0), torch.full((3,), 74.0), torch.eye(3))
+        images = VisionData(str(folder / "images.npz"), read_config(CONF, []), statistics, "train")
+        for i in range(300):
+            images.make(1, BatchSpec(i, True, 1))
     else:
         from irl.data.kaldi import read_texts
         from irl.data.vocabulary import Vocabulary
@@ -72,23 +97,28 @@ def read(kind: str, folder: Path) -> None:
 
 
 def memory() -> float:
-    """Of this process at the most, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Of this process at the most, MB, without files that it maps, which the system drops when it needs the room."""
+    status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    most, mapped = (int(status[key].split()[0]) / 1024 for key in ("VmHWM", "RssFile"))
+    return most - mapped
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--utterances", type=int, default=1_000_000)
+    parser.add_argument("--images", type=int, default=300_000)
     parser.add_argument("--read", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.read:
         read(args.read[0], Path(args.read[1]))
         return
-    print(f"## The list of {args.utterances:,} utterances\n")
-    print("| | CPU s, imports | CPU s, the list | MB after imports | MB at the most |\n|---|---|---|---|---|")
+    peers = ["lhotse, cuts"] if importlib.util.find_spec("lhotse") else []
+    print(f"## Sets of {args.utterances:,} utterances and {args.images:,} images\n")
+    print("| | CPU s, imports | CPU s, the set | MB after imports | MB at the most |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         write_list(Path(folder), args.utterances)
-        for kind in ("irl", *(["lhotse"] if importlib.util.find_spec("lhotse") else [])):
+        write_images(Path(folder) / "images.npz", args.images)
+        for kind in ("irl, utterances", *peers, "irl, images", "numpy, images"):
             command = [sys.executable, __file__, "--read", kind, folder]
             run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             print(
@@ -96,7 +126,7 @@ def main() -> None:
                 + " | ".join(f"{x:.1f}" if x < 100 else f"{x:.0f}" for x in json.loads(run.stdout))
                 + " |"
             )
-    print(f"\n{machine('lhotse') if importlib.util.find_spec('lhotse') else machine()}.")
+    print(f"\n{machine()}.")
 
 
 if __name__ == "__main__":
