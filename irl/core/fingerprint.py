@@ -77,7 +77,10 @@ _taken: dict[str, str] = {}
 def remembered(path: Path, stamps: Iterable[Any], make: Callable[[], str]) -> str:
     """A fingerprint that is slow to take, kept in the file `path` beside `stamps`, such as sizes and times, by which it
     is known to be still right. A folder that cannot be written costs the time again, nothing else."""
-    stamped = content_fingerprint(json.dumps(part).encode() for part in itertools.chain([str(path.resolve())], stamps))
+    # As json.dumps([path, [stamps...]]) would write it, one after another: of a large set it would take a gigabyte.
+    parts = itertools.chain.from_iterable((", ", json.dumps(part)) for part in stamps)
+    text = itertools.chain((f"[{json.dumps(str(path.resolve()))}, [",), itertools.islice(parts, 1, None), ("]]",))
+    stamped = content_fingerprint(part.encode() for part in text)
     if stamped in _taken:
         return _taken[stamped]
     known = read_product(path, {"stamps": stamped}, "value")

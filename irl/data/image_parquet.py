@@ -82,7 +82,7 @@ def from_parquet(path: Path, classes: Sequence[str], column: str = LABELS[0]) ->
     def decoded() -> Iterator[tuple[str, np.ndarray]]:
         for part in parts:
             with _named(part):
-                file = pyarrow.parquet.ParquetFile(part)
+                file = pyarrow.parquet.ParquetFile(part, pre_buffer=False, buffer_size=1 << 20)
             names, total = file.schema_arrow.names, file.metadata.num_rows
             image = next((name for name in ("img", "image") if name in names), None)
             if image is None or column not in names:

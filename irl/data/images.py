@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
+import math
+import mmap
 import struct
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Iterable, Sequence
+from typing import Any, BinaryIO, Iterable, Sequence
 
 import numpy as np
 
@@ -56,35 +57,43 @@ def write(path: Path, images: Images) -> None:
 
 
 def read(path: Path) -> Images:
-    """What `write` wrote. Pixels are mapped, not loaded, so that a set may be larger than memory. Raises UserError for
-    a file that is missing, damaged or of another form."""
+    """What `write` wrote. Pixels are mapped, not loaded, so that a set may be larger than memory; whoever replaces the
+    file renames another to its name, as `write` does. Raises UserError for a file that is missing, damaged or of
+    another form."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             if archive.testzip() is not None:
                 raise ValueError("a sum that is not right")
-            pixels = _mapped(path, archive.getinfo("images.npy"))
-        with np.load(path, allow_pickle=False) as content:
-            labels, numbers = content["labels"], content["numbers"]
-            classes = [str(name) for name in content["classes"]]
+            pixels = _mapped(file, archive.getinfo("images.npy"))
+            others = [archive.open(f"{name}.npy") for name in ("labels", "numbers", "classes")]
+            labels, numbers, classes = (np.lib.format.read_array(other, allow_pickle=False) for other in others)
     except FileNotFoundError:
         raise UserError(f"{path}: no such set of images; run stage 0 first") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception:  # zipfile and numpy raise many kinds for damaged files
         raise UserError(f"{path}: damaged, or not a set of images written by this package") from None
-    return check(Images(pixels, labels, numbers, classes), str(path))
+    return check(Images(pixels, labels, numbers, [str(name) for name in classes]), str(path))
 
 
-def _mapped(path: Path, member: zipfile.ZipInfo) -> np.ndarray:
+def _mapped(file: BinaryIO, member: zipfile.ZipInfo) -> np.ndarray:
     """An array that lies in an archive as it is, mapped; what is written to it stays in memory."""
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError("compressed")
-    with open(path, "rb") as file:
-        # The header before the member's content: 30 bytes, the last four of them the lengths of its name and of extras.
-        file.seek(member.header_offset + 26)
-        file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError("an array of another form")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        return np.memmap(path, dtype, "c", file.tell(), shape, "F" if fortran else "C")
+    # The header before the member's content: 30 bytes, the last four of them the lengths of its name and of extras.
+    file.seek(member.header_offset + 26)
+    begin = member.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+    file.seek(begin)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("an array of another form")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    offset, count = file.tell(), math.prod(shape)
+    if dtype.hasobject or fortran or offset + count * dtype.itemsize != begin + member.file_size:
+        raise ValueError("an array of another size or form")
+    # Writable, as torch wants arrays, but without room set aside for that: there may be less memory than pixels.
+    flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
+    content = mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    return np.frombuffer(content, dtype, count, offset).reshape(shape)
 
 
 def check(images: Images, where: str) -> Images:

@@ -51,10 +51,9 @@ def _lines(text: str) -> Iterator[str]:
         yield text[begin:]
 
 
-def read_columns(path: Path) -> tuple[Strings, Strings]:
-    """The keys and the values of a Kaldi table `key value...`; refuses missing files, duplicate and unsorted keys, and
+def _entries(path: Path) -> Iterator[tuple[str, str]]:
+    """The keys and values of a Kaldi table `key value...`; refuses missing files, duplicate and unsorted keys, and
     undecodable text."""
-    keys, values = Strings(), Strings()
     last = ""
     for number, line in enumerate(_lines(read_text(path)), 1):
         key, value = (*line.split(maxsplit=1), "", "")[:2]
@@ -68,16 +67,23 @@ def read_columns(path: Path) -> tuple[Strings, Strings]:
                 raise UserError(f"{path}:{number}: duplicate id {key}")
             raise UserError(f"{path}:{number}: id {key} is out of order; sort the file with LC_ALL=C sort")
         last = key
-        keys.append(key)
-        values.append(value.strip())
-    if not keys:
+        yield key, value.strip()
+    if not last:
         raise UserError(f"{path}: empty file, expected one `<id> <value>` a line")
-    return keys, values
 
 
 def read_table(path: Path) -> dict[str, str]:
-    """`read_columns` as a dictionary."""
-    return dict(zip(*read_columns(path)))
+    """A Kaldi table as a dictionary. Raises UserError for what `_entries` refuses."""
+    return dict(_entries(path))
+
+
+def read_columns(path: Path) -> tuple[Strings, Strings]:
+    """The keys and the values of a Kaldi table that may be long. Raises UserError for what `_entries` refuses."""
+    keys, values = Strings(), Strings()
+    for key, value in _entries(path):
+        keys.append(key)
+        values.append(value)
+    return keys, values
 
 
 def write_table(path: Path, table: Mapping[str, str]) -> None:
@@ -222,25 +228,27 @@ def read_wave(utterance: Utterance, rate: int) -> np.ndarray:
     return x
 
 
-def num_samples(path: Path | str, utterances: Utterances, rate: int) -> np.ndarray:
-    """int64 (N,), the length of each, from utt2num_samples where `irl validate` wrote it, otherwise from the audio."""
+def num_samples(path: Path | str, utterances: Utterances, rate: int, chosen: Sequence[int] | None = None) -> np.ndarray:
+    """int64 (N,), the length of each, or of those with the chosen numbers: from utt2num_samples where `irl validate`
+    wrote it, otherwise from the audio."""
+    rows = range(len(utterances)) if chosen is None else chosen
     table = Path(path) / "utt2num_samples"
-    if table.exists():
-        keys, values = read_columns(table)
-        try:
-            counts = np.array(array("q", map(int, values)))
-        except (ValueError, OverflowError) as error:
-            raise UserError(f"{table}: expected `<id> <number of samples>`: {error}; run irl validate again") from None
-        if counts.min() < 1:
-            raise UserError(f"{table}: {keys[int(counts.argmin())]} has no samples; run irl validate again")
-        _same_keys(table, keys, Path(path) / "utt2spk", utterances.ids)
-        return counts
-    return np.array([_measure(u, rate) for u in utterances])
+    if not table.exists():
+        return np.array([_measure(utterances[i], rate) for i in rows])
+    keys, values = read_columns(table)
+    try:
+        counts = np.array(array("q", map(int, values)))
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{table}: expected `<id> <number of samples>`: {error}; run irl validate again") from None
+    if counts.min() < 1:
+        raise UserError(f"{table}: {keys[int(counts.argmin())]} has no samples; run irl validate again")
+    _same_keys(table, keys, Path(path) / "utt2spk", utterances.ids)
+    return counts if chosen is None else counts[rows]
 
 
 def _measure(u: Utterance, rate: int) -> int:
     if u.start is not None and u.end is not None:
         return round((u.end - u.start) * rate)
-    if Path(u.wav).is_file():
+    if not u.wav.endswith("|") and Path(u.wav).is_file():
         return audio_info(u.wav, where=f"utterance {u.id} ({u.wav})").frames
     return len(read_wave(u, rate))

@@ -33,8 +33,10 @@ class Vocabulary:
     @classmethod
     def from_texts(cls, texts: Iterable[str]) -> Vocabulary:
         """The characters of the texts, training texts only."""
-        characters = sorted(set().union(*texts))
-        return cls([BLANK, UNKNOWN, *(SPACE if c == " " else c for c in characters), EOS])
+        characters: set[str] = set()
+        for text in texts:
+            characters.update(text)
+        return cls([BLANK, UNKNOWN, *(SPACE if c == " " else c for c in sorted(characters)), EOS])
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
@@ -75,7 +77,7 @@ class Vocabulary:
         while block := list(itertools.islice(rest, BLOCK)):
             own = np.array([len(text) + 1 for text in block])
             text = "".join(text + "\n" for text in block)
-            encoded = numbers[np.frombuffer(text.encode("utf-32-le"), np.uint32)]
+            encoded = numbers[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
             encoded[own.cumsum() - 1] = self.eos
             if encoded.min() < 0:
                 for i, text in enumerate(block, len(lengths)):

@@ -117,9 +117,9 @@ def batches_of(
     data: Path, utterances: Utterances, rate: int, size: int, chosen: Iterable[int] | None = None
 ) -> list[list[Utterance]]:
     """Utterances of similar lengths together: all, or those of the chosen numbers."""
-    rows = np.arange(len(utterances)) if chosen is None else np.sort(list(chosen))
-    lengths = num_samples(data, utterances, rate)[rows]
-    order = [utterances[i] for i in rows[np.argsort(lengths, kind="stable")]]
+    rows = range(len(utterances)) if chosen is None else sorted(chosen)
+    lengths = num_samples(data, utterances, rate, rows)
+    order = [utterances[rows[i]] for i in np.argsort(lengths, kind="stable")]
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 

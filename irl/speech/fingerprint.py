@@ -39,8 +39,9 @@ def data_fingerprint(folder: Path) -> str:
 
     def stamps() -> Iterator[list[Any]]:
         yield from ([u.id, u.wav, u.text, u.start, u.end] for u in utterances)
-        for wav in utterances.wavs:
-            file = _file(wav)
+        cuts = utterances.cuts
+        for number in range(len(utterances.wavs)) if cuts is None else dict.fromkeys(cuts.recordings):
+            file = _file(utterances.wavs[number])
             if file is not None:
                 yield [str(file), *stamp(file)]
 
@@ -49,6 +50,8 @@ def data_fingerprint(folder: Path) -> str:
 
 def _file(wav: str) -> Path | None:
     """The file of an entry of wav.scp, PATH or ARCHIVE:OFFSET; None where it is a command."""
+    if wav.endswith("|"):
+        return None
     archive, _, offset = wav.rpartition(":")
     return next((p for p in (Path(wav), *([Path(archive)] if offset.isdigit() else [])) if p.is_file()), None)
 

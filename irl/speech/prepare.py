@@ -12,7 +12,7 @@ import torch
 from irl.core import atomic_io
 from irl.core.fingerprint import record_inputs
 from irl.core.logging import progress
-from irl.data.kaldi import read_data_dir, read_texts, read_wave
+from irl.data.kaldi import read_data_dir, read_wave
 from irl.data.vocabulary import Vocabulary
 from irl.speech.config import SpeechConfig
 from irl.speech.fingerprint import data_fingerprint, transcripts_fingerprint
@@ -25,8 +25,8 @@ def prepare(settings: SpeechConfig, check: Sequence[str], methods: Sequence[Spee
     utterances = read_data_dir(settings.train_dir, allow_pipes=settings.allow_pipes)
     vocabulary = Vocabulary.from_texts(utterances.texts or ())
     for folder in [settings.dev_dir, *check]:
-        ids, texts = read_texts(Path(folder) / "text")
-        vocabulary.encode_all(texts, lambda i: f"{folder}/text: {ids[i]}")
+        found = read_data_dir(folder, allow_pipes=settings.allow_pipes)
+        vocabulary.encode_all(found.texts or (), lambda i: f"{folder}/text: {found.ids[i]}")
     lines, counts = [], []
     for features in dict.fromkeys(own.features for own in (settings, *methods)):
         extract = features.build()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -37,7 +38,7 @@ def validate(args: argparse.Namespace) -> Iterator[str]:
     seen: set[bytes] = set()
     for path in args.paths:
         content = images.read(path)
-        pixels = [image.tobytes() for image in content.images]
+        pixels = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in content.images]
         height, width = content.images.shape[1:3]
         sizes = Counter(content.labels.tolist())
         each = [sizes[label] for label in range(len(content.classes))]

@@ -31,11 +31,13 @@ def table_sections(table: Table) -> list[str]:
 def corruptions(table: Table) -> list[str]:
     """Errors by corruption, averaged over severities, and the mean over corruptions, mCE; as RobustBench does for
     CIFAR, without dividing by another model's. Runs of earlier versions do not tell kinds apart."""
+    if "corruption" not in table.conditions:
+        return []
     rows: list[list[str]] = []
     kinds: list[str] = []
     for method in table.methods:
-        found = [line["conditions"].get("corruption", {}) for line in table.lines if line["method"] == method]
-        if not all("kinds" in own for own in found) or not found:
+        found = [line["conditions"]["corruption"] for line in table.lines if line["method"] == method]
+        if not all("kinds" in own for own in found):
             continue
         images = int((table.reference["corruption"] > 0).sum())
         kinds = kinds or sorted(found[0]["kinds"])

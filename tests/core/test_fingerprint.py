@@ -1,5 +1,6 @@
 """Fingerprints, what they are kept in, and files that a crash or a hand has damaged."""
 
+import json
 import os
 
 import pytest
@@ -8,6 +9,7 @@ from irl.core import atomic_io, fingerprint
 from irl.core.errors import UserError
 from irl.core.fingerprint import (
     check_inputs,
+    content_fingerprint,
     file_fingerprint,
     read_product,
     record_inputs,
@@ -29,6 +31,16 @@ def test_damaged_products_are_made_again(tmp_path, content):
     path.write_bytes(content)
     assert read_product(path, {"a": 1}) is None
     assert remembered(path, [1], lambda: "made") == "made" and remembered(path, [1], lambda: "again") == "made"
+
+
+@pytest.mark.parametrize("stamps", [[], [1], [["a", 2], "b"]])
+def test_stamps_are_known_whether_they_come_as_a_list_or_one_after_another(tmp_path, monkeypatch, stamps):
+    path = tmp_path / "a.json"
+    whole = content_fingerprint([json.dumps([str(path), stamps]).encode()])
+    for made in (stamps, iter(stamps)):
+        monkeypatch.setattr(fingerprint, "_taken", {})
+        assert remembered(path, made, lambda: "made") == "made"
+        assert read_product(path, {"stamps": whole}, "value")
 
 
 def test_what_is_no_line_of_a_log_is_left_out(tmp_path):

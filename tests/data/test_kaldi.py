@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from irl.core.errors import UserError
 from irl.data.kaldi import Utterance, num_samples, read_data_dir, read_table, read_wave, write_data_dir, write_table
+from irl.speech.fingerprint import data_fingerprint
 
 
 @pytest.fixture
@@ -188,3 +189,31 @@ def test_an_id_that_occurs_twice_is_not_written(tmp_path):
     with pytest.raises(UserError, match="2 utterances have the id u-1, expected each id once"):
         write_data_dir(tmp_path, rows)
     assert not list(tmp_path.iterdir())
+
+
+def test_lengths_of_chosen_utterances_ask_for_no_others(folder):
+    (folder / "segments").unlink()
+    (folder / "text").unlink()
+    write_table(folder / "utt2spk", {"rec1": "a", "rec2": "b"})
+    utterances = read_data_dir(folder, need_text=False)
+    (folder.parent / "rec1.wav").unlink()
+    assert num_samples(folder, utterances, 16000, [1]).tolist() == [8000]
+    write_table(folder / "utt2num_samples", {"rec1": "16000", "rec2": "8000"})
+    assert num_samples(folder, utterances, 16000, [1]).tolist() == [8000]
+
+
+def test_a_long_command_is_no_name_of_a_file(folder):
+    (folder / "segments").unlink()
+    command = f"cat {folder.parent}/rec2.wav {'#' * 300} |"
+    write_table(folder / "wav.scp", {"rec2": command})
+    write_table(folder / "utt2spk", {"rec2": "b"})
+    utterances = read_data_dir(folder, need_text=False, allow_pipes=True)
+    (folder / "text").unlink()
+    assert data_fingerprint(folder) and utterances[0].wav == command
+
+
+def test_a_slice_of_a_directory_is_a_list(folder):
+    utterances = read_data_dir(folder)
+    assert [u.id for u in utterances[1:]] == ["a-2", "b-1"] and utterances[-1] == list(utterances)[2]
+    with pytest.raises(IndexError):
+        utterances[3]

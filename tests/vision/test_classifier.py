@@ -124,6 +124,11 @@ def test_the_table_tells_corruptions_apart(folder):
     cells = [f"| {black:.1f} | {nothing:.1f} | {(black + nothing) / 2:.1f} |" for black, nothing in rates]
     out = run("irl.bin.report", "kinds.jsonl", "--corpus", "p", "--out", "kinds", cwd=folder).stdout
     assert "| method | black | nothing | mCE |" in out and all(cell in out for cell in cells)
+    # Where the first run has not met them, the table has none.
+    only = {**lines[0], "conditions": {"none": lines[0]["conditions"]["none"]}}
+    for line in (only, lines[1]):
+        results.append(folder / "part.jsonl", line, modality)
+    assert "mCE" not in run("irl.bin.report", "part.jsonl", "--corpus", "p", "--out", "kinds", cwd=folder).stdout
     # A run of an earlier version does not.
     del lines[0]["conditions"]["corruption"]["kinds"]
     results.append(folder / "old.jsonl", lines[0], modality)

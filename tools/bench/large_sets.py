@@ -15,6 +15,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -58,14 +59,14 @@ def write_images(path: Path, count: int) -> None:
 
 def read(kind: str, folder: Path) -> None:
     """Open a set, and print CPU seconds and MB: what importing the packages took, and what there was at the most."""
-    begin = time.process_time()
+    begin, memory = time.process_time(), Memory()
     if kind == "lhotse, cuts":
         import lhotse
 
-        imported = time.process_time(), memory()
+        imported = time.process_time(), memory.now()
         lhotse.CutSet.from_file(folder / "cuts.jsonl.gz").to_eager()
     elif kind == "numpy, images":
-        imported = time.process_time(), memory()
+        imported = time.process_time(), memory.now()
         with np.load(folder / "images.npz") as content:
             content["images"]
     elif kind == "irl, images":
@@ -75,7 +76,7 @@ def read(kind: str, folder: Path) -> None:
         from irl.training.task import BatchSpec
         from irl.vision.data import Statistics, VisionData
 
-        imported = time.process_time(), memory()
+        imported = time.process_time(), memory.now()
         statistics = Statistics(torch.full((3,), 128.0), torch.full((3,), 74.0), torch.eye(3))
         images = VisionData(str(folder / "images.npz"), read_config(CONF, []), statistics, "train")
         for i in range(300):
@@ -87,20 +88,33 @@ def read(kind: str, folder: Path) -> None:
         from irl.speech.data import SpeechData
         from irl.training.config import ObjectiveConfig
 
-        imported = time.process_time(), memory()
+        imported = time.process_time(), memory.now()
         config = SpeechConfig(str(folder), str(folder), "", "", objective=ObjectiveConfig(alpha=1, beta=0, gamma=0))
         vocabulary = Vocabulary.from_texts(read_texts(folder / "text")[1])
         data = SpeechData(config.train_dir, config, vocabulary, "train")
         for epoch in (0, 1):
             data.batches[epoch]
-    print(json.dumps([imported[0] - begin, time.process_time() - imported[0], imported[1], memory()]))
+    print(json.dumps([imported[0] - begin, time.process_time() - imported[0], imported[1], memory.most]))
 
 
-def memory() -> float:
-    """Of this process at the most, MB, without files that it maps, which the system drops when it needs the room."""
-    status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-    most, mapped = (int(status[key].split()[0]) / 1024 for key in ("VmHWM", "RssFile"))
-    return most - mapped
+class Memory(threading.Thread):
+    """Looks every 10 ms at the memory of this process, MB, without files that it maps, which the system drops when it
+    needs the room."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most = 0.0
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            self.most = max(self.most, self.now())
+            time.sleep(0.01)
+
+    @staticmethod
+    def now() -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 def main() -> None:
