@@ -9,7 +9,6 @@ module needs no torch: processes that only read and write audio start faster.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping
@@ -77,10 +76,15 @@ _taken: dict[str, str] = {}
 def remembered(path: Path, stamps: Iterable[Any], make: Callable[[], str]) -> str:
     """A fingerprint that is slow to take, kept in the file `path` beside `stamps`, such as sizes and times, by which it
     is known to be still right. A folder that cannot be written costs the time again, nothing else."""
-    # As json.dumps([path, [stamps...]]) would write it, one after another: of a large set it would take a gigabyte.
-    parts = itertools.chain.from_iterable((", ", json.dumps(part)) for part in stamps)
-    text = itertools.chain((f"[{json.dumps(str(path.resolve()))}, [",), itertools.islice(parts, 1, None), ("]]",))
-    stamped = content_fingerprint(part.encode() for part in text)
+
+    def text() -> Iterator[str]:
+        """json.dumps([path, [stamps...]]) in parts: the whole text of a large set would take a gigabyte."""
+        yield f"[{json.dumps(str(path.resolve()))}, ["
+        for i, part in enumerate(stamps):
+            yield (", " if i else "") + json.dumps(part)
+        yield "]]"
+
+    stamped = content_fingerprint(part.encode() for part in text())
     if stamped in _taken:
         return _taken[stamped]
     known = read_product(path, {"stamps": stamped}, "value")

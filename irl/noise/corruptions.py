@@ -86,7 +86,7 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def names(folder: Path) -> list[str]:
-    """Of the corruptions that are tested, in order."""
+    """The names of the corruptions that are tested, in order."""
     return [path.stem for path in _paths(folder)]
 
 

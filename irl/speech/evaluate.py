@@ -116,7 +116,7 @@ def lm_fingerprint(path: Path | None) -> str | None:
 def batches_of(
     data: Path, utterances: Utterances, rate: int, size: int, chosen: Iterable[int] | None = None
 ) -> list[list[Utterance]]:
-    """Utterances of similar lengths together: all, or those of the chosen numbers."""
+    """Batches of utterances of similar lengths: of all utterances, or of those with the chosen numbers."""
     rows = range(len(utterances)) if chosen is None else sorted(chosen)
     lengths = num_samples(data, utterances, rate, rows)
     order = [utterances[rows[i]] for i in np.argsort(lengths, kind="stable")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 
 from irl.core import atomic_io
 from irl.core.errors import UserError
-from irl.core.fingerprint import record_inputs, remembered_of_file
+from irl.core.fingerprint import content_fingerprint, record_inputs, remembered_of_file
 from irl.core.logging import logger
 from irl.data import images
 from irl.noise import corruptions
@@ -35,10 +34,10 @@ def train_data(config: VisionConfig) -> dict[str, str]:
 def validate(args: argparse.Namespace) -> Iterator[str]:
     """Count the images of each set by class, and the images that also occur in an earlier set. The last set must suit
     args.conditions and args.corruptions."""
-    seen: set[bytes] = set()
+    seen: set[str] = set()
     for path in args.paths:
         content = images.read(path)
-        pixels = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in content.images]
+        pixels = [content_fingerprint([image.tobytes()]) for image in content.images]
         height, width = content.images.shape[1:3]
         sizes = Counter(content.labels.tolist())
         each = [sizes[label] for label in range(len(content.classes))]

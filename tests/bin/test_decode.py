@@ -162,7 +162,7 @@ def test_weights_are_tuned_on_dev_and_fusion_equals_espnets(recipe, reference, l
     best = found["grid"][found["errors"].index(min(found["errors"]))]
     assert all(found["options"][key] == value for key, value in best.items())
     assert "already tuned" in run(*tune, *grid, cwd=recipe).stderr
-    # Of the utterances with the smallest hashes, whose lengths are listed with those of all.
+    # The utterances with the smallest hashes are taken; the lengths of all are listed.
     few = ["--utterances", 2, "--out", "exp/few.json"]
     run(*tune, *grid, *few, cwd=recipe)
     chosen = sorted(read_data_dir(recipe / "data/dev"), key=lambda u: stable_hash(u.id))[:2]
