@@ -77,7 +77,7 @@ def last_evaluation(path: Path) -> dict[str, float]:
 
 
 def run_line(run: Path, corpus: str, method: str, modality: Modality, evaluation: Evaluation) -> dict[str, Any]:
-    """One finished run as a line of results: configuration, seed, commit, versions, time, counts by condition."""
+    """One finished run as a line of results: its configuration, how it was made, counts by condition."""
     path = run / "checkpoint.pt"
     state = checkpoint.load(path)
     if state["step"] != state["config"]["train"]["updates"]:
@@ -96,7 +96,7 @@ def run_line(run: Path, corpus: str, method: str, modality: Modality, evaluation
         "dev": last_evaluation(run / "metrics.jsonl"),
         "config": state["config"],
         **evaluation.fields,
-        **{key: state[key] for key in TRAINED_ON if state.get(key)},
+        **{key: state[key] for key in ("device", *TRAINED_ON) if state.get(key)},
         "weights": evaluation.weights,
         "decode": evaluation.settings,
         "conditions": evaluation.conditions,

@@ -102,26 +102,41 @@ def activations(table: Table) -> list[str]:
 
 def provenance(table: Table) -> list[str]:
     """The section on how the rates were made: examples, updates, evaluation, seeds, times, versions, commits."""
-    first, metric = table.lines[0], table.metric
+    own, metric = table.config.own_updates, table.metric
+    first = next((line for line in table.lines if table.plain[line["method"]] not in own), table.lines[0])
+    updates = {table.label(line["method"]): line["updates"] for line in table.lines}
+    others = [f"{label} ({count})" for label, count in updates.items() if count != first["updates"]]
+    but = f" but {', '.join(others)}" if others else ""
     sizes = {c: int((table.reference[c] > 0).sum()) for c in table.conditions}
     most = max(sizes.values())
     fewer = "".join(f", {n} under {table.heading(c)}" for c, n in sizes.items() if n < most)
     # One sentence for each variant.
     settings = {line.get("variant", ""): table.modality.comparable(line["decode"]) for line in table.lines}
-    seconds = {
-        m: np.mean([line["train_seconds"] for line in table.lines if line["method"] == m]) for m in table.trained
-    }
     return [
         "",
         f"{most} {metric.counted} a condition{fewer}; {first['updates']} updates, of them "
-        f"{first['config']['train']['clean_updates']} clean, for every method.",
+        f"{first['config']['train']['clean_updates']} clean, for every method{but}.",
         *map(table.modality.describe, settings.values()),
         "Seeds: " + ", ".join(f"{table.label(m)} {' '.join(map(str, s))}" for m, s in table.seeds.items()) + ".",
-        "Training time a run: " + ", ".join(f"{table.label(m)} {s:.0f} s" for m, s in seconds.items()) + ".",
+        "Training time a run: " + ", ".join(training_times(table)) + ".",
         "Versions: "
         + ", ".join(f"{k} {v}" for k, v in first["versions"].items())
         + f"; commit {', '.join(dict.fromkeys(line['commit'] for line in table.lines))}.",
     ]
+
+
+def training_times(table: Table) -> list[str]:
+    """The mean time of a run, by method and device. A device that is not told is a CPU, as in runs of before."""
+    found = []
+    for method in table.trained:
+        times: dict[str, list[float]] = {}
+        for line in table.lines:
+            if line["method"] == method:
+                times.setdefault(line.get("device", "cpu"), []).append(line["train_seconds"])
+        for device, seconds in times.items():
+            on = "" if device == "cpu" else f" on one {device}"
+            found.append(f"{table.label(method)} {np.mean(seconds):.0f} s{on}")
+    return found
 
 
 def page(table: Table, note: str) -> str:

@@ -54,16 +54,19 @@ def by_test_set(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any
     return sets
 
 
-def validate(lines: Sequence[dict[str, Any]], modality: Modality) -> None:
-    """Raise UserError unless the lines may be compared: trained for as long on the same data, evaluated in the same
-    way (each variant in its own) on the same examples of every condition."""
-    first, peers = lines[0], dict[str, dict[str, Any]]()
+def validate(lines: Sequence[dict[str, Any]], modality: Modality, own_updates: Sequence[str]) -> None:
+    """Raise UserError unless the lines may be compared: trained on the same data, and for as long but for the methods
+    `own_updates`, evaluated in the same way (each variant in its own) on the same examples of every condition."""
+    first, peers, as_long = lines[0], dict[str, dict[str, Any]](), dict[str, dict[str, Any]]()
     for line in lines:
         run = f"{line['method']}, seed {line['seed']}"
-        peer = peers.setdefault(line.get("variant", ""), line)
+        variant = line.get("variant", "")
+        method = line["method"].removesuffix(variant)
+        peer = peers.setdefault(variant, line)
+        trained = as_long.setdefault(method if method in own_updates else "", line)
         for key, other, found, expected in (
             ("decode", peer, modality.comparable(line["decode"]), modality.comparable(peer["decode"])),
-            ("updates", first, line["updates"], first["updates"]),
+            ("updates", trained, line["updates"], trained["updates"]),
             ("train_data", first, line.get("train_data"), first.get("train_data")),
         ):
             if found != expected:
@@ -90,7 +93,7 @@ class Table:
     """
 
     def __init__(self, lines: Sequence[dict[str, Any]], modality: Modality, config: TableConfig) -> None:
-        validate(lines, modality)
+        validate(lines, modality, config.own_updates)
         self.lines, self.modality, self.config, self.metric = list(lines), modality, config, modality.metric
         self.conditions = list(lines[0]["conditions"])
         self.plain = {line["method"]: line["method"].removesuffix(line.get("variant", "")) for line in lines}

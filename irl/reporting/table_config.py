@@ -18,6 +18,8 @@ class TableConfig(Checked):
     of its configuration file. tests: pairs of methods (a, b); the table tests the difference a - b.
     compare_with: the method that every unlisted method is tested against, and zero in the figure of differences.
     far_off: methods that the figure of differences leaves out, because the others could not be told apart beside them.
+    own_updates: methods that may train for longer or shorter than the others, as controls do; the text below the table
+    gives their numbers.
     variants: labels by setting of an evaluation, such as {lm: LM}. Where only some runs were evaluated with that
     setting, they have rows of their own, "... + LM".
     notes: the sentence above the table of results/NAME.jsonl, by NAME. `irl report` without arguments renews these
@@ -30,6 +32,7 @@ class TableConfig(Checked):
     tests: tuple[tuple[str, ...], ...] = ()
     compare_with: str = ""
     far_off: tuple[str, ...] = ()
+    own_updates: tuple[str, ...] = ()
     variants: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     differences: tuple[str, ...] = ()

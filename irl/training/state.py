@@ -11,6 +11,7 @@ import torch
 
 from irl.core import config
 from irl.core.errors import UserError
+from irl.core.gpu import device_name
 from irl.core.logging import logger
 from irl.core.provenance import commit, versions
 from irl.training import checkpoint
@@ -93,6 +94,7 @@ class RunState:
             "stats": {name: [stat.total, stat.count] for name, stat in self.stats.items()},
             "commit": self.commit,
             "versions": versions(),
+            "device": device_name(self.fabric.device),
             **self.trained_on,
             **self.task.extra_state(),
         }

@@ -78,6 +78,13 @@ def test_sections_of_a_page():
     assert "Smelled with left.\nSeeds: plain 1, our loss 1.\n" in text
 
 
+def test_times_are_told_apart_by_device():
+    errors = {"none": [1, 1, 1]}
+    rows = [line("plain", 1, errors), line("plain", 2, errors, device="cpu", train_seconds=80.0)]
+    rows += [line("plain", 3, errors, device="NVIDIA H200", train_seconds=6.0)]
+    assert "Training time a run: plain 70 s, plain 6 s on one NVIDIA H200.\n" in page(table(*rows), "")
+
+
 def test_a_setting_of_the_evaluation_makes_rows_of_their_own():
     def lines(method, errors, **settings):
         decode = {"nose": "left", **settings}
@@ -106,6 +113,17 @@ def test_lines_that_may_not_be_compared():
     ):
         with pytest.raises(UserError, match=f"loss, seed 3: {message}"):
             table(first, line("loss", 3, errors, **fields))
+
+
+def test_a_control_may_train_for_longer():
+    errors = {"none": [1, 1, 1]}
+    rows = [line("longer", 1, errors, updates=20), line("plain", 1, errors), line("loss", 1, errors)]
+    with pytest.raises(UserError, match="plain, seed 1: updates is 10, but 20 for longer"):
+        table(*rows)
+    names = replace(NAMES, own_updates=("longer",))
+    assert "; 10 updates, of them 5 clean, for every method but longer (20).\n" in page(table(*rows, names=names), "")
+    with pytest.raises(UserError, match="longer, seed 2: updates is 30, but 20 for longer, seed 1"):
+        table(*rows, line("longer", 2, errors, updates=30), names=names)
 
 
 def test_several_test_sets():

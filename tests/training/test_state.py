@@ -31,6 +31,11 @@ def trainer(folder, monkeypatch):
     return lambda name, *overrides: Trainer(read_config(folder / f"{name}.yaml", list(overrides)), folder / "exp/state")
 
 
+def test_a_checkpoint_says_where_it_was_trained(trainer):
+    content = trainer("irl_loss").state.content()
+    assert content["device"] == "cpu" and content["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
 def test_steps_are_counted_within_their_phase(trainer):
     state = trainer("irl_loss").state
     assert [state.phase_at(step) for step in (0, 3, 4, 11)] == [
