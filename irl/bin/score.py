@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--method", required=True)
     modality.add_arguments("score", parser)
     args = parser.parse_args()
-    line = run_line(args.run, args.corpus, args.method, modality, modality.read_evaluation(args.run, args))
+    line = run_line(args.run, args.corpus, args.method, modality.read_evaluation(args.run, args))
     results.append(args.results, line, modality)
     rates = {name: modality.metric.show(total_rate(c)) for name, c in line["conditions"].items()}
     print(f"{args.run}: {modality.metric.title} " + " ".join(f"{name} {rate:.1f}" for name, rate in rates.items()))

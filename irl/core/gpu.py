@@ -1,4 +1,4 @@
-"""The name of the GPU, and whether the kernels in Triton can be used."""
+"""Whether the kernels in Triton can be used."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-
-def device_name(device: torch.device) -> str:
-    """The name of a GPU, such as "NVIDIA H200"; of anything else its kind, such as "cpu"."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def kernels_for(x: Tensor) -> Any:

@@ -49,7 +49,7 @@ def _philox(ids, seeds, out, copy, count, blocks, BLOCK: tl.constexpr):  # type:
     tl.store(at + 3, d.to(tl.int64), mask=inside)
 
 
-# Distances. sums (5, R): of R pairs of vectors d2, aa, bb, s as in irl.objective.distances, and the number of units.
+# Distances. sums (5, R): of R pairs of vectors d2, aa, bb, s as in irl.objective.pair_sums, and the number of units.
 
 # As in irl.objective.distances, whose tests hold them together.
 ZERO = 1e-16

@@ -28,6 +28,11 @@ def set_threads(threads: int, name: str) -> None:
         torch.set_num_threads(threads)
 
 
+def device_name(device: torch.device) -> str:
+    """The name of a GPU, such as "NVIDIA H200"; of anything else its kind, such as "cpu"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def device_named(name: str, here: bool = True) -> torch.device:
     """The device that --device names; empty: a GPU where there is one. here: it must be on this machine. Raises
     UserError for a name that is none, and for a device that is not there."""

@@ -1,4 +1,4 @@
-"""Types and small tensor helpers shared by all rooms of the house."""
+"""Output, views of it, and the small helpers for trees of tensors that all floors share."""
 
 from __future__ import annotations
 
@@ -169,11 +169,16 @@ def stack_views(views: Sequence[Any]) -> Any:
     return tree_map(concatenate, *views)
 
 
+def tensors_of(tree: Any) -> list[Tensor]:
+    """All tensors of a tree, in the order of `tree_map`."""
+    found: list[Tensor] = []
+    tree_map(lambda x: found.append(x), tree)
+    return found
+
+
 def sample_counts(view: Any) -> set[int]:
     """The lengths of the first dimension of a view's tensors: one of them is the number of its samples."""
-    found = set()
-    tree_map(lambda x: found.add(len(x)) if x.dim() else None, view)
-    return found
+    return {len(x) for x in tensors_of(view) if x.dim()}
 
 
 def _refuse_values_by_sample(tree: Any, rows: Collection[int]) -> None:

@@ -1,8 +1,8 @@
 """Law 1: every random draw is a function of (seed, stream, epoch, example id, copy, position) and of nothing else.
 
 The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), a keyed
-bijection of a 128-bit counter, written in int64 tensor arithmetic so that a whole batch is drawn at once on any
-device. The key holds (seed, stream, epoch), the counter holds (example id, copy, position). Draws therefore do
+bijection of a 128-bit counter. A whole batch is drawn at once: by numpy on a CPU, by Triton on a GPU, by int64 tensors
+elsewhere. The key holds (seed, stream, epoch), the counter holds (example id, copy, position). Draws therefore do
 not depend on workers, ranks, batch composition or a restart. Integers and uniforms are bit-equal on every
 device; normals go through log and cos and agree within 1e-6.
 """
@@ -98,8 +98,8 @@ def to_normal(bits: Tensor) -> Tensor:
 class Keys:
     """The address of the draws of N examples. Draws of different streams, epochs or copies are independent.
 
-    ids: int64 (N,) from `hash_ids` or example numbers, or what `example_ids` takes. Every method returns (N, n): row i
-    belongs to ids[i] alone.
+    ids: int64 (N,) from `hash_ids` or example numbers, or what `example_ids` takes. Draws are (N, n): row i belongs to
+    ids[i] alone.
     """
 
     ids: Tensor

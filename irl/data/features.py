@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from irl.core.output import lens_to_mask
 from irl.core.types import Checked, Count, NonNegative, Positive
 
 # Log energies below an utterance's level that normalise "level" keeps: 60 dB.
@@ -126,7 +127,7 @@ class Features(ABC):
         if kind == "global":
             return x
         count = windows[:, None, None]
-        valid = torch.arange(x.shape[1], device=x.device)[:, None] < count
+        valid = lens_to_mask(windows, x.shape[1])[..., None]
         if kind == "level":
             total = x.masked_fill(~valid, -math.inf).logsumexp((1, 2), keepdim=True)
             level = total - torch.log(count * x.shape[2])

@@ -25,8 +25,6 @@ def evaluate(args: argparse.Namespace) -> None:
     model, vocabulary, _ = load(args.checkpoint, device_named(args.device))
     weights = file_fingerprint(args.checkpoint)
     for name, text in texts.items():
-        if not Path(text).is_file():
-            raise UserError(f"{text}: no such file")
         fingerprint = {"weights": weights, "options": {}, "data": text_fingerprint(Path(text))}
         path = args.out / f"{name}.json"
         if read_product(path, fingerprint, "errors", "reference") is not None:

@@ -140,13 +140,8 @@ class TappedModel(nn.Module):
                 raise
             return getattr(super().__getattr__("model"), name)
 
-    def _again(self, model: nn.Module) -> TappedModel:
-        new = TappedModel(model, **self._settings)
-        new.training = self.training
-        return new
-
     def __deepcopy__(self, memo: dict[int, Any]) -> TappedModel:
-        memo[id(self)] = new = self._again(copying.deepcopy(self.model, memo))
+        memo[id(self)] = new = _restore(copying.deepcopy(self.model, memo), self._settings, self.training)
         return new
 
     def __reduce__(self) -> Any:

@@ -1,4 +1,4 @@
-"""Adversarial noise: FGSM, PGD and APGD, with random noise of the same size to compare them with.
+"""Adversarial noise: FGSM, PGD, APGD and VAT, with random noise of the same size to compare them with.
 
 An attack raises a loss of the model within a ball about each image. The attacks are plain functions of a model, a ball,
 the labels and a loss. `Attack` is what a configuration builds: it applies one of them to normalised images.
@@ -103,11 +103,6 @@ def _ascent(model: Model, z: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Ten
         # Directions do not depend on the factor; with it float16 loses no small gradients.
         (gradient,) = torch.autograd.grad(1024 * values.sum(), z)
     return values.detach(), logits.detach().argmax(1) != y, gradient
-
-
-def random_noise(ball: LpBall, keys: Keys) -> Tensor:
-    """Noise of the size of an attack that does not look at the model."""
-    return ball.surface_point(keys)
 
 
 def fgsm(model: Model, ball: LpBall, y: Tensor, loss: Loss = cross_entropy) -> Tensor:
@@ -256,7 +251,7 @@ class Attack:
         if keys is None:
             raise ValueError(f"attack {c.kind!r} draws at random: give keys")
         if c.kind == "random":
-            return random_noise(ball, keys)
+            return ball.surface_point(keys)
         attack = {"pgd": pgd, "vat": vat}.get(c.kind, apgd)
         starts = [keys.sub(f"restart{i}") for i in range(c.restarts)]
         points = (attack(model, ball, y, start, loss, c.steps, c.step_size) for start in starts)

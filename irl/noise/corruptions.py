@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -31,14 +32,10 @@ def check_bytes(images: np.ndarray) -> None:
 def gaussian_noise(images: np.ndarray, severity: int, numbers: np.ndarray) -> np.ndarray:
     check_bytes(images)
     keys = Keys(torch.from_numpy(numbers), 0, f"corruption/gaussian_noise/{severity}")
-    noise = np.concatenate([_normals(keys, slice(i, i + 100), images[0].size) for i in range(0, len(images), 100)])
+    some = (replace(keys, ids=ids) for ids in keys.ids.split(100))
+    noise = np.concatenate([keys.normal(images[0].size).numpy() for keys in some])
     noisy = images / 255.0 + GAUSSIAN[severity - 1] * noise.reshape(images.shape)
     return (noisy.clip(0, 1) * 255).astype(np.uint8)
-
-
-def _normals(keys: Keys, rows: slice, count: int) -> np.ndarray:
-    found: np.ndarray = Keys(keys.ids[rows], keys.seed, keys.stream).normal(count).numpy()
-    return found
 
 
 def gaussian_blur(images: np.ndarray, severity: int, numbers: np.ndarray) -> np.ndarray:

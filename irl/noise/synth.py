@@ -131,8 +131,9 @@ def music_clip(name: str, index: int, seconds: float, rate: int) -> np.ndarray:
 def room_response(name: str, index: int, rate: int, medium: bool) -> np.ndarray:
     """float32 (n,): an impulse response of a shoebox room by pyroomacoustics (image sources, then ray tracing).
 
-    Sizes and absorption follow the ranges of RIRS_NOISES' simulated rooms: sides of 1-10 m (small) or 10-30 m
-    (medium), heights of 2-5 m, one source and one microphone anywhere at least 0.5 m from the walls.
+    Sizes and absorption follow the ranges of RIRS_NOISES' simulated rooms, but for the smallest: sides of 2-10 m
+    (small; theirs begin at 1 m) or 10-30 m (medium), heights of 2-5 m, one source and one microphone anywhere at least
+    0.5 m from the walls.
     """
     import pyroomacoustics as pra
 

@@ -90,11 +90,8 @@ class Distance:
 
     def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of what `parts` returned, or of means of it."""
-        return sum((w * parts[part.name] for w, part in self.weighted[1:]), self._first(parts))
-
-    def _first(self, parts: Mapping[str, Tensor]) -> Tensor:
-        weight, part = self.weighted[0]
-        return weight * parts[part.name]
+        first, *rest = (w * parts[part.name] for w, part in self.weighted)
+        return sum(rest, first)
 
     @classmethod
     def from_dict(cls, weights: Mapping[str, float]) -> Distance:

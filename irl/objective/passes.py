@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from irl.core.output import SEPARATE, Output, call, sample_counts, stack_views, tree_map
+from irl.core.output import SEPARATE, Output, call, sample_counts, stack_views, tensors_of
 from irl.objective.view_check import check_views
 
 
@@ -23,7 +23,7 @@ def run_views(model: Callable[..., Output], views: Sequence[Any], passes: str, b
         outputs = []
         for view in views:
             draws.restore()
-            outputs.append(_is_output(call(model, view)))
+            outputs.append(_checked(call(model, view)))
         return outputs
     stacked = stack_views(views)
     rows = sample_counts(views[0]) - {0}
@@ -32,7 +32,7 @@ def run_views(model: Callable[..., Output], views: Sequence[Any], passes: str, b
     if passes == "stacked" and len(views) > 1:
         check_views(model, views, DrawState)
     with split_batch_norm(model, len(views)) if batch_norm == "split" else contextlib.nullcontext():
-        output = _is_output(_call_stacked(model, stacked, len(views)))
+        output = _checked(_call_stacked(model, stacked, len(views)))
     return output.views(len(views), rows)
 
 
@@ -51,7 +51,7 @@ def _call_stacked(model: Callable[..., Output], stacked: Any, count: int) -> Any
         raise
 
 
-def _is_output(output: Any) -> Output:
+def _checked(output: Any) -> Output:
     if not isinstance(output, Output):
         raise ValueError(
             f"the model returned {type(output).__name__}, not irl.Output; wrap it: tap(model, ['layer', ...])"
@@ -61,10 +61,8 @@ def _is_output(output: Any) -> Output:
 
 def no_gradient_of(outputs: Sequence[Output]) -> Tensor:
     """0, with a gradient of 0 to everything that the outputs were computed from."""
-    zeros: list[Tensor] = []
-    for output in outputs:
-        tree_map(lambda x: zeros.append(x.flatten()[:0].sum()) if x.requires_grad else None, output)
-    return torch.stack([zero.float() for zero in zeros]).sum() if zeros else torch.zeros(())
+    zeros = [x.flatten()[:0].sum().float() for x in tensors_of(list(outputs)) if x.requires_grad]
+    return torch.stack(zeros).sum() if zeros else torch.zeros(())
 
 
 class DrawState:

@@ -29,6 +29,7 @@ from irl.core.output import Output, call, lens_to_mask, tree_map
 from irl.objective.covariance import Isotropic, Sigma, standard_normal
 from irl.objective.forward_mode import forward_mode_kernels, twice_differentiable_kernels
 from irl.objective.irl_loss import IRLLoss
+from irl.objective.pair_sums import wide
 
 Method = Literal["forward", "reverse", "exact"]
 METHODS = get_args(Method)
@@ -41,18 +42,13 @@ def _split(inputs: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
     return inputs[0], lambda x: (x, *inputs[1:])
 
 
-def push_forward(model: Callable[..., Output], inputs: Any, tangent: Tensor) -> tuple[Output, Output]:
-    """The model's output and, for a tangent of the input's shape, its directional derivative J tangent: an Output of
-    the same names. inputs: a tensor, or a tuple of which the first varies.
+def push_forward(model: Callable[..., Output], inputs: Any, tangents: Sequence[Tensor]) -> tuple[Output, list[Output]]:
+    """The model's output and, for each tangent of the input's shape, its directional derivative J tangent: an Output
+    of the same names. inputs: a tensor, or a tuple of which the first varies.
 
-    A model with a method `push_forward(x, tangents (M, N, ...))` does it by hand; others run on dual tensors.
+    A model with a method `push_forward(x, tangents (M, N, ...))` takes all of them through itself at once; others run
+    on dual tensors.
     """
-    value, (moved,) = _pushed(model, inputs, [tangent])
-    return value, moved
-
-
-def _pushed(model: Callable[..., Output], inputs: Any, tangents: Sequence[Tensor]) -> tuple[Output, list[Output]]:
-    """`push_forward` for several tangents. By hand all of them go through the model at once."""
     x, whole = _split(inputs)
     # Of its own, not of a model within it.
     by_hand: Any = model if hasattr(type(model), "push_forward") else None
@@ -84,8 +80,7 @@ def _dual(
 def squares(h: Tensor, lens: Tensor | None) -> Tensor:
     """Sum of squares of each sample of (N, ...); with lengths, (N, T, ...), the mean over its valid frames -> (N,)."""
     each = h.flatten(1) if lens is None else h.flatten(2)
-    each = each if each.dtype == torch.float64 else each.float()
-    total = each.square().sum(-1)
+    total = wide(each).square().sum(-1)
     if lens is None:
         return total
     mask = lens_to_mask(lens.to(h.device), h.shape[1])
@@ -109,7 +104,7 @@ def lambda_r(
     chosen = IRLLoss(layers=layers, from_layer=from_layer)
     if method == "forward":
         sums: dict[str, Tensor] = {}
-        for moved in _pushed(model, inputs, [sigma.draw(x, generator) for _ in range(draws)])[1]:
+        for moved in push_forward(model, inputs, [sigma.draw(x, generator) for _ in range(draws)])[1]:
             named = moved.named()
             for name in chosen.layer_weights(list(named), list(moved.hidden)):
                 sums[name] = sums.get(name, 0) + squares(named[name], moved.lens.get(name))
@@ -150,7 +145,7 @@ def omega_r(
     _check(method, draws)
     x, whole = _split(inputs)
     if method == "forward":
-        value, pushed = _pushed(model, inputs, [sigma.draw(x, generator) for _ in range(draws)])
+        value, pushed = push_forward(model, inputs, [sigma.draw(x, generator) for _ in range(draws)])
         logits = value.logits
         if target.dim() == 1:
             target = F.one_hot(target, logits.shape[1]).to(logits)

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from irl.core.output import SEPARATE, Output, call, sample_counts, stack_views, tree_map
+from irl.core.output import SEPARATE, Output, call, sample_counts, stack_views, tensors_of
 from irl.models.tap import TappedModel
 
 # The modes, training or not, in which a model was looked at.
@@ -78,12 +78,8 @@ def _names_of(module: nn.Module) -> str:
 def _first_two(model: TappedModel, first: Any, second: Any) -> list[tuple[Tensor, Tensor]]:
     """Every floating tensor that the model returns, of both views."""
     output: Output = call(model, stack_views([first, second]))
-    found: list[list[Tensor]] = []
-    for view in output.views(2, sample_counts(first)):
-        leaves: list[Tensor] = []
-        tree_map(lambda x: leaves.append(x) if x.is_floating_point() else None, view)
-        found.append(leaves)
-    return list(zip(*found))
+    views = output.views(2, sample_counts(first))
+    return list(zip(*([x for x in tensors_of(view) if x.is_floating_point()] for view in views)))
 
 
 def _relative(a: Tensor, b: Tensor) -> tuple[float, float]:

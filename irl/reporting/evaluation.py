@@ -12,7 +12,7 @@ from irl.core.fingerprint import file_fingerprint
 from irl.core.text_files import read_log
 from irl.reporting import results
 from irl.training import checkpoint
-from irl.training.modality import TRAINED_ON, Evaluation, Modality
+from irl.training.modality import TRAINED_ON, Evaluation
 from irl.training.registry import saved_config
 
 # The name of a condition, the fingerprint of its product, and its counts.
@@ -76,7 +76,7 @@ def last_evaluation(path: Path) -> dict[str, float]:
     return {key.removeprefix("dev/"): round(value, 5) for key, value in last.items() if key.startswith("dev/")}
 
 
-def run_line(run: Path, corpus: str, method: str, modality: Modality, evaluation: Evaluation) -> dict[str, Any]:
+def run_line(run: Path, corpus: str, method: str, evaluation: Evaluation) -> dict[str, Any]:
     """One finished run as a line of results: its configuration, how it was made, counts by condition."""
     path = run / "checkpoint.pt"
     state = checkpoint.load(path)

@@ -67,11 +67,15 @@ def _check_counts(condition: Any, where: str) -> None:
         raise UserError(f"{where}: expected counts of errors and reference of as many examples; remove that line")
 
 
+def _same_run(a: dict[str, Any], b: dict[str, Any], modality: Modality) -> bool:
+    """The same run, and its evaluation in the same way."""
+    return all(a[key] == b[key] for key in RUN) and modality.same_evaluation(a, b)
+
+
 def matches(line: dict[str, Any], wanted: dict[str, Any], modality: Modality) -> bool:
     """Whether a line is the result of a wanted run (`irl plan` makes them): same corpus, method and configuration,
     trained on the same data, evaluated in the same way under at least the wanted conditions on the same test data."""
-    same = all(line[key] == wanted[key] for key in ("corpus", "method", "digest"))
-    same = same and modality.same_evaluation(line, wanted) and not other_data(line, wanted)
+    same = _same_run(line, wanted, modality) and not other_data(line, wanted)
     if not same or not set(wanted["conditions"]) <= line["conditions"].keys():
         return False
     if "train_data" not in line:
@@ -109,14 +113,9 @@ def check_wanted(path: Path, wanted: Path | None) -> None:
 def append(path: Path, line: dict[str, Any], modality: Modality) -> None:
     """Append a line. An older line of the same run and evaluation is replaced; if it has the same weights, its
     conditions are kept beside the new ones."""
-
-    def replaced(row: dict[str, Any]) -> bool:
-        same = all(row[key] == line[key] for key in ("corpus", "method", "digest"))
-        return same and modality.same_evaluation(row, line)
-
     with lock.folder(path.parent):  # two recipes may score at once
         rows = read(path)
-        old = next((row for row in rows if replaced(row)), None)
+        old = next((row for row in rows if _same_run(row, line, modality)), None)
         if old is not None and old.get("weights", "") == line.get("weights"):
             # The same model under further conditions.
             line = {**line, "conditions": {**old["conditions"], **line["conditions"]}}

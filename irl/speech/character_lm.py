@@ -53,7 +53,6 @@ class Batch(NamedTuple):
     """Sentences x (B, T) beginning with sos, x_lens (B,), and targets y (B, T) ending with eos, padded with -1. totals:
     the size of the global batch, with its tokens. weight: weight of these samples; 0 on a rank without own samples."""
 
-    ids: list[int]
     clean: dict[str, Tensor]
     y: Tensor
     totals: BatchTotals
@@ -77,7 +76,7 @@ def make_batch(sentences: Ragged, rows: list[int], eos: int, shard: Shard = Shar
     rows, weight = shard.batch(rows)
     y, lens = sentences.batch(rows)
     x = torch.cat([y.new_full((len(y), 1), eos), y[:, :-1]], dim=1).clamp(min=0)
-    return Batch(rows, {"x": x, "x_lens": lens}, y, totals, weight)
+    return Batch({"x": x, "x_lens": lens}, y, totals, weight)
 
 
 def transcripts(folder: str) -> Iterator[tuple[str, str]]:
@@ -144,9 +143,7 @@ class CharacterLM(Modality):
     name = "character_lm"
     metric = MetricSpec("perplexity of a character", "", "sentences")
 
-    @property
-    def Config(self) -> type:
-        return CharacterLMConfig
+    Config = CharacterLMConfig
 
     def task(self, config: Any, shard: Shard) -> Task:
         return CharacterLMTask(config, shard)

@@ -100,10 +100,7 @@ class SpeechData(torch.utils.data.Dataset):
         if self.augment.specaugment:
             masks = self.masks.draw(shared.sub("masks"), x_lens)
             views = [self.masks.apply(view, x_lens, masks) for view in views]
-        inputs = [self._inputs(view, x_lens, y, y_lens) for view in views]
+        y_in = torch.cat([y.new_full((len(y), 1), self.eos), y[:, :-1]], dim=1).clamp(min=0)
+        inputs = [{"x": view, "x_lens": x_lens, "y_in": y_in, "y_in_lens": y_lens} for view in views]
         clean, noisy = (inputs[0] if spec.clean else None), inputs[len(inputs) - spec.noisy :]
         return Batch([u.id for u in chosen], clean, noisy, y, y_lens, totals, weight)
-
-    def _inputs(self, x: Tensor, x_lens: Tensor, y: Tensor, y_lens: Tensor) -> dict[str, Tensor]:
-        y_in = torch.cat([y.new_full((len(y), 1), self.eos), y[:, :-1]], dim=1).clamp(min=0)
-        return {"x": x, "x_lens": x_lens, "y_in": y_in, "y_in_lens": y_lens}

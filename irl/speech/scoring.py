@@ -49,7 +49,7 @@ def score(reference: Path, hypothesis: Path) -> Scores:
 
 
 def total(counts: list[Edits]) -> Edits:
-    return sum(counts[1:], counts[0])
+    return Edits(*map(sum, zip(*counts)))
 
 
 def alignment(reference: list[str], hypothesis: list[str]) -> tuple[str, str]:
@@ -130,10 +130,6 @@ class Edits(NamedTuple):
     @property
     def errors(self) -> int:
         return self.substitutions + self.deletions + self.insertions
-
-    def __add__(self, other: object) -> Edits:
-        assert isinstance(other, Edits)
-        return Edits(*(a + b for a, b in zip(self, other)))
 
 
 def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:

@@ -5,13 +5,13 @@ operations, a GPU otherwise waits for a CPU that launches them one by one.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import torch
 from torch import Tensor
 
 from irl.core.errors import UserError
-from irl.core.output import tree_map
+from irl.core.output import tensors_of, tree_map
 from irl.training.task import Task
 
 # Names of the terms of a batch, and float64 values in the same order.
@@ -46,7 +46,7 @@ class Recorder:
         """stage: what else a pass depends on; None for what comes once only, which is not recorded."""
         if stage is None:
             return self.run(batch)
-        tensors = list(_tensors(batch))
+        tensors = tensors_of(batch)
         hidden = self.task.hidden_state()
         rest = tree_map(lambda x: (tuple(x.shape), x.dtype), batch)
         key = str((stage, rest, {name: tuple(x.shape) for name, x in hidden.items()}))
@@ -70,7 +70,7 @@ class Recorder:
         self.task.load_state(before)
         found, play = capture(lambda: self.run(own))
         gradients = [parameter.grad for parameter in self.parameters]
-        return Recorded(play, list(_tensors(own)), before, self.task.hidden_state(), gradients, found)
+        return Recorded(play, tensors_of(own), before, self.task.hidden_state(), gradients, found)
 
 
 def recorder_for(settings: Any, run: Callable[[Any], Values], task: Task, device: torch.device) -> Recorder | None:
@@ -97,11 +97,3 @@ def capture(function: Callable[[], Values]) -> tuple[Values, Callable[[], None]]
     with torch.cuda.graph(graph):
         found = function()
     return found, graph.replay
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, (tuple, list)):
-        for part in tree:
-            yield from _tensors(part)

@@ -11,6 +11,7 @@ from torch import Tensor
 from irl.core.logging import progress
 from irl.core.output import Output, lens_to_mask
 from irl.objective import L2, Cosine, Distance, IRLLoss
+from irl.objective.vicreg import vectors_of
 from irl.training.distributed import all_gather
 from irl.training.running_covariance import RunningCovariance
 
@@ -61,18 +62,6 @@ def layer_norms(view: Output) -> dict[str, Tensor]:
     return found
 
 
-def valid_frames(view: Output) -> dict[str, Tensor]:
-    """For each hidden state its vectors (M, D): the valid frames of (N, T, D) with lengths, the positions of feature
-    maps (N, D, H, W) without."""
-    found = {}
-    for layer, hidden in view.hidden.items():
-        if layer in view.lens:
-            found[layer] = hidden[lens_to_mask(view.lens[layer].to(hidden.device), hidden.shape[1])]
-        else:
-            found[layer] = hidden.movedim(1, -1).flatten(0, -2)
-    return found
-
-
 class LayerStats:
     """Sums over the batches of an evaluation, by name. distance: its elementary ones are measured."""
 
@@ -90,8 +79,8 @@ class LayerStats:
         self.add_distances(clean, noisy, rows)
         for layer, value in layer_norms(clean).items():
             self.add(f"norm/{layer}", rows * float(value), rows)
-        for layer, vectors in valid_frames(clean).items():
-            self.covariances.setdefault(layer, RunningCovariance()).add(vectors)
+        for layer in clean.hidden:
+            self.covariances.setdefault(layer, RunningCovariance()).add(vectors_of(clean, layer))
 
     def add_distances(self, clean: Output, other: Output, rows: int, suffix: str = "") -> None:
         """As NAME + suffix/LAYER."""

@@ -11,8 +11,8 @@ import torch
 
 from irl.core import config
 from irl.core.errors import UserError
-from irl.core.gpu import device_name
 from irl.core.logging import logger
+from irl.core.machine import device_name
 from irl.core.provenance import commit, versions
 from irl.training import checkpoint
 from irl.training.best_checkpoints import BestCheckpoints
@@ -45,8 +45,8 @@ class RunState:
         self.first = fabric.global_rank == 0
         # Recorded at the start: the tree may change during the run.
         self.commit = commit()
-        # By the first process: it may have to read all of the data.
         self.modality = modality(settings.task, str(exp))
+        # By the first process: it may have to read all of the data.
         self.trained_on = self.from_first(lambda: self.modality.train_data(settings))
         self.step = self.epoch = self.batch = self.skipped = 0
         self.seconds = self.waited = 0.0

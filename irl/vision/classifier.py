@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Callable, Iterator, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from irl.core.errors import UserError
 from irl.core.fingerprint import check_inputs
+from irl.core.logging import progress
 from irl.core.output import Output
 from irl.core.rng import Keys
 from irl.data.images import Images
@@ -86,22 +87,12 @@ class Test:
             raise UserError(f"the test set has classes {', '.join(self.images.classes)}, the model "
                             f"{', '.join(self.classifier.classes)}")  # fmt: skip
 
-    @property
-    def corrupted(self) -> Path:
-        """The folder of corruptions."""
-        return corrupted_folder(self.settings, self.folder) or self.folder
-
-    def data_fingerprint(self, condition: str) -> str:
-        """Tells what a condition was tested on."""
-        return data_fingerprint(self.images.digest(), condition, self.corrupted)
-
-    def errors(self, condition: str, batch_size: int, bar: Callable[..., Any]) -> Errors:
-        """bar: wraps an iterable over batches."""
+    def errors(self, condition: str, batch_size: int) -> Errors:
         wrong = np.zeros(len(self.images), np.int64)
         tried = np.zeros_like(wrong)
         batches = list(self._batches(condition, batch_size))
         by_view = np.zeros(len(batches[0][1]), np.int64)
-        for rows, views in bar(batches):
+        for rows, views in progress(batches, condition, unit="batch"):
             labels = torch.from_numpy(self.images.labels[rows]).to(self.classifier.device)
             for number, view in enumerate(views):
                 with torch.no_grad():
@@ -114,17 +105,13 @@ class Test:
                 by_view[number] += found.sum()
         return Errors(wrong, tried, by_view)
 
-    def corruptions(self) -> list[str]:
-        """Their names in the order of views, five severities each."""
-        return corruptions.names(self.corrupted)
-
     def _batches(self, condition: str, size: int) -> Iterator[tuple[slice, list[Callable[[Tensor], Tensor]]]]:
         """Slices of the test set, each with functions from its labels to normalised images."""
         c, s = self.classifier, self.settings
         noises = s.noises()
         first = s.slow_images or len(self.images)
         if condition == "corruption":
-            sets = corruptions.read(self.corrupted, self.images.images, self.images.labels)
+            sets = corruptions.read(self.folder, self.images.images, self.images.labels)
             corrupted = lambda array, y: c.statistics.normalise(c.inputs(array))  # noqa: E731
             for rows in _slices(min(first, len(self.images)), size):
                 levels = [array[level, rows] for array in sets.values() for level in range(corruptions.SEVERITIES)]

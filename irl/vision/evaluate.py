@@ -10,9 +10,10 @@ from typing import Any, Mapping, Sequence
 from irl.core import atomic_io, config
 from irl.core.arguments import positive
 from irl.core.fingerprint import file_fingerprint, read_product, write_product
-from irl.core.logging import log_to, logger, progress
+from irl.core.logging import log_to, logger
 from irl.core.machine import device_named
 from irl.data import images
+from irl.noise import corruptions
 from irl.noise.corruptions import SEVERITIES
 from irl.reporting.results import pack
 from irl.training.modality import Planned
@@ -70,20 +71,22 @@ def evaluate(args: argparse.Namespace) -> None:
     settings = read_settings(args.settings, args.test)
     settings.check(args.conditions)
     classifier = Classifier(args.checkpoint, device_named(args.device))
-    test = Test(classifier, images.read(args.data), settings, args.corruptions or Path("."))
+    content = images.read(args.data)
+    own, folder = content.digest(), corrupted_folder(settings, args.corruptions) or Path(".")
+    test = Test(classifier, content, settings, folder)
     made_of = {"weights": file_fingerprint(args.checkpoint), "options": config.to_dict(settings)}
     for name in args.conditions:
-        fingerprint = {**made_of, "data": test.data_fingerprint(name)}
+        fingerprint = {**made_of, "data": data_fingerprint(own, name, folder)}
         path = args.out / args.data.stem / f"{name}.json"
         if read_product(path, fingerprint, "errors", "reference") is not None:
             logger.info(f"{path}: already evaluated in this way")
             continue
         begin = time.monotonic()
-        wrong, tried, by_view = test.errors(name, args.batch_size, lambda b: progress(b, name, unit="batch"))
+        wrong, tried, by_view = test.errors(name, args.batch_size)
         counts: dict[str, Any] = {"errors": pack(wrong), "reference": pack(tried)}
         count = int((tried > 0).sum())
         if name == "corruption":
-            counts["kinds"] = dict(zip(test.corruptions(), by_view.reshape(-1, SEVERITIES).tolist()))
+            counts["kinds"] = dict(zip(corruptions.names(folder), by_view.reshape(-1, SEVERITIES).tolist()))
             table = path.with_name("unaggregated_results.csv")
             atomic_io.write(table, accuracies(args.checkpoint.parent.name, counts["kinds"], count))
             for kind, found in counts["kinds"].items():

@@ -4,7 +4,7 @@ import torch
 
 from irl.core.output import Output, next_example
 from irl.reporting.pairs import measure
-from irl.training.layer_stats import LayerPair, layer_norms, valid_frames
+from irl.training.layer_stats import LayerPair, layer_norms
 from irl.training.running_covariance import RunningCovariance
 
 
@@ -56,9 +56,3 @@ def test_effective_rank_of_a_line_is_one_and_of_collapse_too():
         scatter = RunningCovariance()
         scatter.add(x)
         assert scatter.effective_rank() == pytest.approx(1, abs=1e-3)
-
-
-def test_valid_frames_leave_padding_out():
-    hidden = torch.arange(12.0).reshape(2, 3, 2)
-    view = Output(torch.zeros(2), {"h": hidden}, {"h": torch.tensor([3, 1])})
-    assert torch.equal(valid_frames(view)["h"], torch.cat([hidden[0], hidden[1, :1]]))

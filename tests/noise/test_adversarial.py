@@ -19,7 +19,6 @@ from irl.noise.adversarial import (
     dlr,
     fgsm,
     pgd,
-    random_noise,
     worst,
 )
 from irl.noise.lp_ball import LpBall
@@ -191,7 +190,7 @@ def test_attacks_are_plain_functions():
     ball = LpBall(x, 0.1, bounds=(torch.zeros(6), torch.ones(6)))
     points = [fgsm(model, ball, y), pgd(model, ball, y, k, steps=3), apgd(model, ball, y, k, dlr, steps=3)]
     points.append(worst(model, ball, y, points))
-    for z in (*points, random_noise(ball, k)):
+    for z in (*points, ball.surface_point(k)):
         assert z.shape == x.shape and (z - x).abs().max() <= 0.1 + 1e-6 and 0 <= z.min() and z.max() <= 1
     wrong = torch.stack([model(z).argmax(1) != y for z in points])
     assert torch.equal(wrong[-1], wrong[:-1].any(0))

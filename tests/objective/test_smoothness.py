@@ -166,7 +166,7 @@ def test_the_pass_by_hand_is_that_of_dual_tensors():
     value, moved = network.push_forward(x, tangents)
     for i, tangent in enumerate(tangents):
         # Through a function the method is not seen.
-        expected_value, expected = push_forward(lambda v: network(v), x, tangent)
+        expected_value, (expected,) = push_forward(lambda v: network(v), x, [tangent])
         assert list(moved.hidden) == list(expected.hidden)
         assert len(moved.extra) == 1 + 3
         for name, h in expected.named().items():
@@ -232,7 +232,7 @@ def test_language_models_by_their_embeddings():
     x = model.embed(words).detach()
     assert torch.equal(FromEmbeddings(model)(x).logits, model(words, lens).logits)
     tangent = torch.randn_like(x)
-    _, moved = push_forward(FromEmbeddings(model), x, tangent)
+    _, (moved,) = push_forward(FromEmbeddings(model), x, [tangent])
     step = 1e-6
     with torch.no_grad():
         ends = [FromEmbeddings(model)(x + sign * step * tangent).hidden["rnn.1"] for sign in (1, -1)]

@@ -512,7 +512,7 @@ def check_forward(device: str, make: Callable[[], nn.Module], x: Tensor) -> Row:
     tangent = torch.randn_like(x)
 
     def run(where: str, dtype: torch.dtype) -> dict[str, Tensor]:
-        value, moved = push_forward(make().to(where, dtype), x.to(where, dtype), tangent.to(where, dtype))
+        value, (moved,) = push_forward(make().to(where, dtype), x.to(where, dtype), [tangent.to(where, dtype)])
         return {**{f"value {n}": v for n, v in value.named().items()}, **moved.named()}
 
     found, expected = run(device, torch.float32), run("cpu", torch.float64)
