@@ -3,6 +3,7 @@
 #
 #   ./run.sh                                     the mini corpus: Python's manual, from its standard library
 #   ./run.sh --corpus ptb --source DIR           ptb.train.txt, ptb.valid.txt, ptb.test.txt
+#   ./run.sh --corpus ptb_start --source DIR     the first 120,000 words of it, for CPUs
 #   ./run.sh --corpus wikitext2 --source DIR     wiki.train.tokens, wiki.valid.tokens, wiki.test.tokens
 #   ./run.sh --corpus text --train-text FILE --valid-text FILE --test-text FILE   your own, words between spaces
 #

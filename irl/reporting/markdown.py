@@ -51,6 +51,10 @@ def pairs_to_test(table: Table) -> list[tuple[str, str]]:
     return [(a, b) for a, b in pairs if a != b and a in table.methods and b in table.methods]
 
 
+def shown_p(p: float) -> str:
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+
+
 def tests(table: Table) -> list[str]:
     """The section of paired tests."""
     pairs = pairs_to_test(table)
@@ -67,7 +71,7 @@ def tests(table: Table) -> list[str]:
         if "p" not in t:
             return f"{t['difference']:+.1f}"
         mark = "\\*" if (a, b, column) in holds else ""
-        return f"{t['difference']:+.1f} ({t['low']:+.1f} to {t['high']:+.1f}), p = {t['p']:.3f}{mark}"
+        return f"{t['difference']:+.1f} ({t['low']:+.1f} to {t['high']:+.1f}), {shown_p(t['p'])}{mark}"
 
     points = "percentage points" if table.metric.unit else table.metric.name.partition(" ")[0]
     head = f"Paired bootstrap tests: difference in {points}, its 95 % interval, two-sided p."

@@ -8,7 +8,7 @@ import numpy as np
 
 from irl.core.errors import UserError
 from irl.reporting import results
-from irl.reporting.statistics import bootstrap, edge_interval, paired_test, percentiles, resampled_ratios
+from irl.reporting.statistics import edge_interval, paired_test, percentiles, resampled_sums
 from irl.reporting.table_config import TableConfig
 from irl.training.modality import Modality, percent
 
@@ -101,9 +101,7 @@ class Table:
         self.trained = [m for m in self.methods if m == self.plain[m] or self.plain[m] not in self.plain]
         self.seeds = {m: sorted(line["seed"] for line in lines if line["method"] == m) for m in self.methods}
         self._aggregate()
-        # Conditions of one size are copies of the same examples, so they are resampled together.
-        self.weights = {n: bootstrap(n) for n in {len(r) for r in self.reference.values()}}
-        self._resampled: dict[tuple[str, str], np.ndarray] = {}
+        self._resample()
 
     def _order(self) -> list[str]:
         """Methods of the configuration first, others in the order of their lines; a variant after its plain form."""
@@ -121,6 +119,18 @@ class Table:
             for c in self.conditions:
                 self.by_seed[method, c] = np.array([results.counts(row[c]["errors"]) for row in rows])
         self.errors = {key: errors.mean(0) for key, errors in self.by_seed.items()}
+
+    def _resample(self) -> None:
+        """ratios: (resamples,) by method and condition. Conditions of one size are copies of the same examples, so they
+        are resampled together."""
+        self.ratios: dict[tuple[str, str], np.ndarray] = {}
+        for size in {len(r) for r in self.reference.values()}:
+            alike = [c for c in self.conditions if len(self.reference[c]) == size]
+            keys = [(method, c) for method in self.methods for c in alike]
+            columns = [self.reference[c] for c in alike] + [self.errors[key] for key in keys]
+            sums = resampled_sums(np.stack(columns, axis=1)).T
+            references = dict(zip(alike, sums))
+            self.ratios |= {key: errors / references[key[1]] for key, errors in zip(keys, sums[len(alike) :])}
 
     @property
     def noisy(self) -> list[str]:
@@ -152,13 +162,8 @@ class Table:
 
     def resampled(self, method: str, column: str) -> np.ndarray:
         """The rate in every resample of the examples, (resamples,)."""
-        if (method, column) not in self._resampled:
-            rates = []
-            for c in self._each(column):
-                errors, reference = self.errors[method, c], self.reference[c]
-                rates.append(self.metric.show(resampled_ratios(self.weights[len(reference)], errors, reference)))
-            self._resampled[method, column] = np.mean(rates, axis=0)
-        return self._resampled[method, column]
+        mean: np.ndarray = np.mean([self.metric.show(self.ratios[method, c]) for c in self._each(column)], axis=0)
+        return mean
 
     def tested(self, column: str) -> int:
         """The number of examples that a column is about."""

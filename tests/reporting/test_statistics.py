@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from irl.reporting.statistics import bootstrap, edge_interval, holm, interval, paired_test
+from irl.reporting.statistics import RESAMPLES, edge_interval, holm, interval, paired_test, resampled_sums
 
 
 def test_bootstrap_interval_covers():
@@ -27,13 +27,29 @@ def test_holm_seldom_finds_what_is_not_there():
     assert 8 <= found <= 32
 
 
+def test_sums_are_of_as_many_examples_drawn_with_replacement():
+    """Against a plain loop over indices, in distribution: the mean and the variance of a sum of draws."""
+    values = np.random.default_rng(1).random(40)
+    sums = resampled_sums(np.stack([values, np.ones(40)], axis=1))
+    assert sums.shape == (RESAMPLES, 2) and (sums[:, 1] == 40).all()
+    rng = np.random.default_rng(2)
+    plain = np.array([sum(values[i] for i in rng.integers(40, size=40)) for _ in range(4000)])
+    error = plain.std() / np.sqrt(4000)
+    assert abs(sums[:, 0].mean() - plain.mean()) < 5 * error
+    assert sums[:, 0].std() == pytest.approx(plain.std(), rel=0.08)
+
+
+def test_the_least_p_is_low_enough_for_the_correction_of_a_hundred_comparisons():
+    zeros, ones = np.zeros(RESAMPLES), np.ones(RESAMPLES)
+    assert 100 * paired_test(ones, zeros, 1.0)["p"] < 0.05
+
+
 def test_paired_test():
     rng = np.random.default_rng(0)
-    weights = bootstrap(100)
     base = rng.binomial(30, 0.2, 100).astype(float)
     better, same = base - (rng.random(100) < 0.5) * (base > 0), rng.permutation(base)
-    reference = weights @ np.full(100, 30.0)
-    rates = {k: (weights @ v) / reference for k, v in (("base", base), ("better", better), ("same", same))}
+    sums = resampled_sums(np.stack([base, better, same, np.full(100, 30.0)], axis=1))
+    rates = dict(zip(("base", "better", "same"), (sums[:, :3] / sums[:, 3:]).T))
     found = paired_test(rates["better"], rates["base"], (better - base).sum() / 3000)
     assert found["high"] < 0 and found["p"] < 0.002
     none = paired_test(rates["same"], rates["base"], 0.0)

@@ -174,7 +174,7 @@ def test_p_values_that_hold_for_the_number_of_comparisons_are_marked():
         rows.append(made)
     text = page(table(*rows), "")
     assert "below 0.05 after Holm's correction for these 2 comparisons." in text
-    assert "| our loss - plain | -15.0 (-15.9 to -14.1), p = 0.001\\* |" in text
+    assert "| our loss - plain | -15.0 (-15.9 to -14.1), p < 0.001\\* |" in text
     assert text.count("\\*") == 2, "the sentence and one of the two tests"
 
 
