@@ -37,9 +37,10 @@ BENCHMARKS = {
 }
 HEAD = """# Benchmarks
 
-`make bench` (`tools/bench/run.py`) writes the sections on speed. Long runs, large sets and the GPU have scripts of their
-own. In each round every alternative runs once. Within a round, the time of each alternative is divided by the time of
-the alternative in the column's head. The table shows the median of these ratios over all rounds, with a 95 % interval.
+`make bench` (`tools/bench/run.py`) writes the sections on speed. Long runs, large sets and the GPU have scripts of
+their own. In each round every alternative runs once. Within a round, the time of each alternative is divided by the
+time of the alternative in the column's head. The table shows the median of these ratios over all rounds, with a 95 %
+interval.
 """
 
 
