@@ -13,9 +13,9 @@ BLOCK = 500
 Key = TypeVar("Key", bound=Hashable)
 
 
-def resampled_sums(values: np.ndarray, seed: int = 0) -> np.ndarray:
+def resampled_sums(values: np.ndarray) -> np.ndarray:
     """The sums over N examples, drawn N times with replacement, of values (N, K), in each resample: (RESAMPLES, K)."""
-    rng, count = np.random.default_rng(seed), len(values)
+    rng, count = np.random.default_rng(0), len(values)
     share = np.full(count, 1 / count)
     draws = (rng.multinomial(count, share, size=BLOCK) for _ in range(RESAMPLES // BLOCK))
     return np.concatenate([drawn.astype(np.float64) @ values for drawn in draws])

@@ -22,13 +22,13 @@ from typing import Any, Iterator
 
 from harness import machine
 
-START = ("imports", "model and lists of data", "first update")
-PARTS = (
+IMPORTS, BUILD, FIRST = START = ("imports", "model and lists of data", "first update")
+DATA, FORWARD, LOSSES, BACKWARD, STEP, LOGGING, LOOP = UPDATE = (
     "reading, noise, features", "model, forward", "losses and distance", "backward", "gradient norm and optimizer",
-    "logging", "the loop itself", "one evaluation on dev", "one checkpoint",
+    "logging", "the loop itself",
 )  # fmt: skip
 # Their inner parts are not told apart.
-WHOLE = PARTS[7:]
+EVALUATION, SAVING = WHOLE = ("one evaluation on dev", "one checkpoint")
 WARM = 20
 
 
@@ -37,7 +37,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
-        self.parts = [PARTS[6]]
+        self.parts = [LOOP]
         self.since = time.perf_counter()
 
     def hand_over(self) -> None:
@@ -89,7 +89,7 @@ def measure(run: Path, updates: int) -> tuple[dict[str, float], dict[str, float]
         "import irl.bin.train; from irl.training.registry import modality; modality(" + repr(content["task"]) + ", '')"
     )
     subprocess.run([sys.executable, "-c", load], check=True)
-    start = {START[0]: time.perf_counter() - begin}
+    start = {IMPORTS: time.perf_counter() - begin}
     from irl.training.registry import saved_config
     from irl.training.trainer import Trainer
 
@@ -98,28 +98,28 @@ def measure(run: Path, updates: int) -> tuple[dict[str, float], dict[str, float]
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(settings, Path(folder))
-        start[START[1]] = time.perf_counter() - begin
+        start[BUILD] = time.perf_counter() - begin
         # Methods share the clean phase; what tells them apart comes after it.
         first = trainer.state.step = settings.train.clean_updates
         clock = Clock()
         batches = trainer.batches
-        trainer.batches = lambda stop: clock.each(batches(stop), PARTS[0])  # type: ignore[method-assign]
+        trainer.batches = lambda stop: clock.each(batches(stop), DATA)  # type: ignore[method-assign]
         for owner, name, part in (
-            (trainer.raw_module.model, "forward", PARTS[1]),
-            (trainer.raw_module, "forward", PARTS[2]),
-            (trainer.fabric, "backward", PARTS[3]),
-            (trainer.fabric, "clip_gradients", PARTS[4]),
-            (trainer.optimizer, "step", PARTS[4]),
-            (trainer.optimizer, "zero_grad", PARTS[4]),
-            (trainer.metrics, "advance", PARTS[5]),
-            (trainer.metrics, "log_sums", PARTS[5]),
-            (trainer, "evaluate", PARTS[7]),
-            (trainer.state, "save", PARTS[8]),
+            (trainer.raw_module.model, "forward", FORWARD),
+            (trainer.raw_module, "forward", LOSSES),
+            (trainer.fabric, "backward", BACKWARD),
+            (trainer.fabric, "clip_gradients", STEP),
+            (trainer.optimizer, "step", STEP),
+            (trainer.optimizer, "zero_grad", STEP),
+            (trainer.metrics, "advance", LOGGING),
+            (trainer.metrics, "log_sums", LOGGING),
+            (trainer, "evaluate", EVALUATION),
+            (trainer.state, "save", SAVING),
         ):
             clock.watch(owner, name, part)
         trainer.run(first + 1)
         clock.hand_over()
-        start[START[2]] = sum(clock.seconds[part] for part in PARTS[:7])
+        start[FIRST] = sum(clock.seconds[part] for part in UPDATE)
         trainer.run(first + WARM)
         clock.hand_over()
         clock.seconds.clear()
@@ -135,17 +135,15 @@ def main() -> None:
     )
     parser.add_argument("--updates", type=int, default=100)
     args = parser.parse_args()
-    found = [
-        (f"{run.parts[-4]}, {run.parts[-2]}/{run.name}", *measure(run, args.updates))
-        for run in map(Path.resolve, args.runs)
-    ]
+    runs = [run.resolve() for run in args.runs]
+    found = [(f"{run.parts[-4]}, {run.parts[-2]}/{run.name}", *measure(run, args.updates)) for run in runs]
     print("## Where the time of a training goes\n")
     print("| | " + " | ".join(name for name, _, _ in found) + " |\n|---|" + "---|" * len(found))
     for part in START:
         print(f"| {part}, s | " + " | ".join(f"{start[part]:.1f}" for _, start, _ in found) + " |")
-    updates = [sum(spent.get(part, 0) for part in PARTS[:7]) for _, _, spent in found]
+    updates = [sum(spent.get(part, 0) for part in UPDATE) for _, _, spent in found]
     print("| an update, ms | " + " | ".join(f"{1000 * total / args.updates:.1f}" for total in updates) + " |")
-    for part in PARTS[:7]:
+    for part in UPDATE:
         shares = [spent.get(part, 0) / total for (_, _, spent), total in zip(found, updates)]
         print(f"| - {part} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
     for part in WHOLE:
