@@ -10,7 +10,7 @@ image as one vector. The columns are
   the L2 distance between clean and noisy activations divided by the mean norm of the clean ones,
   the cosine distance between clean and noisy activations,
   the mean norm of the clean activations,
-  the same two distances between different examples, as a scale, and the first L2 distance divided by theirs,
+  the same two distances between different examples, as a scale, and the first L2 distance divided by that,
   the effective rank of the clean activations, and
   the norm of the layer's Jacobian with respect to the input, |J_l|_F (root mean square), with its standard error.
 OUT/distances.png and .svg are the paper's Figures 2 to 4, one curve for each method. They also show norms and ranks,

@@ -172,7 +172,7 @@ def stack_views(views: Sequence[Any]) -> Any:
 def tensors_of(tree: Any) -> list[Tensor]:
     """All tensors of a tree, in the order of `tree_map`."""
     found: list[Tensor] = []
-    tree_map(lambda x: found.append(x), tree)
+    tree_map(found.append, tree)
     return found
 
 

@@ -32,8 +32,8 @@ def check_bytes(images: np.ndarray) -> None:
 def gaussian_noise(images: np.ndarray, severity: int, numbers: np.ndarray) -> np.ndarray:
     check_bytes(images)
     keys = Keys(torch.from_numpy(numbers), 0, f"corruption/gaussian_noise/{severity}")
-    some = (replace(keys, ids=ids) for ids in keys.ids.split(100))
-    noise = np.concatenate([keys.normal(images[0].size).numpy() for keys in some])
+    parts = (replace(keys, ids=ids) for ids in keys.ids.split(100))
+    noise = np.concatenate([keys.normal(images[0].size).numpy() for keys in parts])
     noisy = images / 255.0 + GAUSSIAN[severity - 1] * noise.reshape(images.shape)
     return (noisy.clip(0, 1) * 255).astype(np.uint8)
 

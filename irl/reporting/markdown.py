@@ -95,8 +95,9 @@ def activations(table: Table) -> list[str]:
         cells = []
         for measure in measures:
             values = [v for line in lines for key, v in line.items() if key.startswith(f"{measure}/")]
-            # Views without noise are equal, which says nothing of the method.
-            cells.append(f"{np.mean(values):.3g}" if any(values) else "")
+            cells.append(f"{np.mean(values):.3g}" if values else "")
+        if cells[:2] == ["0", "0"]:  # views without noise are equal, which says nothing of the method
+            cells[:2] = ["", ""]
         if any(cells):
             rows.append([table.label(method), *cells])
     if not rows:
@@ -110,7 +111,7 @@ def provenance(table: Table) -> list[str]:
     own, metric = table.config.own_updates, table.metric
     first = next((line for line in table.lines if table.plain[line["method"]] not in own), table.lines[0])
     updates = {table.label(line["method"]): line["updates"] for line in table.lines}
-    others = [f"{label} ({count})" for label, count in updates.items() if count != first["updates"]]
+    others = [f'"{label}" ({count})' for label, count in updates.items() if count != first["updates"]]
     but = f" but {', '.join(others)}" if others else ""
     sizes = {c: int((table.reference[c] > 0).sum()) for c in table.conditions}
     most = max(sizes.values())
@@ -125,13 +126,13 @@ def provenance(table: Table) -> list[str]:
         "Seeds: " + ", ".join(f"{table.label(m)} {' '.join(map(str, s))}" for m, s in table.seeds.items()) + ".",
         "Training time a run: " + ", ".join(training_times(table)) + ".",
         "Versions: "
-        + ", ".join(f"{k} {v}" for k, v in first["versions"].items())
+        + "; ".join(dict.fromkeys(", ".join(f"{k} {v}" for k, v in line["versions"].items()) for line in table.lines))
         + f"; commit {', '.join(dict.fromkeys(line['commit'] for line in table.lines))}.",
     ]
 
 
 def training_times(table: Table) -> list[str]:
-    """The mean time of a run, by method and device. A device that is not told is a CPU, as in runs of before."""
+    """The mean time of a run, by method and device. Lines of earlier versions have no device: they are of CPUs."""
     found = []
     for method in table.trained:
         times: dict[str, list[float]] = {}

@@ -8,7 +8,7 @@ import numpy as np
 
 # The least p is 2 / (RESAMPLES + 1), low enough for Holm's correction of a hundred comparisons.
 RESAMPLES = 10_000
-# Drawn at once: the counts of a block are in memory, those of all resamples are not.
+# Resamples drawn at a time, a divisor of RESAMPLES, so that never all counts are in memory.
 BLOCK = 500
 Key = TypeVar("Key", bound=Hashable)
 

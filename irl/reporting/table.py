@@ -127,10 +127,13 @@ class Table:
         for size in {len(r) for r in self.reference.values()}:
             alike = [c for c in self.conditions if len(self.reference[c]) == size]
             keys = [(method, c) for method in self.methods for c in alike]
-            columns = [self.reference[c] for c in alike] + [self.errors[key] for key in keys]
+            # Sums over seeds, not means: counts are exact, and resamples in which two methods are equal are ties.
+            columns = [self.reference[c] for c in alike] + [self.by_seed[key].sum(0) for key in keys]
             sums = resampled_sums(np.stack(columns, axis=1)).T
             references = dict(zip(alike, sums))
-            self.ratios |= {key: errors / references[key[1]] for key, errors in zip(keys, sums[len(alike) :])}
+            with np.errstate(invalid="ignore"):  # a resample may hold no example that was tested
+                for key, errors in zip(keys, sums[len(alike) :]):
+                    self.ratios[key] = errors / (len(self.by_seed[key]) * references[key[1]])
 
     @property
     def noisy(self) -> list[str]:

@@ -32,6 +32,7 @@ def test_sums_are_of_as_many_examples_drawn_with_replacement():
     values = np.random.default_rng(1).random(40)
     sums = resampled_sums(np.stack([values, np.ones(40)], axis=1))
     assert sums.shape == (RESAMPLES, 2) and (sums[:, 1] == 40).all()
+    assert len(np.unique(sums[:, 0])) > 0.9 * RESAMPLES
     rng = np.random.default_rng(2)
     plain = np.array([sum(values[i] for i in rng.integers(40, size=40)) for _ in range(4000)])
     error = plain.std() / np.sqrt(4000)

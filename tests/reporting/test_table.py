@@ -1,11 +1,13 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from irl.core import config
 from irl.core.errors import UserError
 from irl.reporting.figures import differences, draw
 from irl.reporting.markdown import insert, page, pairs_to_test, rates
+from irl.reporting.statistics import RESAMPLES, resampled_sums
 from irl.reporting.table import NOISY_MEAN, Table, by_test_set, select
 from irl.reporting.table_config import TableConfig, read_table_config
 from irl.training.modality import MetricSpec, Modality
@@ -78,6 +80,27 @@ def test_sections_of_a_page():
     assert "Smelled with left.\nSeeds: plain 1, our loss 1.\n" in text
 
 
+def test_equal_sums_over_seeds_are_ties():
+    """p against a count in whole numbers: means of three seeds would be thirds, and differ by rounding."""
+    rng = np.random.default_rng(5)
+    a, b = rng.integers(0, 3, (3, 12)), rng.integers(0, 3, (3, 12))
+    reference = [10] * 12
+
+    def lines(method, errors):
+        return [
+            {
+                **line(method, seed, {}),
+                "conditions": {"none": {"reference": reference, "errors": e.tolist(), "data": "x"}},
+            }
+            for seed, e in enumerate(errors, 1)
+        ]
+
+    found = table(*lines("plain", a), *lines("loss", b)).test("loss", "plain", "none")["p"]
+    difference = resampled_sums((b.sum(0) - a.sum(0))[:, None])
+    tail = min((difference <= 0).sum(), (difference >= 0).sum())
+    assert (difference == 0).any() and found < 1 and found == 2 * (tail + 1) / (RESAMPLES + 1)
+
+
 def test_times_are_told_apart_by_device():
     errors = {"none": [1, 1, 1]}
     rows = [line("plain", 1, errors), line("plain", 2, errors, device="cpu", train_seconds=80.0)]
@@ -121,7 +144,7 @@ def test_a_control_may_train_for_longer():
     with pytest.raises(UserError, match="plain, seed 1: updates is 10, but 20 for longer"):
         table(*rows)
     names = replace(NAMES, own_updates=("longer",))
-    assert "; 10 updates, of them 5 clean, for every method but longer (20).\n" in page(table(*rows, names=names), "")
+    assert '; 10 updates, of them 5 clean, for every method but "longer" (20).\n' in page(table(*rows, names=names), "")
     with pytest.raises(UserError, match="longer, seed 2: updates is 30, but 20 for longer, seed 1"):
         table(*rows, line("longer", 2, errors, updates=30), names=names)
 

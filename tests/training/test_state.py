@@ -9,6 +9,7 @@ import torch
 from needs import needs
 from tiny import run
 
+from irl.core.machine import device_name
 from irl.training import checkpoint
 from irl.training.registry import read_config, saved_config
 from irl.training.running_covariance import RunningCovariance
@@ -32,8 +33,12 @@ def trainer(folder, monkeypatch):
 
 
 def test_a_checkpoint_says_where_it_was_trained(trainer):
-    content = trainer("irl_loss").state.content()
-    assert content["device"] == "cpu" and content["versions"]["torch"] == torch.__version__.partition("+")[0]
+    state = trainer("irl_loss").state
+    content = state.content()
+    assert (
+        content["device"] == device_name(state.fabric.device)
+        and content["versions"]["torch"] == torch.__version__.partition("+")[0]
+    )
 
 
 def test_steps_are_counted_within_their_phase(trainer):
