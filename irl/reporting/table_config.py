@@ -44,6 +44,9 @@ class TableConfig(Checked):
         for name in self.differences:
             if name not in self.notes or not self.compare_with:
                 raise ValueError(f"differences: {name} needs a note, and compare_with the method to compare with")
+        for name in self.own_updates:
+            if name not in self.methods:
+                raise ValueError(f"own_updates: {name} is not one of the methods")
         for pair in self.tests:
             if len(pair) != 2:
                 raise ValueError(f"tests: expected pairs of methods, found {list(pair)}")

@@ -50,9 +50,11 @@ class CharacterLMConfig(Checked):
 
 
 class Batch(NamedTuple):
-    """Sentences x (B, T) beginning with sos, x_lens (B,), and targets y (B, T) ending with eos, padded with -1. totals:
-    the size of the global batch, with its tokens. weight: weight of these samples; 0 on a rank without own samples."""
+    """Sentences x (B, T) beginning with sos, x_lens (B,), and targets y (B, T) ending with eos, padded with -1. ids:
+    their numbers, for bad_batch.pt. totals: the size of the global batch, with its tokens. weight: weight of these
+    samples; 0 on a rank without own samples."""
 
+    ids: list[int]
     clean: dict[str, Tensor]
     y: Tensor
     totals: BatchTotals
@@ -76,7 +78,7 @@ def make_batch(sentences: Ragged, rows: list[int], eos: int, shard: Shard = Shar
     rows, weight = shard.batch(rows)
     y, lens = sentences.batch(rows)
     x = torch.cat([y.new_full((len(y), 1), eos), y[:, :-1]], dim=1).clamp(min=0)
-    return Batch({"x": x, "x_lens": lens}, y, totals, weight)
+    return Batch(rows, {"x": x, "x_lens": lens}, y, totals, weight)
 
 
 def transcripts(folder: str) -> Iterator[tuple[str, str]]:

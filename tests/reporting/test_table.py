@@ -143,7 +143,9 @@ def test_a_control_may_train_for_longer():
     rows = [line("longer", 1, errors, updates=20), line("plain", 1, errors), line("loss", 1, errors)]
     with pytest.raises(UserError, match="plain, seed 1: updates is 10, but 20 for longer"):
         table(*rows)
-    names = replace(NAMES, own_updates=("longer",))
+    names = replace(NAMES, methods={**NAMES.methods, "longer": "longer"}, own_updates=("longer",))
+    with pytest.raises(ValueError, match="own_updates: shorter is not one of the methods"):
+        replace(NAMES, own_updates=("shorter",))
     assert '; 10 updates, of them 5 clean, for every method but "longer" (20).\n' in page(table(*rows, names=names), "")
     with pytest.raises(UserError, match="longer, seed 2: updates is 30, but 20 for longer, seed 1"):
         table(*rows, line("longer", 2, errors, updates=30), names=names)
