@@ -182,13 +182,13 @@ class LogMel(Features):
         counts = [c.frames(n) for n in lens.tolist()]
         samples = self.shortest + (max(counts) - 1) * c.stack * c.hop
         waves = torch.nn.functional.pad(waves, (0, max(0, samples - waves.shape[1])))
-        lens = lens.to(waves.device, non_blocking=True)[:, None]
-        x = self.energies(waves.masked_fill(torch.arange(waves.shape[1], device=waves.device) >= lens, 0))
-        x = self.normalised(x, 1 + (lens[:, 0].clamp(min=self.shortest) - c.window) // c.hop)
+        lens = lens.to(waves.device, non_blocking=True)
+        x = self.energies(waves.masked_fill(~lens_to_mask(lens, waves.shape[1]), 0))
+        x = self.normalised(x, 1 + (lens.clamp(min=self.shortest) - c.window) // c.hop)
         x = x[:, : max(counts) * c.stack].reshape(len(x), max(counts), c.dim)
         x_lens = torch.tensor(counts)
-        padding = torch.arange(max(counts), device=x.device) >= x_lens.to(x.device, non_blocking=True)[:, None]
-        return x.masked_fill(padding[..., None], 0), x_lens
+        valid = lens_to_mask(x_lens.to(x.device, non_blocking=True), max(counts))
+        return x.masked_fill(~valid[..., None], 0), x_lens
 
 
 class KaldiFbank(Features):

@@ -26,3 +26,8 @@ class Ragged:
         chosen = [self._numbers[self._ends[i] : self._ends[i + 1]].astype(np.int64) for i in rows]
         y = pad_sequence([torch.from_numpy(x) for x in chosen], batch_first=True, padding_value=-1)
         return y, torch.from_numpy(self.lengths[rows])
+
+
+def previous(y: Tensor, first: int) -> Tensor:
+    """The token before each of a batch (N, T) padded with -1: `first`, then all but the last; 0 on padding."""
+    return torch.cat([y.new_full((len(y), 1), first), y[:, :-1]], dim=1).clamp(min=0)

@@ -15,7 +15,7 @@ from irl.core.fingerprint import check_inputs, file_fingerprint, remembered_of_f
 from irl.core.output import Output
 from irl.core.types import Checked, Seed
 from irl.data.kaldi import read_table
-from irl.data.ragged import Ragged
+from irl.data.ragged import Ragged, previous
 from irl.data.sampler import EpochBatches
 from irl.data.vocabulary import Vocabulary
 from irl.models.lstm_lm import LSTMLM, LSTMLMConfig
@@ -77,8 +77,7 @@ def make_batch(sentences: Ragged, rows: list[int], eos: int, shard: Shard = Shar
     totals = BatchTotals(len(rows), sentences.count(rows))
     rows, weight = shard.batch(rows)
     y, lens = sentences.batch(rows)
-    x = torch.cat([y.new_full((len(y), 1), eos), y[:, :-1]], dim=1).clamp(min=0)
-    return Batch(rows, {"x": x, "x_lens": lens}, y, totals, weight)
+    return Batch(rows, {"x": previous(y, eos), "x_lens": lens}, y, totals, weight)
 
 
 def transcripts(folder: str) -> Iterator[tuple[str, str]]:

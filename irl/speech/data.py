@@ -13,6 +13,7 @@ from irl.core.rng import Keys, hash_ids
 from irl.data.augment import AugmentConfig, change_gains, change_speeds
 from irl.data.features import pad_waves
 from irl.data.kaldi import num_samples, read_data_dir, read_wave
+from irl.data.ragged import previous
 from irl.data.sampler import EpochBatches
 from irl.data.vocabulary import Vocabulary
 from irl.noise.audio import Noise
@@ -100,7 +101,7 @@ class SpeechData(torch.utils.data.Dataset):
         if self.augment.specaugment:
             masks = self.masks.draw(shared.sub("masks"), x_lens)
             views = [self.masks.apply(view, x_lens, masks) for view in views]
-        y_in = torch.cat([y.new_full((len(y), 1), self.eos), y[:, :-1]], dim=1).clamp(min=0)
+        y_in = previous(y, self.eos)
         inputs = [{"x": view, "x_lens": x_lens, "y_in": y_in, "y_in_lens": y_lens} for view in views]
         clean, noisy = (inputs[0] if spec.clean else None), inputs[len(inputs) - spec.noisy :]
         return Batch([u.id for u in chosen], clean, noisy, y, y_lens, totals, weight)
