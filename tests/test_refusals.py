@@ -34,6 +34,11 @@ BAD = [
     (["task=video"], "task: expected one of speech, vision, language, character_lm, found 'video'"),
     (["model.attention=foo"], "model.attention: expected one of additive, dot, location, found 'foo'"),
     (["model.encoder_units=0"], "model.encoder_units: expected int >= 1, found 0"),
+    (["augment.warps=[1.1, 0.9]"], "augment: warps: expected [low, high], got [1.1, 0.9]"),
+    (
+        ["augment.warps=[0.9, 1.1]", "features.low_hz=200"],
+        "augment.warps needs features from below 100 to above 3500 Hz, got features of 200 to 4000 Hz",
+    ),
     (["train.precision=foo"], "train.precision: expected one of 32-true, bf16-mixed, 16-mixed, found 'foo'"),
     (["train.clip_norm=-5"], "train.clip_norm: expected float >= 0, found -5"),
     (["objective.alpha=null"], "objective.alpha: expected a value, found null"),

@@ -23,18 +23,21 @@ class AugmentConfig(Checked):
     """Augmentation of the training set, in the clean phase too. Dev and test sets are never augmented.
 
     speeds: one is drawn, such as Kaldi's [0.9, 1.0, 1.1]. gains: a factor is drawn uniformly between the two, such as
-    Kaldi's [0.125, 2] (utils/data/perturb_data_dir_volume.sh); nothing clips. specaugment: masks of
-    `irl.noise.spec_augment`, at the same place in every view.
+    Kaldi's [0.125, 2] (utils/data/perturb_data_dir_volume.sh); nothing clips. warps: a length of the vocal tract is
+    drawn uniformly between the two, such as [0.9, 1.1], and warps the mel filters as if another voice spoke (VTLP,
+    Jaitly and Hinton 2013). specaugment: masks of `irl.noise.spec_augment`, at the same place in every view.
     """
 
     speeds: Annotated[tuple[Annotated[float, within(0.5, 2)], ...], NonEmpty] = (1.0,)
     gains: tuple[Positive, ...] = (1.0, 1.0)
+    warps: tuple[Annotated[float, within(0.5, 2)], ...] = (1.0, 1.0)
     specaugment: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.gains) != 2 or self.gains[0] > self.gains[1]:
-            raise ValueError(f"gains: expected [low, high], got {list(self.gains)}")
+        for name, factors in (("gains", self.gains), ("warps", self.warps)):
+            if len(factors) != 2 or factors[0] > factors[1]:
+                raise ValueError(f"{name}: expected [low, high], got {list(factors)}")
 
 
 def change_speeds(waves: list[np.ndarray], speeds: tuple[float, ...], keys: Keys) -> list[np.ndarray]:
@@ -50,6 +53,11 @@ def change_speeds(waves: list[np.ndarray], speeds: tuple[float, ...], keys: Keys
 def change_gains(waves: Tensor, gains: tuple[float, ...], keys: Keys) -> Tensor:
     """Each row of (N, T) times a factor of its own, drawn uniformly from [low, high]."""
     return waves if gains == (1.0, 1.0) else waves * keys.uniform(1, *gains).to(waves.dtype)
+
+
+def draw_warps(warps: tuple[float, ...], keys: Keys) -> list[float]:
+    """A factor for each example, drawn uniformly from [low, high]; none for [1, 1]."""
+    return [] if warps == (1.0, 1.0) else keys.uniform(1, *warps)[:, 0].tolist()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from itertools import repeat
+from typing import Literal, Sequence
 
 import numpy as np
 import torch
@@ -64,6 +65,11 @@ class FeatureConfig(Checked):
         return self.high_hz or self.rate / 2
 
     @property
+    def warped_hz(self) -> tuple[float, float]:
+        """Where a warp of the mel filters has its full factor: Kaldi's defaults of vtln-low and vtln-high."""
+        return 100.0, self.rate / 2 - 500
+
+    @property
     def window(self) -> int:
         return self._samples(self.window_ms)
 
@@ -88,14 +94,21 @@ class FeatureConfig(Checked):
         return KaldiFbank(self) if self.kind == "kaldi_fbank" else LogMel(self)
 
 
-def mel_filters(config: FeatureConfig, fft_size: int) -> Tensor:
+def mel_filters(config: FeatureConfig, fft_size: int, warp: float = 1.0) -> Tensor:
     """Triangular filters (fft_size / 2 + 1, mels), equally spaced on the mel scale 2595 log10(1 + f / 700).
+
+    warp: their corners move to corner / warp, as in Kaldi's VTLN with its defaults: the factor holds from 100 Hz to
+    500 Hz below half the sampling rate; the lowest and the highest corner stay.
 
     Computed in double precision; torchaudio.functional.melscale_fbanks works in single precision and differs by up to
     1e-5, so trained models would hear other features.
     """
     low, high = (2595 * math.log10(1 + f / 700) for f in (config.low_hz, config.top_hz))
     points = 700 * (10 ** (torch.linspace(low, high, config.mels + 2, dtype=torch.float64) / 2595) - 1)
+    if warp != 1:
+        from torchaudio.compliance.kaldi import vtln_warp_freq
+
+        points = vtln_warp_freq(*config.warped_hz, config.low_hz, config.top_hz, warp, points)
     f = torch.linspace(0, config.rate / 2, fft_size // 2 + 1, dtype=torch.float64)[:, None]
     rise = (f - points[:-2]) / (points[1:-1] - points[:-2])
     fall = (points[2:] - f) / (points[2:] - points[1:-1])
@@ -109,14 +122,14 @@ class Features(ABC):
         self.config = config
 
     @abstractmethod
-    def energies(self, wave: Tensor) -> Tensor:
-        """(n,) samples, a window or more -> logarithms of mel energies (frames, mels)."""
+    def energies(self, wave: Tensor, warp: float = 1.0) -> Tensor:
+        """(n,) samples, a window or more -> logarithms of mel energies (frames, mels). warp: see `mel_filters`."""
 
-    def __call__(self, wave: Tensor) -> Tensor:
+    def __call__(self, wave: Tensor, warp: float = 1.0) -> Tensor:
         c = self.config
         if len(wave) < self.shortest:
             wave = torch.nn.functional.pad(wave, (0, self.shortest - len(wave)))
-        x = self.energies(wave)
+        x = self.energies(wave, warp)
         x = self.normalised(x[None], torch.tensor([len(x)]))[0]
         count = len(x) // c.stack
         return x[: count * c.stack].reshape(count, c.dim)
@@ -147,9 +160,10 @@ class Features(ABC):
         """Samples of one feature vector."""
         return self.config.window + (self.config.stack - 1) * self.config.hop
 
-    def batch(self, waves: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
-        """Padded waves (N, T) with lengths -> features (N, T', dim), zero on padding, and their lengths (N,)."""
-        rows = [self(wave[:n]) for wave, n in zip(waves, lens.tolist())]
+    def batch(self, waves: Tensor, lens: Tensor, warps: Sequence[float] = ()) -> tuple[Tensor, Tensor]:
+        """Padded waves (N, T) with lengths -> features (N, T', dim), zero on padding, and their lengths (N,). warps: of
+        the mel filters, one for each wave; by default none."""
+        rows = [self(wave[:n], warp) for wave, n, warp in zip(waves, lens.tolist(), warps or repeat(1.0))]
         x_lens = torch.tensor([len(row) for row in rows])
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), x_lens
 
@@ -163,18 +177,19 @@ class LogMel(Features):
         self.window = torch.hann_window(config.window)
         self.filters = mel_filters(config, self.fft_size)
 
-    def energies(self, wave: Tensor) -> Tensor:
+    def energies(self, wave: Tensor, warp: float = 1.0) -> Tensor:
         """Also of several waves of one length, (..., n) -> (..., frames, mels)."""
         if self.window.device != wave.device:
             self.window, self.filters = self.window.to(wave.device), self.filters.to(wave.device)
+        filters = self.filters if warp == 1 else mel_filters(self.config, self.fft_size, warp).to(wave.device)
         frames = wave.unfold(-1, self.config.window, self.config.hop)
         spectrum = torch.fft.rfft(frames * self.window, self.fft_size)
         power = spectrum.real.square() + spectrum.imag.square()
-        return torch.log((power @ self.filters).clamp(min=self.config.floor))
+        return torch.log((power @ filters).clamp(min=self.config.floor))
 
-    def batch(self, waves: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, waves: Tensor, lens: Tensor, warps: Sequence[float] = ()) -> tuple[Tensor, Tensor]:
         """At once on a GPU. On a CPU one by one: there a batch gives the same to the bit as each utterance alone."""
-        return super().batch(waves, lens) if waves.is_cpu else self._batch_at_once(waves, lens)
+        return super().batch(waves, lens, warps) if waves.is_cpu or warps else self._batch_at_once(waves, lens)
 
     def _batch_at_once(self, waves: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         """`batch` up to rounding, in a few operations for all waves instead of a few for each."""
@@ -194,7 +209,7 @@ class LogMel(Features):
 class KaldiFbank(Features):
     """Features of kind "kaldi_fbank", by torchaudio."""
 
-    def energies(self, wave: Tensor) -> Tensor:
+    def energies(self, wave: Tensor, warp: float = 1.0) -> Tensor:
         from torchaudio.compliance.kaldi import fbank
 
         c = self.config
@@ -207,6 +222,7 @@ class KaldiFbank(Features):
             low_freq=c.low_hz,
             high_freq=c.high_hz,
             num_mel_bins=c.mels,
+            vtln_warp=warp,
         )
 
 

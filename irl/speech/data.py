@@ -10,7 +10,7 @@ from torch import Tensor
 
 from irl.core.errors import UserError
 from irl.core.rng import Keys, hash_ids
-from irl.data.augment import AugmentConfig, change_gains, change_speeds
+from irl.data.augment import AugmentConfig, change_gains, change_speeds, draw_warps
 from irl.data.features import pad_waves
 from irl.data.kaldi import num_samples, read_data_dir, read_wave
 from irl.data.ragged import previous
@@ -83,10 +83,11 @@ class SpeechData(torch.utils.data.Dataset):
         heard = [read_wave(u, self.config.features.rate) for u in chosen]
         waves, lens = pad_waves(change_speeds(heard, self.augment.speeds, shared.sub("speed")))
         waves = change_gains(waves, self.augment.gains, shared.sub("gain"))
+        warps = draw_warps(self.augment.warps, shared.sub("warp"))
         y, y_lens = self.targets.batch(rows)
         views = []
         if spec.clean or isinstance(self.noise, SpecAugment):
-            x, x_lens = self.features.batch(waves, lens)
+            x, x_lens = self.features.batch(waves, lens, warps)
             views.append(x)
         for copy in range(1, spec.noisy + 1):
             assert self.noise is not None
@@ -96,7 +97,7 @@ class SpeechData(torch.utils.data.Dataset):
             else:
                 params = self.noise.draw(keys, lens, [u.speaker for u in chosen])
                 # Noise keeps the length, so the lengths of the clean view hold.
-                view, x_lens = self.features.batch(self.noise.apply(waves, lens, params), lens)
+                view, x_lens = self.features.batch(self.noise.apply(waves, lens, params), lens, warps)
                 views.append(view)
         if self.augment.specaugment:
             masks = self.masks.draw(shared.sub("masks"), x_lens)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irl.data.features import FeatureConfig, KaldiFbank, LogMel, pad_waves
+from irl.data.features import FeatureConfig, KaldiFbank, LogMel, mel_filters, pad_waves
 
 NORMALISE = ["global", "utterance", "mean", "level"]
 
@@ -51,6 +51,53 @@ def kaldis_fbank(x, rate, mels):
         frame -= 0.97 * np.concatenate([frame[:1], frame[:-1]])
         rows.append(filters @ np.abs(np.fft.rfft(frame * povey, fft)[:-1]) ** 2)
     return np.log(np.maximum(rows, np.finfo(np.float32).eps))
+
+
+@pytest.mark.parametrize("kind", ["log_mel", "kaldi_fbank"])
+@pytest.mark.parametrize("warp", [0.8, 0.9, 1.1, 1.25])
+def test_a_warp_hears_a_longer_vocal_tract_as_the_shorter_one(kind, warp):
+    """A spectrum lowered by a factor, heard with filters warped by it, against the spectrum itself: VTLN's purpose."""
+    features = FeatureConfig(rate=16000, mels=40, kind=kind, normalise="level").build()
+    t = torch.arange(16000) / 16000
+
+    def vowel(scale):
+        # Many partials, so that no filter is empty; their envelope and nothing else moves.
+        f = torch.arange(60, 7000, 20.0)
+        envelope = sum(torch.exp(-(((f * scale - formant) / (0.2 * formant)) ** 2)) for formant in (500, 1400, 2500))
+        phases = 2 * torch.pi * torch.rand(len(f), generator=torch.Generator().manual_seed(0))
+        return 0.02 * (envelope[:, None] * torch.sin(2 * torch.pi * f[:, None] * t + phases[:, None])).sum(0)
+
+    one, longer = vowel(1.0), vowel(warp)
+    bands = slice(8, 28)  # some 400 to 3,000 Hz
+    mean = lambda x: x.mean(0)[bands] - x.mean(0)[bands].mean()  # noqa: E731
+    plain, heard, unwarped = mean(features(one)), mean(features(longer, warp)), mean(features(longer))
+    assert (heard - plain).abs().mean() < 0.25 * (unwarped - plain).abs().mean()
+
+
+@pytest.mark.parametrize("warp", [0.85, 1.2])
+def test_warped_filters_move_every_corner_as_kaldis_vtln(warp):
+    """Against VtlnWarpFreq of Kaldi's mel-computations.cc, written out: linear from 100 to 3500 Hz, ends fixed."""
+    config = FeatureConfig(rate=8000, mels=23)
+    low, high, top = 100 * max(1.0, warp), 3500 * min(1.0, warp), 4000
+    moved = lambda f: np.interp(f, [20, low, high, top], [20, low / warp, high / warp, top])  # noqa: E731
+    mel = lambda f: 2595 * np.log10(1 + f / 700)  # noqa: E731
+    corners = moved(700 * (10 ** (np.linspace(mel(20), mel(top), 25) / 2595) - 1))
+    bins = np.arange(129) * 8000 / 256
+    expected = np.stack([np.interp(bins, corners[i : i + 3], [0, 1, 0]) for i in range(23)], 1)
+    np.testing.assert_allclose(mel_filters(config, 256, warp).numpy(), expected, atol=1e-6)
+
+
+def test_a_batch_with_warps_is_each_wave_with_its_own():
+    features = FeatureConfig(rate=8000, mels=40, stack=3).build()
+    waves, lens = pad_waves(
+        [0.1 * np.random.default_rng(i).standard_normal(4000 + 900 * i, np.float32) for i in range(3)]
+    )
+    x, x_lens = features.batch(waves, lens, [1.0, 0.9, 1.1])
+    for row, n, wave, samples, warp in zip(x, x_lens, waves, lens, [1.0, 0.9, 1.1]):
+        assert torch.equal(row[:n], features(wave[:samples], warp))
+    assert torch.equal(x[0], features.batch(waves, lens)[0][0]) and not torch.equal(
+        x[1], features.batch(waves, lens)[0][1]
+    )
 
 
 @pytest.mark.parametrize("rate, mels", [(16000, 80), (8000, 23), (11025, 40)])

@@ -107,12 +107,15 @@ def test_specaugment_masks_features_of_the_copy_alone(recipe, monkeypatch):
 
 
 def test_augmentation_is_drawn_once_for_all_views_and_for_training_alone(recipe, monkeypatch):
+    from irl.core.rng import Keys
+    from irl.data.kaldi import read_wave
     from irl.speech.task import SpeechTask
     from irl.training.task import BatchSpec
 
     monkeypatch.chdir(recipe)
     plain = SpeechTask(read_config(Path("irl_loss.yaml"), ["noise.kinds=[volume]"]))
     changes = ["noise.kinds=[volume]", "augment.specaugment=true", "augment.speeds=[0.9, 1.0, 1.1]"]
+    changes += ["augment.warps=[0.8, 1.25]"]
     task = SpeechTask(read_config(Path("irl_loss.yaml"), changes))
     waves = {u.id: n for u, n in zip(task.train.utterances, task.train.batches.lengths)}
     frames = plain.train.features.config.frames
@@ -122,6 +125,15 @@ def test_augmentation_is_drawn_once_for_all_views_and_for_training_alone(recipe,
         (a - b)[:n].median() for a, b, n in zip(louder.clean["x"], plain_views.clean["x"], louder.clean["x_lens"])
     ]
     assert all(2 * math.log(0.125) < float(s) < 2 * math.log(2) for s in shifts) and len(set(map(float, shifts))) > 1
+    voices = SpeechTask(read_config(Path("irl_loss.yaml"), ["noise.kinds=[volume]", "augment.warps=[0.8, 1.25]"])).train
+    other, factors = voices.make(1, BatchSpec(0, True, 0)), set()
+    for key, x, n in zip(other.ids, other.clean["x"], other.clean["x_lens"]):
+        factor = Keys([key], voices.config.seed, "augment/warp", 1).uniform(1, 0.8, 1.25).item()
+        utterance = next(u for u in voices.utterances if u.id == key)
+        wave = torch.from_numpy(read_wave(utterance, voices.config.features.rate))
+        assert torch.equal(x[:n], voices.features(wave, factor))
+        factors.add(factor)
+    assert max(factors) - min(factors) > 0.05
     speeds, masked = set(), 0
     for index in range(len(task.train.batches[1])):
         batch = task.train.make(1, BatchSpec(index, True, 2))
