@@ -39,7 +39,7 @@ BAD = [
         ["augment.warps=[0.9, 1.1]", "features.low_hz=200"],
         "augment.warps needs features from below 100 to above 3500 Hz, got features of 200 to 4000 Hz",
     ),
-    (["train.precision=foo"], "train.precision: expected one of 32-true, bf16-mixed, 16-mixed, found 'foo'"),
+    (["train.precision=foo"], "train.precision: expected one of 32-true, bf16-mixed, 16-mixed, auto, found 'foo'"),
     (["train.clip_norm=-5"], "train.clip_norm: expected float >= 0, found -5"),
     (["objective.alpha=null"], "objective.alpha: expected a value, found null"),
     (["objective.pairs=noisy"], "needs at least 2 copies"),

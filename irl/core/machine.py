@@ -28,9 +28,20 @@ def set_threads(threads: int, name: str) -> None:
         torch.set_num_threads(threads)
 
 
-def device_name(device: torch.device) -> str:
-    """The name of a GPU, such as "NVIDIA H200"; of anything else its kind, such as "cpu"."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def device_name(device: torch.device, precision: str = "32-true") -> str:
+    """The name of a GPU, such as "NVIDIA H200"; of anything else its kind, such as "cpu". A precision other than
+    float32 follows it: "cpu, bf16-mixed"."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return name if precision == "32-true" else f"{name}, {precision}"
+
+
+def computes_bf16(device_type: str) -> bool:
+    """Whether this machine's GPU or processor multiplies bfloat16 by itself; others emulate it, slower than float32. Of
+    processors those with AVX512-BF16 or AMX, where torch tells (from 2.10 on)."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    told = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 
 def device_named(name: str, here: bool = True) -> torch.device:

@@ -140,7 +140,7 @@ def training_times(table: Table) -> list[str]:
             if line["method"] == method:
                 times.setdefault(line.get("device", "cpu"), []).append(line["train_seconds"])
         for device, seconds in times.items():
-            on = "" if device == "cpu" else f" on one {device}"
+            on = "" if device == "cpu" else f" ({device})"
             found.append(f"{table.label(method)} {np.mean(seconds):.0f} s{on}")
     return found
 

@@ -111,6 +111,7 @@ class TrainConfig(Checked):
     eval_every: updates between evaluations, 0 for none but the last, -1 for the end of every epoch.
     average: number of evaluations after the clean phase, those of lowest loss, whose weights are averaged at the end.
     batch_size: of all processes together, where there are several.
+    precision: "auto" is bf16-mixed on a device that computes in bfloat16 (`machine.computes_bf16`), else 32-true.
     cuda_graphs: on a GPU, passes are recorded and played back, which is faster where they consist of many small
     operations. It needs one process, accumulate 1, and a modality whose batches are all alike.
     threads: of torch on a CPU, 0 to leave them; results are equal to the bit only for equal numbers of threads, and of
@@ -129,7 +130,7 @@ class TrainConfig(Checked):
     decay_factor: Rate = 0.2
     weight_decay: NonNegative = 0.0
     clip_norm: NonNegative = 5.0
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     threads: Natural = 0
     workers: Natural = 0

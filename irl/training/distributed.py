@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, distributed
 
 from irl.core.errors import UserError
+from irl.core.machine import computes_bf16
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -121,7 +122,8 @@ def _without_torchmetrics() -> Iterator[None]:
 
 
 def build(accelerator: str, precision: str) -> Fabric:
-    """One device, or, begun by torchrun or srun, one for each process, connected: gloo on CPUs, NCCL on GPUs."""
+    """One device, or, begun by torchrun or srun, one for each process, connected: gloo on CPUs, NCCL on GPUs. precision
+    is as in `TrainConfig`."""
     with _without_torchmetrics():
         from lightning_fabric import Fabric
         from lightning_fabric.plugins import MixedPrecision
@@ -132,6 +134,8 @@ def build(accelerator: str, precision: str) -> Fabric:
     # Without it a run of images does not resume to the bit; it costs nothing that could be measured (tools/bench).
     torch.backends.cudnn.deterministic = cuda
     plugins: list[Any] = [environment]
+    if precision == "auto":
+        precision = "bf16-mixed" if computes_bf16("cuda" if cuda else "cpu") else "32-true"
     known: Any = precision
     if precision == "16-mixed":
         # As a plugin, for by name Fabric would make bf16-mixed of it on a CPU.

@@ -94,7 +94,7 @@ class RunState:
             "stats": {name: [stat.total, stat.count] for name, stat in self.stats.items()},
             "commit": self.commit,
             "versions": versions(),
-            "device": device_name(self.fabric.device),
+            "device": device_name(self.fabric.device, self.fabric.strategy.precision.precision),
             **self.trained_on,
             **self.task.extra_state(),
         }

@@ -105,7 +105,7 @@ def test_times_are_told_apart_by_device():
     errors = {"none": [1, 1, 1]}
     rows = [line("plain", 1, errors), line("plain", 2, errors, device="cpu", train_seconds=80.0)]
     rows += [line("plain", 3, errors, device="NVIDIA H200", train_seconds=6.0)]
-    assert "Training time a run: plain 70 s, plain 6 s on one NVIDIA H200.\n" in page(table(*rows), "")
+    assert "Training time a run: plain 70 s, plain 6 s (NVIDIA H200).\n" in page(table(*rows), "")
 
 
 def test_a_setting_of_the_evaluation_makes_rows_of_their_own():

@@ -13,6 +13,7 @@ from tiny import metrics, run, same_weights
 from irl.training import checkpoint
 from irl.training.config import TrainConfig
 from irl.training.registry import read_config
+from irl.training.trainer import Trainer
 
 needs("lightning_fabric")
 
@@ -67,8 +68,27 @@ def test_bfloat16(recipe):
     )
     last = metrics(recipe / "exp/bf16/metrics.jsonl")[-2]
     assert last["dist"] > 0 and last["total"] < 5
-    weights = checkpoint.load(recipe / "exp/bf16/checkpoint.pt")["model"].values()
-    assert all(w.dtype == torch.float32 and w.isfinite().all() for w in weights)
+    found = checkpoint.load(recipe / "exp/bf16/checkpoint.pt")
+    assert all(w.dtype == torch.float32 and w.isfinite().all() for w in found["model"].values())
+    assert found["device"] == "cpu, bf16-mixed"
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+@pytest.mark.parametrize("capable", [True, False])
+def test_precision_auto_is_what_the_processor_computes_in(recipe, monkeypatch, capable):
+    """The same weights to the bit as with the precision by name, and the device says which it was."""
+    monkeypatch.chdir(recipe)
+    monkeypatch.setattr("irl.training.distributed.computes_bf16", lambda device_type: capable and device_type == "cpu")
+    states = []
+    for precision in ("auto", "bf16-mixed" if capable else "32-true"):
+        options = ["train.updates=3", "train.clean_updates=1", "train.accelerator=cpu", f"train.precision={precision}"]
+        exp = Path(f"exp/{capable}-{precision}")
+        with torch.backends.mkldnn.flags(enabled=True):  # bfloat16 turns it off where it does not know it
+            Trainer(read_config(Path("irl_loss.yaml"), options), exp).run(3)
+        states.append(checkpoint.load(exp / "checkpoint.pt"))
+    auto, named = states
+    assert all(torch.equal(x, named["model"][name]) for name, x in auto["model"].items())
+    assert auto["device"] == named["device"] == ("cpu, bf16-mixed" if capable else "cpu")
 
 
 def test_non_finite_updates_are_skipped_and_many_stop_the_run(recipe):
