@@ -40,7 +40,7 @@ def computes_bf16(device_type: str) -> bool:
     processors those with AVX512-BF16 or AMX, where torch tells (from 2.10 on)."""
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    told = getattr(torch.cpu, "get_capabilities", dict)()
+    told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 
