@@ -64,7 +64,7 @@ def config_of(recipe: str, corpus: str, name: str, *overrides: str) -> Any:
     return read_config(path, list(overrides))
 
 
-def speech(name: str, folder: Path) -> Callable[[], Any]:
+def speech(name: str, folder: Path, bf16: bool = False, compiled: bool = False) -> Callable[[], Any]:
     config = config_of("wsj", "fsdd", SPEECH[name])
     units = config.model.encoder_units
     objective = config.objective
@@ -73,10 +73,10 @@ def speech(name: str, folder: Path) -> Callable[[], Any]:
     batch = batch_of(units, config.train.batch_size, 80, 25)
     clean, noisy = module.objectives["paired"].needs_clean, module.objectives["paired"].needs_noisy
     copies = batch.noisy * objective.copies if noisy else []
-    return update(module, batch._replace(clean=batch.clean if clean else None, noisy=copies), config)
+    return update(module, batch._replace(clean=batch.clean if clean else None, noisy=copies), config, bf16, compiled)
 
 
-def language(name: str, folder: Path) -> Callable[[], Any]:
+def language(name: str, folder: Path, bf16: bool = False, compiled: bool = False) -> Callable[[], Any]:
     config = config_of("ptb", "ptb_start", LANGUAGE[name])
     module = LanguageStep(build_model(config, WORDS), config)
     rows, steps = config.train.batch_size, config.bptt
@@ -85,10 +85,10 @@ def language(name: str, folder: Path) -> Callable[[], Any]:
     noisy = [x[:, :-1].clone()] * config.objective.copies if paired.needs_noisy else []
     totals = BatchTotals(rows, rows * steps)
     batch = LanguageBatch(torch.arange(rows), x[:, :-1] if paired.needs_clean else None, noisy, x[:, 1:], False, totals)
-    return update(module, batch, config)
+    return update(module, batch, config, bf16, compiled)
 
 
-def vision(name: str, folder: Path) -> Callable[[], Any]:
+def vision(name: str, folder: Path, bf16: bool = False, compiled: bool = False) -> Callable[[], Any]:
     size = ["model.depth=16", "model.width=1", "train.batch_size=128", "train.clean_updates=0"]
     sets = [f"train_set={folder}/train.npz", f"dev_set={folder}/dev.npz", f"statistics={folder}/s.json"]
     config = config_of("cifar", "short", VISION[name], *size, *sets)
@@ -106,11 +106,15 @@ def vision(name: str, folder: Path) -> Callable[[], Any]:
     def batch() -> Any:
         return next(iter(task.loader(0, [spec], 0)))
 
-    return update(task.module, batch, config)
+    return update(task.module, batch, config, bf16, compiled)
 
 
-def update(module: Any, batch: Any, config: Any) -> Callable[[], None]:
-    """One update on a batch, or on what `batch` makes."""
+def update(module: Any, batch: Any, config: Any, bf16: bool, compiled: bool) -> Callable[[], None]:
+    """One update on a batch, or on what `batch` makes. bf16: as train.precision bf16-mixed. compiled: the model."""
+    if compiled:
+        # Texts are read with the hidden state of the words before.
+        name = "read" if hasattr(module.model, "read") else "forward"
+        setattr(module.model, name, torch.compile(getattr(module.model, name)))
     kind, options = OPTIMIZERS[config.train.optimizer]
     weights = [p for p in module.parameters() if p.requires_grad]
     optimizer = kind(weights, lr=1e-3, **options)
@@ -119,7 +123,9 @@ def update(module: Any, batch: Any, config: Any) -> Callable[[], None]:
 
     def step() -> None:
         nonlocal count
-        found = module(batch() if callable(batch) else batch, "paired", count)
+        inputs = batch() if callable(batch) else batch
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            found = module(inputs, "paired", count)
         count += 1
         found.total.backward()
         torch.nn.utils.clip_grad_norm_(weights, config.train.clip_norm or float("inf"))

@@ -30,6 +30,7 @@ BENCHMARKS = {
     "language_model_1500": ["language_model.py", "--units", "1500", "--rounds", "10"],
     "jacobian": ["jacobian.py"],
     "lambda_r": ["lambda_r.py", "--rounds", "12"],
+    "precision": ["precision.py", "--rounds", "20"],
     "methods": ["methods.py", "--rounds", "12"],
     "processes": ["processes.py", "--updates", "16", "--rounds", "6"],
     "processes_language": ["processes.py", "--model", "language", "--updates", "80", "--rounds", "6"],
