@@ -1,0 +1,70 @@
+"""Rates of the same runs in float32 and in bfloat16: what the speed of precision.py costs.
+
+    python tools/bench/accuracy.py
+
+Of every egs/RECIPE/results/NAME-bf16.jsonl, and of the runs in NAME.jsonl beside it that differ in train.precision
+alone: means and standard deviations over seeds, and the paired test over the examples of the test set.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, Iterator
+
+from irl.core.errors import UserError, run_command
+from irl.reporting import results
+from irl.reporting.markdown import shown_p
+from irl.reporting.table import Table
+from irl.reporting.table_config import TableConfig, read_table_config
+from irl.training.registry import modality, saved_config
+
+EGS = Path(__file__).parents[2] / "egs"
+END = "-bf16"
+FLOAT32, BF16 = "32-true", "bf16-mixed"
+
+
+def in_float32(line: dict[str, Any], path: Path) -> str:
+    """The digest of a run, had it been in float32."""
+    content = copy.deepcopy(line["config"])
+    content["train"]["precision"] = FLOAT32
+    return results.run_fingerprint(saved_config({"config": content}, path))
+
+
+def pairs(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """The lines of each method in both precisions, called by them."""
+    others = results.read(path.with_stem(path.stem.removesuffix(END)), results.SHOWN)
+    halves = results.read(path, results.SHOWN)
+    for method in dict.fromkeys(line["method"] for line in halves):
+        found = []
+        for half in (line for line in halves if line["method"] == method):
+            full = [line for line in others if line["digest"] == in_float32(half, path)]
+            if half["config"]["train"]["precision"] != BF16 or len(full) != 1:
+                raise UserError(
+                    f"{path}: {method}, seed {half['seed']}: expected one run that differs in precision alone"
+                )
+            found += [{**full[0], "method": FLOAT32}, {**half, "method": BF16}]
+        yield [{**line, "label": method} for line in found]
+
+
+def row(recipe: Path, name: str, lines: list[dict[str, Any]]) -> str:
+    """Rates of the column that sums a table up: the mean over noisy conditions, or else the last condition."""
+    table = Table(lines, modality(lines[0]["config"]["task"], name), TableConfig())
+    column = table.columns()[-1]
+    rates = [f"{table.rate(m, column):.2f} ± {table.spread(m, column) or 0:.2f}" for m in (FLOAT32, BF16)]
+    test = table.test(BF16, FLOAT32, column)
+    label = read_table_config(recipe / "conf/table.yaml").label(lines[0]["label"])
+    change = f"{test['difference']:+.2f} ({test['low']:+.2f} to {test['high']:+.2f}), {shown_p(test['p'])}"
+    return f"| {name}, {label} | {len(table.seeds[BF16])} | {table.heading(column)} | {' | '.join(rates)} | {change} |"
+
+
+def main() -> None:
+    print("| | seeds | | float32 | bf16 | difference |\n|---|---|---|---|---|---|")
+    for path in sorted(EGS.glob(f"*/results/*{END}.jsonl")):
+        recipe = path.parents[1]
+        for lines in pairs(path):
+            print(row(recipe, f"{recipe.name}, {path.stem.removesuffix(END)}", lines))
+
+
+if __name__ == "__main__":
+    run_command(main)
