@@ -4,6 +4,8 @@ import pytest
 import recipes
 from recipes import results_of, run
 
+from irl.core.machine import device_name, device_named
+
 FEW = "train.updates=4 model.units=10 model.embedding_units=10"
 
 
@@ -44,6 +46,7 @@ def test_published_texts_are_counted_and_own_texts_are_taken(egs, tmp_path):
     options = ["--corpus", "text", *own, "--conf", "conf/mini", "--methods", "baseline", "--overrides", FEW]
     run("./run.sh", *options, cwd=egs)
     (line,) = results_of(egs / "exp/text/results.jsonl")
+    assert line["device"] == device_name(device_named(""))
     assert sum(line["conditions"]["test"]["reference"]) == 999
     assert str(tmp_path) not in (egs / "exp/text/results.jsonl").read_text(), "no result tells where the texts lay"
     # Other texts under the same name: the table is theirs, and a second call finds it done.
