@@ -86,8 +86,9 @@ def make_step(
 
     def passes() -> None:
         batch = next(iter(trainer.task.loader(trainer.state.step, [spec], 0)))
-        views = [module.model(x) for x in (batch.clean, *batch.noisy)]
-        terms = objective.terms(views, lambda view: F.cross_entropy(view.logits, batch.y), trainer.state.step)
+        with trainer.fabric.autocast():
+            views = [module.model(x) for x in (batch.clean, *batch.noisy)]
+            terms = objective.terms(views, lambda view: F.cross_entropy(view.logits, batch.y), trainer.state.step)
         terms.total.backward()
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
