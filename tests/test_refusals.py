@@ -39,6 +39,10 @@ BAD = [
         ["augment.warps=[0.9, 1.1]", "features.low_hz=200"],
         "augment.warps needs features from below 100 to above 3500 Hz, got features of 200 to 4000 Hz",
     ),
+    (
+        ["augment.warps=[0.9, 1.1]", "features.mels=128"],
+        "augment.warps: with a warp of 1 some of 128 mels hear nothing; take fewer",
+    ),
     (["train.precision=foo"], "train.precision: expected one of 32-true, bf16-mixed, 16-mixed, auto, found 'foo'"),
     (["train.clip_norm=-5"], "train.clip_norm: expected float >= 0, found -5"),
     (["objective.alpha=null"], "objective.alpha: expected a value, found null"),

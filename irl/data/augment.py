@@ -23,9 +23,10 @@ class AugmentConfig(Checked):
     """Augmentation of the training set, in the clean phase too. Dev and test sets are never augmented.
 
     speeds: one is drawn, such as Kaldi's [0.9, 1.0, 1.1]. gains: a factor is drawn uniformly between the two, such as
-    Kaldi's [0.125, 2] (utils/data/perturb_data_dir_volume.sh); nothing clips. warps: a length of the vocal tract is
-    drawn uniformly between the two, such as [0.9, 1.1], and warps the mel filters as if another voice spoke (VTLP,
-    Jaitly and Hinton 2013). specaugment: masks of `irl.noise.spec_augment`, at the same place in every view.
+    Kaldi's [0.125, 2] (utils/data/perturb_data_dir_volume.sh); nothing clips. warps: a factor is drawn uniformly
+    between the two, such as [0.9, 1.1], by which the frequencies of the voice seem to rise, as of a vocal tract that
+    is shorter by it: the mel filters are warped (VTLP, Jaitly and Hinton 2013). specaugment: masks
+    of `irl.noise.spec_augment`, at the same place in every view.
     """
 
     speeds: Annotated[tuple[Annotated[float, within(0.5, 2)], ...], NonEmpty] = (1.0,)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Literal, Sequence
 
 import numpy as np
@@ -66,8 +65,22 @@ class FeatureConfig(Checked):
 
     @property
     def warped_hz(self) -> tuple[float, float]:
-        """Where a warp of the mel filters has its full factor: Kaldi's defaults of vtln-low and vtln-high."""
+        """Between these a warp of the mel filters has its full factor: Kaldi's defaults of vtln-low and vtln-high."""
         return 100.0, self.rate / 2 - 500
+
+    def check_warps(self, warps: tuple[float, ...]) -> None:
+        """Raise ValueError for factors under which a filter would hear nothing, or which the features do not allow."""
+        low, high = self.warped_hz
+        if not self.low_hz < low < high < self.top_hz:
+            raise ValueError(
+                f"augment.warps needs features from below {low:g} to above {high:g} Hz, got features of "
+                f"{self.low_hz:g} to {self.top_hz:g} Hz"
+            )
+        for warp in (1.0, *warps):
+            if not mel_filters(self, fft_size(self), warp).any(0).all():
+                raise ValueError(
+                    f"augment.warps: with a warp of {warp:g} some of {self.mels} mels hear nothing; take fewer"
+                )
 
     @property
     def window(self) -> int:
@@ -94,11 +107,16 @@ class FeatureConfig(Checked):
         return KaldiFbank(self) if self.kind == "kaldi_fbank" else LogMel(self)
 
 
+def fft_size(config: FeatureConfig) -> int:
+    """The least power of two that holds a window."""
+    return 1 << math.ceil(math.log2(config.window))
+
+
 def mel_filters(config: FeatureConfig, fft_size: int, warp: float = 1.0) -> Tensor:
     """Triangular filters (fft_size / 2 + 1, mels), equally spaced on the mel scale 2595 log10(1 + f / 700).
 
-    warp: their corners move to corner / warp, as in Kaldi's VTLN with its defaults: the factor holds from 100 Hz to
-    500 Hz below half the sampling rate; the lowest and the highest corner stay.
+    warp: their corners move to corner / warp, as in Kaldi's VTLN with its defaults: from 100 Hz to 500 Hz below half
+    the sampling rate, before and after the move. Beyond, the move shrinks linearly: the lowest and the highest stay.
 
     Computed in double precision; torchaudio.functional.melscale_fbanks works in single precision and differs by up to
     1e-5, so trained models would hear other features.
@@ -130,7 +148,7 @@ class Features(ABC):
         if len(wave) < self.shortest:
             wave = torch.nn.functional.pad(wave, (0, self.shortest - len(wave)))
         x = self.energies(wave, warp)
-        x = self.normalised(x[None], torch.tensor([len(x)]))[0]
+        x = self.normalised(x[None], torch.tensor([len(x)], device=x.device))[0]
         count = len(x) // c.stack
         return x[: count * c.stack].reshape(count, c.dim)
 
@@ -163,7 +181,8 @@ class Features(ABC):
     def batch(self, waves: Tensor, lens: Tensor, warps: Sequence[float] = ()) -> tuple[Tensor, Tensor]:
         """Padded waves (N, T) with lengths -> features (N, T', dim), zero on padding, and their lengths (N,). warps: of
         the mel filters, one for each wave; by default none."""
-        rows = [self(wave[:n], warp) for wave, n, warp in zip(waves, lens.tolist(), warps or repeat(1.0))]
+        warps = warps or [1.0] * len(waves)
+        rows = [self(wave[:n], warp) for wave, n, warp in zip(waves, lens.tolist(), warps, strict=True)]
         x_lens = torch.tensor([len(row) for row in rows])
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), x_lens
 
@@ -173,7 +192,7 @@ class LogMel(Features):
 
     def __init__(self, config: FeatureConfig) -> None:
         super().__init__(config)
-        self.fft_size = 1 << math.ceil(math.log2(config.window))
+        self.fft_size = fft_size(config)
         self.window = torch.hann_window(config.window)
         self.filters = mel_filters(config, self.fft_size)
 

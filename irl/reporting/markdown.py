@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
@@ -132,17 +132,23 @@ def provenance(table: Table) -> list[str]:
 
 
 def training_times(table: Table) -> list[str]:
-    """The mean time of a run, by method and device. Lines of earlier versions have no device: they are of CPUs."""
+    """The mean time of a run, by method, device and precision."""
     found = []
     for method in table.trained:
         times: dict[str, list[float]] = {}
         for line in table.lines:
             if line["method"] == method:
-                times.setdefault(line.get("device", "cpu"), []).append(line["train_seconds"])
+                times.setdefault(_device(line), []).append(line["train_seconds"])
         for device, seconds in times.items():
             on = "" if device == "cpu" else f" ({device})"
             found.append(f"{table.label(method)} {np.mean(seconds):.0f} s{on}")
     return found
+
+
+def _device(line: Mapping[str, Any]) -> str:
+    """The device and the precision of a run; lines of earlier versions have it in the configuration alone."""
+    device, precision = line.get("device", "cpu"), line["config"]["train"].get("precision", "32-true")
+    return device if precision in ("32-true", "auto") or precision in device else f"{device}, {precision}"
 
 
 def page(table: Table, note: str) -> str:

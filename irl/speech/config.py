@@ -43,12 +43,8 @@ class SpeechConfig(Checked):
         if (self.ctc_weight > 0) != self.model.ctc:
             # A head that is never trained would be listened to in decoding.
             raise ValueError(f"ctc_weight is {self.ctc_weight}, but model.ctc is {str(self.model.ctc).lower()}")
-        low, high = self.features.warped_hz
-        if self.augment.warps != (1.0, 1.0) and not self.features.low_hz < low < high < self.features.top_hz:
-            raise ValueError(
-                f"augment.warps needs features from below {low:g} to above {high:g} Hz, got features of "
-                f"{self.features.low_hz:g} to {self.features.top_hz:g} Hz"
-            )
+        if self.augment.warps != (1.0, 1.0):
+            self.features.check_warps(self.augment.warps)
         known = self.model.layer_names()
         names = [*known, "logits", *(["ctc"] if self.model.ctc else [])]
         self.objective.check_layers(names, known)

@@ -75,6 +75,11 @@ class RunState:
         made: Any = make() if self.first else None
         return self.fabric.broadcast(made)  # type: ignore[no-any-return]
 
+    @property
+    def device(self) -> str:
+        """The device, and the precision that train.precision "auto" is there."""
+        return device_name(self.fabric.device, self.fabric.strategy.precision.precision)
+
     # Saving
 
     def content(self) -> dict[str, Any]:
@@ -94,7 +99,7 @@ class RunState:
             "stats": {name: [stat.total, stat.count] for name, stat in self.stats.items()},
             "commit": self.commit,
             "versions": versions(),
-            "device": device_name(self.fabric.device, self.fabric.strategy.precision.precision),
+            "device": self.device,
             **self.trained_on,
             **self.task.extra_state(),
         }
@@ -171,6 +176,12 @@ class RunState:
                     f"{path}: was trained with {key} {json.dumps(old)}, this run has {json.dumps(new)}; "
                     "use another --exp, or --anew to move this run aside, or the same configuration"
                 )
+        was, now = (name.partition(", ")[2] or "32-true" for name in (content.get("device", "cpu"), self.device))
+        if self.config.train.precision == "auto" and was != now:
+            raise UserError(
+                f"{path}: train.precision auto was {was} on {content['device']}, and is {now} on this machine; "
+                "go on there, or use another --exp, or --anew to move this run aside"
+            )
         clean = self.config.train.clean_updates
         if start and content["step"] != clean:
             raise UserError(f"{path}: is at update {content['step']}, but the clean phase of this run ends at {clean}")

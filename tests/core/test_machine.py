@@ -23,6 +23,14 @@ def test_a_processor_of_an_old_torch_is_not_asked(monkeypatch):
     assert computes_bf16("cpu") is False
 
 
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_gpu_computes_bf16_if_it_does_not_emulate_it(monkeypatch, supported):
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or supported
+    )
+    assert computes_bf16("cuda") is supported
+
+
 def test_the_name_of_a_device_says_its_precision():
     cpu = torch.device("cpu")
     assert [device_name(cpu), device_name(cpu, "bf16-mixed")] == ["cpu", "cpu, bf16-mixed"]

@@ -76,7 +76,7 @@ def test_a_warp_hears_a_longer_vocal_tract_as_the_shorter_one(kind, warp):
 
 @pytest.mark.parametrize("warp", [0.85, 1.2])
 def test_warped_filters_move_every_corner_as_kaldis_vtln(warp):
-    """Against VtlnWarpFreq of Kaldi's mel-computations.cc, written out: linear from 100 to 3500 Hz, ends fixed."""
+    """Against VtlnWarpFreq of Kaldi's mel-computations.cc, written out: corners up to 3500 Hz, ends fixed."""
     config = FeatureConfig(rate=8000, mels=23)
     low, high, top = 100 * max(1.0, warp), 3500 * min(1.0, warp), 4000
     moved = lambda f: np.interp(f, [20, low, high, top], [20, low / warp, high / warp, top])  # noqa: E731

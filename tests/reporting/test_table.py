@@ -106,6 +106,9 @@ def test_times_are_told_apart_by_device():
     rows = [line("plain", 1, errors), line("plain", 2, errors, device="cpu", train_seconds=80.0)]
     rows += [line("plain", 3, errors, device="NVIDIA H200", train_seconds=6.0)]
     assert "Training time a run: plain 70 s, plain 6 s (NVIDIA H200).\n" in page(table(*rows), "")
+    half = {"config": {"task": "smell", "train": {"clean_updates": 5, "precision": "bf16-mixed"}}}
+    rows = [line("plain", 1, errors, **half), line("plain", 2, errors, device="cpu, bf16-mixed", **half)]
+    assert "Training time a run: plain 60 s (cpu, bf16-mixed).\n" in page(table(*rows), "")
 
 
 def test_a_setting_of_the_evaluation_makes_rows_of_their_own():

@@ -10,6 +10,7 @@ import torch
 from needs import needs
 from tiny import metrics, run, same_weights
 
+from irl.core.errors import UserError
 from irl.training import checkpoint
 from irl.training.config import TrainConfig
 from irl.training.registry import read_config
@@ -78,17 +79,25 @@ def test_bfloat16(recipe):
 def test_precision_auto_is_what_the_processor_computes_in(recipe, monkeypatch, capable):
     """The same weights to the bit as with the precision by name, and the device says which it was."""
     monkeypatch.chdir(recipe)
-    monkeypatch.setattr("irl.training.distributed.computes_bf16", lambda device_type: capable and device_type == "cpu")
+
+    def trainer(precision, exp, capable=capable):
+        monkeypatch.setattr("irl.training.distributed.computes_bf16", lambda device_type: capable)
+        options = ["train.updates=3", "train.clean_updates=1", "train.accelerator=cpu", f"train.precision={precision}"]
+        with torch.backends.mkldnn.flags(enabled=True):  # bfloat16 turns it off where it does not know it
+            return Trainer(read_config(Path("irl_loss.yaml"), options), Path(exp))
+
     states = []
     for precision in ("auto", "bf16-mixed" if capable else "32-true"):
-        options = ["train.updates=3", "train.clean_updates=1", "train.accelerator=cpu", f"train.precision={precision}"]
-        exp = Path(f"exp/{capable}-{precision}")
-        with torch.backends.mkldnn.flags(enabled=True):  # bfloat16 turns it off where it does not know it
-            Trainer(read_config(Path("irl_loss.yaml"), options), exp).run(3)
-        states.append(checkpoint.load(exp / "checkpoint.pt"))
+        exp = f"exp/{capable}-{precision}"
+        trainer(precision, exp).run(3)
+        states.append(checkpoint.load(Path(exp) / "checkpoint.pt"))
     auto, named = states
     assert all(torch.equal(x, named["model"][name]) for name, x in auto["model"].items())
     assert auto["device"] == named["device"] == ("cpu, bf16-mixed" if capable else "cpu")
+    # A run does not change its precision on its way.
+    trainer("auto", f"exp/{capable}-auto").state.resume()
+    with pytest.raises(UserError, match="train.precision auto was"):
+        trainer("auto", f"exp/{capable}-auto", capable=not capable).state.resume()
 
 
 def test_non_finite_updates_are_skipped_and_many_stop_the_run(recipe):

@@ -51,7 +51,11 @@ def row(recipe: Path, name: str, lines: list[dict[str, Any]]) -> str:
     """Rates of the column that sums a table up: the mean over noisy conditions, or else the last condition."""
     table = Table(lines, modality(lines[0]["config"]["task"], name), TableConfig())
     column = table.columns()[-1]
-    rates = [f"{table.rate(m, column):.2f} ± {table.spread(m, column) or 0:.2f}" for m in (FLOAT32, BF16)]
+    spreads = [table.spread(m, column) for m in (FLOAT32, BF16)]
+    rates = [
+        f"{table.rate(m, column):.2f}" + ("" if spread is None else f" ± {spread:.2f}")
+        for m, spread in zip((FLOAT32, BF16), spreads)
+    ]
     test = table.test(BF16, FLOAT32, column)
     label = read_table_config(recipe / "conf/table.yaml").label(lines[0]["label"])
     change = f"{test['difference']:+.2f} ({test['low']:+.2f} to {test['high']:+.2f}), {shown_p(test['p'])}"
