@@ -4,10 +4,11 @@
     run.py [--max-jobs-run N] [--ranks N] [JOB=1:N] LOG COMMAND [ARG ...]
 
 With --ranks a job is that many processes that know of each other, as torchrun begins them, but the error of the one
-that failed is the end of the log, and the status 75 of those that have saved is the job's. JOB in LOG and in each ARG
-stands for the job's number. Nothing passes through a shell. Each log begins with host, time and command and ends with
-time and exit status; if a job fails the last lines of its log are shown, and the status is 1. Options of the other
-dispatchers (--mem, --gpu, --num-threads, --time) are taken and have no meaning here.
+that failed is the end of the log, and the status 75 of those that have saved is the job's. Where this machine has
+several GPUs, or CUDA_VISIBLE_DEVICES names several, a job of one process sees one of them, the least used. JOB in LOG
+and in each ARG stands for the job's number. Nothing passes through a shell. Each log begins with host, time and command
+and ends with time and exit status; if a job fails the last lines of its log are shown, and the status is 1. Options of
+the other dispatchers (--mem, --gpu, --num-threads, --time) are taken and have no meaning here.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ IGNORED = ("--mem", "--gpu", "--num-threads", "--time")
 class Job:
     """One command with its log."""
 
-    def __init__(self, log: Path, command: list[str], ranks: int) -> None:
-        self.log = log
+    def __init__(self, log: Path, command: list[str], ranks: int, gpu: str) -> None:
+        self.log, self.gpu = log, gpu
         self.failed = 0.0  # when the first of its processes did
         self.processes = []
         with jobs.writing(log, "w") as file:
             jobs.begin(file, command)
-            for environment in environments(ranks):
+            for environment in environments(ranks, gpu):
                 try:
                     process = subprocess.Popen(
                         command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
@@ -68,10 +69,19 @@ class Job:
         return status
 
 
-def environments(ranks: int) -> list[dict[str, str]]:
-    """For each process of a job; of several they say, as torchrun's, which it is and where they meet."""
+def gpus() -> list[str]:
+    """The GPUs that jobs share out: those of CUDA_VISIBLE_DEVICES or, if it is not set, of this machine."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    return [name for name in named.split(",") if name]
+
+
+def environments(ranks: int, gpu: str) -> list[dict[str, str]]:
+    """For each process of a job; of several they say, as torchrun's, which it is and where they meet. gpu: of a job of
+    one process; several find their own."""
     if ranks == 1:
-        return [dict(os.environ)]
+        return [{**os.environ, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -83,13 +93,15 @@ def environments(ranks: int) -> list[dict[str, str]]:
 def main() -> NoReturn:
     asked = jobs.parse(sys.argv[1:], IGNORED)
     waiting, running, failed = list(asked.numbers), [], []
-    limit = asked.at_once or len(waiting)
+    limit, found = asked.at_once or len(waiting), gpus()
     reports = jobs.Reports(len(waiting))
     try:
         while waiting or running:
             while waiting and len(running) < limit and not failed:
                 number = waiting.pop(0)
-                running.append(Job(asked.log_of(number), asked.command_of(number), asked.ranks))
+                taken = [job.gpu for job in running]
+                gpu = min(found, key=taken.count) if len(found) > 1 else ""
+                running.append(Job(asked.log_of(number), asked.command_of(number), asked.ranks, gpu))
             time.sleep(0.1)
             for job in [job for job in running if job.ended()]:
                 running.remove(job)

@@ -39,6 +39,29 @@ def test_a_failure_is_shown_and_starts_nothing_more(tmp_path):
     assert (tmp_path / "ran1").exists() and not (tmp_path / "ran3").exists()
 
 
+@pytest.mark.parametrize(
+    "named, expected", [("4,7", {"4", "7"}), ("4", {"4"}), ("", {""}), ("GPU-a,GPU-b", {"GPU-a", "GPU-b"})]
+)
+def test_jobs_at_once_have_gpus_of_their_own(tmp_path, monkeypatch, named, expected):
+    """Each job waits for what the other one has seen."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    code = (
+        "import os, sys, time; mine, other = f'sees{sys.argv[1]}', f'sees{3 - int(sys.argv[1])}'\n"
+        "open(mine, 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        "while not os.path.exists(other): time.sleep(0.01)"
+    )
+    done = run(RUN, "--max-jobs-run", 2, "JOB=1:2", "x.JOB.log", sys.executable, "-c", code, "JOB", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {(tmp_path / f"sees{n}").read_text() for n in (1, 2)} == expected
+
+
+def test_a_gpu_that_a_job_has_left_is_given_to_the_next(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    code = "import os, sys; open(f'sees{sys.argv[1]}', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"
+    done = run(RUN, "--max-jobs-run", 1, "JOB=1:3", "x.JOB.log", sys.executable, "-c", code, "JOB", cwd=tmp_path)
+    assert done.returncode == 0 and {(tmp_path / f"sees{n}").read_text() for n in (1, 2, 3)} == {"4"}
+
+
 def test_a_job_of_several_processes(tmp_path):
     code = "import os, sys; print(sys.argv[1], 'rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'])"
     done = run(RUN, "--ranks", 2, "JOB=1:1", "x.JOB.log", sys.executable, "-c", code, "job JOB", cwd=tmp_path)
