@@ -2,8 +2,9 @@
 
     python tools/bench/accuracy.py
 
-Of every egs/RECIPE/results/NAME-bf16.jsonl, and of the runs in NAME.jsonl beside it that differ in train.precision
-alone: means and standard deviations over seeds, and the paired test over the examples of the test set.
+Of every run in bfloat16 in egs/RECIPE/results/NAME-bf16.jsonl, and of the run that differs in train.precision alone,
+from the same file or else from NAME.jsonl: means and standard deviations over seeds, and the paired test over the
+examples of the test set.
 """
 
 from __future__ import annotations
@@ -33,17 +34,16 @@ def in_float32(line: dict[str, Any], path: Path) -> str:
 
 def pairs(path: Path) -> Iterator[list[dict[str, Any]]]:
     """The lines of each method in both precisions, called by them."""
-    others = results.read(path.with_stem(path.stem.removesuffix(END)), results.SHOWN)
-    halves = results.read(path, results.SHOWN)
+    own = results.read(path, results.SHOWN)
+    halves = [line for line in own if line["config"]["train"]["precision"] == BF16]
+    others = own + results.read(path.with_stem(path.stem.removesuffix(END)), results.SHOWN)
     for method in dict.fromkeys(line["method"] for line in halves):
         found = []
         for half in (line for line in halves if line["method"] == method):
-            full = [line for line in others if line["digest"] == in_float32(half, path)]
-            if half["config"]["train"]["precision"] != BF16 or len(full) != 1:
-                raise UserError(
-                    f"{path}: {method}, seed {half['seed']}: expected one run that differs in precision alone"
-                )
-            found += [{**full[0], "method": FLOAT32}, {**half, "method": BF16}]
+            full = next((line for line in others if line["digest"] == in_float32(half, path)), None)
+            if full is None:
+                raise UserError(f"{path}: {method}, seed {half['seed']}: found no run of it in float32")
+            found += [{**full, "method": FLOAT32}, {**half, "method": BF16}]
         yield [{**line, "label": method} for line in found]
 
 
