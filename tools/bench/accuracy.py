@@ -47,19 +47,18 @@ def pairs(path: Path) -> Iterator[list[dict[str, Any]]]:
         yield [{**line, "label": method} for line in found]
 
 
-def row(recipe: Path, name: str, lines: list[dict[str, Any]]) -> str:
-    """Rates of the column that sums a table up: the mean over noisy conditions, or else the last condition."""
+def rows(recipe: Path, name: str, lines: list[dict[str, Any]]) -> Iterator[str]:
+    """Of the first column of a table, clean inputs, and of the last, the mean over noisy conditions or one of them."""
     table = Table(lines, modality(lines[0]["config"]["task"], name), TableConfig())
-    column = table.columns()[-1]
-    spreads = [table.spread(m, column) for m in (FLOAT32, BF16)]
-    rates = [
-        f"{table.rate(m, column):.2f}" + ("" if spread is None else f" ± {spread:.2f}")
-        for m, spread in zip((FLOAT32, BF16), spreads)
-    ]
-    test = table.test(BF16, FLOAT32, column)
     label = read_table_config(recipe / "conf/table.yaml").label(lines[0]["label"])
-    change = f"{test['difference']:+.2f} ({test['low']:+.2f} to {test['high']:+.2f}), {shown_p(test['p'])}"
-    return f"| {name}, {label} | {len(table.seeds[BF16])} | {table.heading(column)} | {' | '.join(rates)} | {change} |"
+    for column in (table.columns()[0], table.columns()[-1]):
+        cells = [f"{name}, {label}", str(len(table.seeds[BF16])), table.heading(column)]
+        for precision in (FLOAT32, BF16):
+            spread = table.spread(precision, column)
+            cells.append(f"{table.rate(precision, column):.2f}" + ("" if spread is None else f" ± {spread:.2f}"))
+        test = table.test(BF16, FLOAT32, column)
+        cells.append(f"{test['difference']:+.2f} ({test['low']:+.2f} to {test['high']:+.2f}), {shown_p(test['p'])}")
+        yield f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -67,7 +66,7 @@ def main() -> None:
     for path in sorted(EGS.glob(f"*/results/*{END}.jsonl")):
         recipe = path.parents[1]
         for lines in pairs(path):
-            print(row(recipe, f"{recipe.name}, {path.stem.removesuffix(END)}", lines))
+            print(*rows(recipe, f"{recipe.name}, {path.stem.removesuffix(END)}", lines), sep="\n")
 
 
 if __name__ == "__main__":
