@@ -1,4 +1,4 @@
-# make demo   train, decode and score the mini corpus; ends with a table and a picture (about 23 minutes on 2 cores)
+# make demo   train, decode and score the mini corpus; ends with a table and a picture (8 to 27 minutes on 2 cores)
 # make test   run the fast tests                   make test-all   also run the slow ones
 # make check  check format, lint, shell and types  make format     apply the formatting
 # make inputs list what the tests hand to commands and readers, and the errors, in tests/INPUTS.md
