@@ -77,7 +77,7 @@ class FeatureConfig(Checked):
                 f"{self.low_hz:g} to {self.top_hz:g} Hz"
             )
         for warp in (1.0, *warps):
-            if not mel_filters(self, fft_size(self), warp).any(0).all():
+            if not mel_filters(self, warp).any(0).all():
                 raise ValueError(
                     f"augment.warps: with a warp of {warp:g} some of {self.mels} mels hear nothing; take fewer"
                 )
@@ -85,6 +85,11 @@ class FeatureConfig(Checked):
     @property
     def window(self) -> int:
         return self._samples(self.window_ms)
+
+    @property
+    def fft_size(self) -> int:
+        """The least power of two that holds a window."""
+        return 1 << math.ceil(math.log2(self.window))
 
     @property
     def hop(self) -> int:
@@ -107,13 +112,8 @@ class FeatureConfig(Checked):
         return KaldiFbank(self) if self.kind == "kaldi_fbank" else LogMel(self)
 
 
-def fft_size(config: FeatureConfig) -> int:
-    """The least power of two that holds a window."""
-    return 1 << math.ceil(math.log2(config.window))
-
-
-def mel_filters(config: FeatureConfig, fft_size: int, warp: float = 1.0) -> Tensor:
-    """Triangular filters (fft_size / 2 + 1, mels), equally spaced on the mel scale 2595 log10(1 + f / 700).
+def mel_filters(config: FeatureConfig, warp: float = 1.0) -> Tensor:
+    """Triangular filters (config.fft_size / 2 + 1, mels), equally spaced on the mel scale 2595 log10(1 + f / 700).
 
     warp: their corners move to corner / warp, as in Kaldi's VTLN with its defaults: from 100 Hz to 500 Hz below half
     the sampling rate, before and after the move. Beyond, the move shrinks linearly: the lowest and the highest stay.
@@ -127,7 +127,7 @@ def mel_filters(config: FeatureConfig, fft_size: int, warp: float = 1.0) -> Tens
         from torchaudio.compliance.kaldi import vtln_warp_freq
 
         points = vtln_warp_freq(*config.warped_hz, config.low_hz, config.top_hz, warp, points)
-    f = torch.linspace(0, config.rate / 2, fft_size // 2 + 1, dtype=torch.float64)[:, None]
+    f = torch.linspace(0, config.rate / 2, config.fft_size // 2 + 1, dtype=torch.float64)[:, None]
     rise = (f - points[:-2]) / (points[1:-1] - points[:-2])
     fall = (points[2:] - f) / (points[2:] - points[1:-1])
     return torch.minimum(rise, fall).clamp(min=0).float()
@@ -192,15 +192,15 @@ class LogMel(Features):
 
     def __init__(self, config: FeatureConfig) -> None:
         super().__init__(config)
-        self.fft_size = fft_size(config)
+        self.fft_size = config.fft_size
         self.window = torch.hann_window(config.window)
-        self.filters = mel_filters(config, self.fft_size)
+        self.filters = mel_filters(config)
 
     def energies(self, wave: Tensor, warp: float = 1.0) -> Tensor:
         """Also of several waves of one length, (..., n) -> (..., frames, mels)."""
         if self.window.device != wave.device:
             self.window, self.filters = self.window.to(wave.device), self.filters.to(wave.device)
-        filters = self.filters if warp == 1 else mel_filters(self.config, self.fft_size, warp).to(wave.device)
+        filters = self.filters if warp == 1 else mel_filters(self.config, warp).to(wave.device)
         frames = wave.unfold(-1, self.config.window, self.config.hop)
         spectrum = torch.fft.rfft(frames * self.window, self.fft_size)
         power = spectrum.real.square() + spectrum.imag.square()

@@ -62,6 +62,7 @@ def test_bfloat16(recipe):
         "irl.bin.train",
         "irl_loss.yaml",
         "train.precision=bf16-mixed",
+        "train.accelerator=cpu",
         "train.updates=10",
         "--exp",
         "exp/bf16",
